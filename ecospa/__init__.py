@@ -1,0 +1,68 @@
+"""ecospa: transformers that become smaller while they train, by coupled sparsity (EcoSpa, arXiv 2511.11641).
+
+In every block some weight matrices meet only through an inner dimension. They are scored together, lose the same
+indices of that dimension together, and the smaller dense model trains on. The names below are the public interface;
+what needs a trainer or a checkpoint is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ecospa import accounting, importance, schedule, selection
+from ecospa.config import ConfigError, EcoSpaConfig
+from ecospa.estimator import CoupledEstimator
+from ecospa.families import coupled_pairs
+from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
+from ecospa.plan import PlanError, SparsityPlan
+from ecospa.sparsifier import CoupledSparsifier, plan_shrink
+from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning
+from ecospa.surgery import OptimizerStateError, apply_plan
+
+if TYPE_CHECKING:
+    from ecospa.checkpoint import CheckpointError, from_pretrained, save_pretrained
+    from ecospa.huggingface import EcoSpaCallback, EcoSpaTrainer
+
+_LAZY = {
+    "CheckpointError": "checkpoint",
+    "from_pretrained": "checkpoint",
+    "save_pretrained": "checkpoint",
+    "EcoSpaCallback": "huggingface",
+    "EcoSpaTrainer": "huggingface",
+}
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "CoupledEstimator",
+    "CoupledPair",
+    "CoupledSparsifier",
+    "CoupledSparsity",
+    "EcoSpaCallback",
+    "EcoSpaConfig",
+    "EcoSpaTrainer",
+    "OptimizerStateError",
+    "PairKind",
+    "PlanError",
+    "ShrinkEvent",
+    "SkippedEventWarning",
+    "SparsityPlan",
+    "UnsupportedModelError",
+    "WeightAxis",
+    "accounting",
+    "apply_plan",
+    "coupled_pairs",
+    "from_pretrained",
+    "importance",
+    "plan_shrink",
+    "save_pretrained",
+    "schedule",
+    "selection",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"ecospa.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'ecospa' has no attribute {name!r}")

@@ -1,0 +1,111 @@
+"""Parameters, floating-point operations and bytes of a model, or of a plan that has not been applied (meta device too).
+
+One multiplication and one addition are two operations; norms, softmax and activations are left out, as is usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from ecospa.config import TargetScope
+from ecospa.families import coupled_pairs, family_of, transformer_blocks
+from ecospa.pairs import CoupledPair, PairKind
+from ecospa.plan import SparsityPlan, index_parameters
+
+_STATE_TENSORS = {"adamw": 2, "adam": 2, "amsgrad": 3, "sgd_momentum": 1, "sgd": 0}
+
+
+def parameters(model: nn.Module, scope: TargetScope = "parameters", plan: SparsityPlan | None = None) -> int:
+    """Number of parameters, tied ones once.
+
+    Args:
+        model: the model.
+        scope: "parameters" counts everything, "blocks" what lies inside the transformer blocks.
+        plan: count as if this plan had been applied.
+
+    Returns:
+        Number of parameters.
+    """
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    removed = 0 if plan is None else plan.parameters_before - plan.parameters_after
+    if scope == "parameters":
+        return whole - removed
+    inside = {id(p): p for block in transformer_blocks(model).values() for p in block.parameters()}
+    return sum(parameter.numel() for parameter in inside.values()) - removed
+
+
+def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPlan | None = None) -> int:
+    """Operations of one forward pass.
+
+    2 * tokens * (entries of every matrix that multiplies a token)
+    + 2 * tokens * sequence * heads * (query/key width + value width) per attention
+
+    Args:
+        model: the model; a convolution counts once per token, an embedding look-up nothing.
+        batch: sequences or images.
+        sequence: tokens per sequence (patches plus class tokens for images).
+        plan: count as if this plan had been applied.
+
+    Returns:
+        Operations. Causal attention counts the whole score matrix, which is what plain kernels compute.
+    """
+    tokens = batch * sequence
+    matrices = sum(_token_matrix_entries(module) for module in model.modules())
+    widths = plan.widths_after() if plan is not None else {}
+    attention = 0
+    for pair in coupled_pairs(model):
+        width = widths.get(pair.name, pair.width)
+        matrices -= (pair.width - width) * _matrix_entries_per_index(model, pair)
+        if pair.kind is not PairKind.FFN:
+            family = family_of(model.get_submodule(pair.block))
+            assert family is not None  # the pair was found by its family
+            attention += family.geometry(model.get_submodule(pair.module)).query_heads * width
+    return 2 * tokens * (matrices + sequence * attention)
+
+
+def training_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPlan | None = None) -> int:
+    """Operations of one training step: forward plus twice that for the two products of the backward pass."""
+    return 3 * forward_flops(model, batch, sequence, plan)
+
+
+def memory_bytes(model: nn.Module, plan: SparsityPlan | None = None, optimizer: str = "adamw") -> Mapping[str, int]:
+    """Bytes of weights, gradients and optimizer state; activations depend on the batch and are not counted.
+
+    Args:
+        model: the model; its dtypes count.
+        plan: count as if this plan had been applied.
+        optimizer: "adamw", "adam", "amsgrad", "sgd_momentum" or "sgd"; state has the dtype of its parameter.
+
+    Returns:
+        {"weights", "gradients", "optimizer", "total"} in bytes.
+
+    Raises:
+        ValueError: the optimizer is not known.
+    """
+    if optimizer not in _STATE_TENSORS:
+        raise ValueError(f"optimizer is {optimizer!r}; choose one of {', '.join(_STATE_TENSORS)}")
+    sizes = {id(p): (p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()}
+    weights = sum(size for size, _ in sizes.values())
+    trained = sum(size for size, requires_grad in sizes.values() if requires_grad)
+    if plan is not None:
+        item = next(model.parameters()).element_size()
+        weights -= (plan.parameters_before - plan.parameters_after) * item
+        trained -= (plan.parameters_before - plan.parameters_after) * item
+    state = _STATE_TENSORS[optimizer] * trained
+    return {"weights": weights, "gradients": trained, "optimizer": state, "total": weights + trained + state}
+
+
+def _token_matrix_entries(module: nn.Module) -> int:
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.Embedding) or not isinstance(weight, nn.Parameter) or weight.ndim < 2:
+        return 0
+    return weight.numel()
+
+
+def _matrix_entries_per_index(model: nn.Module, pair: CoupledPair) -> int:
+    biases = sum(
+        axis.index.shape[0] * axis.index.shape[2] for axis in pair.axes if model.get_parameter(axis.parameter).ndim == 1
+    )
+    return index_parameters(model, pair) - biases

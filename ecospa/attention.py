@@ -1,0 +1,225 @@
+"""Attention whose query/key width differs from its value width, by swapping the class of the user's own module.
+
+A swapped module stays the same object: its parameters, hooks, name and place in the model are untouched, and it is
+still an instance of its original class, so everything that looks for that class finds it. Only `forward` changes, and
+one file per family in `ecospa/families` gives it. Three things keep the function of the uncut model: the softmax scale
+of the original head width, the rotary frequencies of the surviving index pairs, and the original denominator of a
+query/key norm (design choices; the paper's text on rotary embeddings is not known).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ecospa.pairs import PairKind
+
+
+@dataclass(frozen=True)
+class HeadGeometry:
+    """Widths of one attention module.
+
+    Attributes:
+        groups: key/value heads.
+        repeats: query heads per key/value head.
+        head_width: width of a head before anything was cut; fixes scale and norm denominator.
+        qk_width: current query/key width per head.
+        vo_width: current value width per head.
+        rotary: query and key are rotated in couples (j, j + head_width / 2).
+        tracked: the module must know which original query/key indices survive (rotary embedding or query/key norm).
+    """
+
+    groups: int
+    repeats: int
+    head_width: int
+    qk_width: int
+    vo_width: int
+    rotary: bool = False
+    tracked: bool = False
+
+    @property
+    def query_heads(self) -> int:
+        """Number of query heads: groups * repeats."""
+        return self.groups * self.repeats
+
+
+class CoupledAttention:
+    """Base of every family's attention: `forward` of the family over the parameters of the original class."""
+
+    original: ClassVar[type[nn.Module]]
+    mixin: ClassVar[type[CoupledAttention]]
+    geometry: HeadGeometry
+    kept_qk: Tensor  # int64 (groups, qk_width), original index of every surviving one; only where geometry.tracked
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # the class is made at run time: pickle and deepcopy rebuild it from its two importable parents
+        return _new_module, (type(self).original, type(self).mixin), self.__dict__
+
+
+def _new_module(original: type[nn.Module], mixin: type[CoupledAttention]) -> nn.Module:
+    return nn.Module.__new__(coupled_class(original, mixin))
+
+
+def coupled_class(original: type[nn.Module], mixin: type[CoupledAttention]) -> type[nn.Module]:
+    """The subclass of `original` that runs with the forward of `mixin`; made once, so that classes compare equal."""
+    key = (original, mixin)
+    if key not in _CLASSES:
+        namespace = {"original": original, "mixin": mixin, "__module__": mixin.__module__, "__doc__": mixin.__doc__}
+        _CLASSES[key] = type(f"Coupled{original.__name__}", (mixin, original), namespace)
+    return _CLASSES[key]
+
+
+_CLASSES: dict[tuple[type[nn.Module], type[CoupledAttention]], type[nn.Module]] = {}
+
+
+def original_class(module: nn.Module) -> type[nn.Module]:
+    """The class that a module had before it was swapped."""
+    return type(module).original if isinstance(module, CoupledAttention) else type(module)
+
+
+def narrow_attention(
+    module: nn.Module,
+    mixin: type[CoupledAttention],
+    geometry: HeadGeometry,
+    kind: PairKind,
+    kept: Int64[Tensor, "groups kept"],
+) -> None:
+    """Tell an attention module its new width; its weights have been cut already.
+
+    Args:
+        module: the user's attention module; its class is swapped at the first cut.
+        mixin: the family's forward.
+        geometry: widths of the module before this cut.
+        kind: which width shrinks.
+        kept: positions within that width that stay.
+    """
+    if not isinstance(module, CoupledAttention):
+        module.__class__ = coupled_class(type(module), mixin)
+        if geometry.tracked:
+            device = next(module.parameters()).device
+            every = torch.arange(geometry.head_width, device=device).repeat(geometry.groups, 1)
+            module.register_buffer("kept_qk", every)
+    width = kept.shape[1]
+    if kind is PairKind.QK:
+        module.geometry = replace(geometry, qk_width=width)  # type: ignore[assignment]
+        if geometry.tracked:
+            indices: Tensor = module.kept_qk  # type: ignore[assignment]
+            module.kept_qk = indices.gather(1, kept.to(indices.device))
+    else:
+        module.geometry = replace(geometry, vo_width=width)  # type: ignore[assignment]
+
+
+def attend(
+    module: Any,
+    query: Float[Tensor, "batch heads time qk"],
+    key: Float[Tensor, "batch groups past qk"],
+    value: Float[Tensor, "batch groups past vo"],
+    mask: Tensor | None,
+    **options: Any,
+) -> tuple[Float[Tensor, "batch time heads vo"], Tensor | None]:
+    """softmax(scale * Q K^T + mask) V through transformers' attention interface, for any two widths.
+
+    The fused kernels of the CPU and of flash attention want equal widths, so the narrower side is padded with zeros
+    there: zero columns of Q and K add nothing to the scores, and zero columns of V are cut off the output again.
+
+    Args:
+        module: attention module with a transformers `config`.
+        query: (batch, query heads, time, qk width).
+        key: (batch, key/value heads, time with cache, qk width).
+        value: (batch, key/value heads, time with cache, vo width).
+        mask: as the interface wants it.
+        options: passed on; must hold `scaling`, the scale of the original head width.
+
+    Returns:
+        Output (batch, time, query heads, vo width), and the attention weights where the implementation gives them.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    implementation = module.config._attn_implementation or "eager"
+    eager: Callable[..., Any] = sys.modules[type(module).original.__module__].eager_attention_forward
+    interface = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
+    width = value.shape[-1]
+    if query.shape[-1] != width and _wants_equal_widths(implementation, query.device.type):
+        query, key, value = pad_to_equal(query, key, value)
+    output, weights = interface(module, query, key, value, mask, **options)
+    return output[..., :width], weights
+
+
+def pad_to_equal(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pad the narrower of query/key and value with zero columns to the width of the other."""
+    gap = query.shape[-1] - value.shape[-1]
+    if gap > 0:
+        return query, key, nn.functional.pad(value, (0, gap))
+    return nn.functional.pad(query, (0, -gap)), nn.functional.pad(key, (0, -gap)), value
+
+
+def _wants_equal_widths(implementation: str, device: str) -> bool:
+    # CUDA's memory-efficient and cuDNN kernels take unequal widths; the CPU's fused kernel and flash attention do not
+    return "flash" in implementation or (implementation == "sdpa" and device == "cpu")
+
+
+def split_heads(states: Float[Tensor, "batch time features"], heads: int) -> Float[Tensor, "batch heads time width"]:
+    """(batch, time, heads * width) -> (batch, heads, time, width)."""
+    return states.view(*states.shape[:-1], heads, -1).transpose(1, 2)
+
+
+def rotate(
+    states: Float[Tensor, "batch heads time width"],
+    cos: Float[Tensor, "one_or_batch time head_width"],
+    sin: Float[Tensor, "one_or_batch time head_width"],
+    kept: Int64[Tensor, "groups width"],
+) -> Float[Tensor, "batch heads time width"]:
+    """Rotary embedding of surviving indices, each at its original frequency.
+
+    x_j <- x_j cos_j - x_{j + n/2} sin_j and x_{j + n/2} <- x_{j + n/2} cos_j + x_j sin_j, with cos and sin of the
+    ORIGINAL index kept[g, j]; couples stay in the order [first halves | second halves].
+
+    Args:
+        states: query or key heads; heads is groups times the query heads of a group.
+        cos: (1 or batch, time, original head width).
+        sin: same shape.
+        kept: original index of every surviving one, per key/value head.
+
+    Returns:
+        Rotated heads, same shape.
+    """
+    cos, sin = (table[..., kept].permute(0, 2, 1, 3).unsqueeze(2) for table in (cos, sin))
+    batch, _, time, width = states.shape
+    grouped = states.reshape(batch, kept.shape[0], -1, time, width)
+    first, second = grouped.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    result: Tensor = (grouped * cos + turned * sin).flatten(1, 2)
+    return result
+
+
+def head_rms_norm(
+    states: Float[Tensor, "batch heads time width"],
+    weight: Float[Tensor, " head_width"],
+    eps: float,
+    kept: Int64[Tensor, "groups width"],
+) -> Float[Tensor, "batch heads time width"]:
+    """RMS norm over surviving indices with the denominator of the original head width.
+
+    x_j * w_j / sqrt(sum_k x_k^2 / head_width + eps): what the uncut norm gives when the removed entries are zero.
+
+    Args:
+        states: query or key heads.
+        weight: norm weight, kept whole because all heads share it.
+        eps: the norm's epsilon.
+        kept: original index of every surviving one, per key/value head.
+
+    Returns:
+        Normed heads, same shape and dtype.
+    """
+    wide = states.to(torch.promote_types(states.dtype, torch.float32))
+    mean_square = wide.square().sum(-1, keepdim=True) / weight.shape[0]
+    batch, _, time, width = states.shape
+    normed = (wide * torch.rsqrt(mean_square + eps)).to(states.dtype).reshape(batch, kept.shape[0], -1, time, width)
+    result: Tensor = (weight[kept][None, :, None, None] * normed).flatten(1, 2)
+    return result

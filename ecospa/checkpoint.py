@@ -1,0 +1,274 @@
+"""Checkpoints of models whose shapes have shrunk: safetensors and JSON, no pickle and no remote code.
+
+A transformers model keeps its widths in `config.ecospa`, so that its own `from_pretrained` machinery, with key
+conversions, sharding and tying, loads it once the modules have been built at those widths. Beside it stands
+`ecospa.json` with the widths again, for models without a transformers config, and the SHA-256 of every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ecospa.families import coupled_pairs
+from ecospa.pairs import unit_positions
+from ecospa.plan import PlanError, SparsityPlan
+from ecospa.surgery import apply_plan
+
+MANIFEST = "ecospa.json"
+VERSION = 1
+_DATA = ("*.safetensors", "*.safetensors.index.json", "config.json")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, edited, or of another model; the message names the file."""
+
+
+def save_pretrained(
+    model: nn.Module, folder: str | Path, *, model_args: Mapping[str, Any] | None = None, **options: Any
+) -> None:
+    """Write a model, shrunk or not, to a folder.
+
+    Args:
+        model: a transformers model, a timm VisionTransformer, or any module that holds a supported one.
+        folder: made if it is not there.
+        model_args: arguments of `timm.create_model` that cannot be read off a timm model.
+        options: passed to transformers' `save_pretrained`, such as `max_shard_size`.
+
+    Raises:
+        CheckpointError: a timm model cannot be rebuilt from its name and arguments.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    if hasattr(model, "save_pretrained"):
+        cast(Any, model).save_pretrained(target, **options)
+    else:
+        from safetensors.torch import save_model
+
+        config = _timm_config(model, model_args or {}) if hasattr(model, "pretrained_cfg") else {}
+        (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_model(model, str(target / "model.safetensors"))
+    write_manifest(model, target)
+
+
+def from_pretrained(folder: str | Path, model: nn.Module | None = None, **options: Any) -> Any:
+    """Read a model from a folder that `save_pretrained` or a trainer wrote, bitwise as it was.
+
+    Args:
+        folder: the folder.
+        model: a freshly built dense model to cut to the checkpoint's widths and fill; needed for models that are
+            neither
+            transformers' nor timm's.
+        options: passed to transformers' `from_pretrained`, such as `dtype` or `device_map`.
+
+    Returns:
+        The model, in evaluation mode as transformers gives it; `model` itself where it was given.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or edited, a key is missing, unexpected or of another shape, or
+            the
+            model's class is not known; the message names the file.
+    """
+    source = Path(folder)
+    verify(source)
+    config = _read_json(source / "config.json")
+    if model is None and "architectures" in config:
+        return _load_transformers(source, config, options)
+    if model is None and "architecture" in config:
+        import timm
+
+        model = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
+    if model is None:
+        raise CheckpointError(
+            f"{source / 'config.json'} names no architecture; give the freshly built dense model as model="
+        )
+    narrow_to(model, checkpoint_widths(source), source)
+    _fill(model, source)
+    return model.eval()
+
+
+def write_manifest(model: nn.Module, folder: Path) -> None:
+    """Write `ecospa.json`: the model's widths and the SHA-256 of every data file of the folder."""
+    files = sorted({path for pattern in _DATA for path in folder.glob(pattern)})
+    widths = {pair.name: pair.width for pair in coupled_pairs(model)}
+    content = {"version": VERSION, "widths": widths, "sha256": {path.name: _sha256(path) for path in files}}
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(folder / MANIFEST)
+
+
+def verify(folder: Path) -> None:
+    """Check every file of a checkpoint before anything is built from it.
+
+    Raises:
+        CheckpointError: names the file that is missing, truncated or edited.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder; give the folder that save_pretrained wrote")
+    manifest = _read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {"sha256": {}}
+    for name, digest in manifest.get("sha256", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; copy the whole folder")
+        if _sha256(path) != digest:
+            raise CheckpointError(
+                f"{path} is truncated or was edited after it was saved; restore it, "
+                f"or delete {MANIFEST} if the edit was meant"
+            )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise CheckpointError(f"{folder} holds no *.safetensors file; it is no checkpoint, or its copy is incomplete")
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); it is truncated or no safetensors file") from error
+
+
+def checkpoint_widths(folder: Path) -> dict[str, int]:
+    """Widths of every pair of a checkpoint; empty for a dense one that knows nothing of ecospa.
+
+    Raises:
+        CheckpointError: the widths are malformed.
+    """
+    holder = folder / (MANIFEST if (folder / MANIFEST).exists() else "config.json")
+    content = _read_json(holder)
+    recorded = content if holder.name == MANIFEST else content.get("ecospa", {"widths": {}})
+    widths = recorded.get("widths") if isinstance(recorded, dict) else None
+    if not isinstance(widths, dict) or not all(type(width) is int and width > 0 for width in widths.values()):
+        raise CheckpointError(f"{holder}: widths must map pair names to positive whole numbers")
+    return widths
+
+
+def narrow_to(model: nn.Module, widths: Mapping[str, int], source: Path) -> None:
+    """Cut a model to given widths, whatever indices; its weights are about to be replaced.
+
+    Args:
+        model: model at the same widths or wider ones.
+        widths: pair name -> width; pairs that are not named stay.
+        source: the checkpoint, for the message.
+
+    Raises:
+        CheckpointError: the model has no such pair, or is narrower already.
+    """
+    pairs = {pair.name: pair for pair in coupled_pairs(model)}
+    if unknown := sorted(set(widths) - set(pairs)):
+        raise CheckpointError(
+            f"{source}: it has the pair {unknown[0]}, this model does not; it belongs to another model"
+        )
+    kept = {}
+    for name, width in widths.items():
+        pair = pairs[name]
+        if width > pair.width or width % pair.unit:
+            raise CheckpointError(
+                f"{source}: width {width} of {name} does not fit this model, whose width is {pair.width}"
+            )
+        units = torch.arange(width // pair.unit, device="cpu").repeat(pair.groups, 1)
+        kept[name] = unit_positions(pair, units)
+    try:
+        apply_plan(model, SparsityPlan.build(model, kept))
+    except PlanError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
+def _load_transformers(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> Any:
+    import transformers
+
+    name = (config["architectures"] or ["none"])[0]
+    base: Any = getattr(transformers, name, None)
+    if not isinstance(base, type):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: transformers has no class {name}; give the dense model as model="
+        )
+    widths = checkpoint_widths(folder)
+    kind: Any = _narrow_class(base, widths, folder) if widths else base
+    try:
+        model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: its weights do not fit its config ({error})") from error
+    model.__class__ = base
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if keys := report[problem]:
+            raise CheckpointError(
+                f"{folder}: {problem.replace('_', ' ')}: {sorted(map(str, keys))[:3]}, ...; it is incomplete"
+            )
+    return model
+
+
+def _narrow_class(base: Any, widths: Mapping[str, int], folder: Path) -> Any:
+    """`base`, built at the checkpoint's widths; name and module stay, because transformers finds key conversions by
+    them."""
+
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        base.__init__(self, config, *args, **kwargs)
+        narrow_to(self, widths, folder)
+
+    return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
+
+
+def _timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and arguments that rebuild a timm model, checked by rebuilding it without memory."""
+    import timm
+
+    attention, embedding = model.blocks[0].attn, model.patch_embed
+    arguments = {
+        "num_classes": model.num_classes,
+        "img_size": list(embedding.img_size),
+        "patch_size": list(embedding.patch_size),
+        "in_chans": embedding.proj.in_channels,
+        "embed_dim": model.embed_dim,
+        "depth": len(model.blocks),
+        "num_heads": attention.num_heads,
+        "qkv_bias": attention.qkv.bias is not None,
+        "qk_norm": not isinstance(attention.q_norm, nn.Identity),
+        **model_args,
+    }
+    architecture = model.pretrained_cfg["architecture"]
+    with torch.device("meta"):
+        rebuilt = timm.create_model(architecture, pretrained=False, **arguments)
+    narrow_to(rebuilt, {pair.name: pair.width for pair in coupled_pairs(model)}, Path(architecture))
+    here = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    there = {name: tuple(value.shape) for name, value in rebuilt.state_dict().items()}
+    if here != there:
+        different = sorted(name for name in set(here) | set(there) if here.get(name) != there.get(name))
+        raise CheckpointError(
+            f"{architecture}: {different[0]} differs when the model is rebuilt; "
+            "pass the other arguments of create_model as model_args={...}"
+        )
+    return {"architecture": architecture, "model_args": arguments}
+
+
+def _fill(model: nn.Module, folder: Path) -> None:
+    from safetensors.torch import load_model
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            load_model(model, path)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: its weights do not fit the model ({error})") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; copy the whole folder") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is no valid JSON ({error}); it is truncated or was edited") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object; it was edited")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,106 @@
+"""Every choice of the method in one frozen object, checked when it is made (paper: K, theta and c of Section 3).
+
+A wrong number must stop a run before it starts, not after the first event: each error names the field, the value, the
+allowed range and the way out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+TargetScope = Literal["parameters", "blocks"]
+Pace = Literal["paper", "curve"]
+Curve = Literal["linear", "cubic"]
+Granularity = Literal["layer", "head"]
+EstimatorMode = Literal["fisher", "adam"]
+
+_CHOICES = {
+    "target_scope": TargetScope,
+    "pace": Pace,
+    "curve": Curve,
+    "granularity": Granularity,
+    "estimator": EstimatorMode,
+}
+
+
+class ConfigError(ValueError):
+    """A field of a configuration is outside its range; the message names field, value, range and way out."""
+
+
+@dataclass(frozen=True)
+class EcoSpaConfig:
+    """Configuration of coupled sparsity: what is cut, how far, how fast.
+
+    Attributes:
+        top_k: K, share of the pairs that one event may cut, the least important first; in (0, 1].
+        importance_threshold: theta, share of a pair's index scores that an event KEEPS; in (0, 1).
+        target_size: c, share of the parameters in `target_scope` that is left at the end; in (0, 1].
+        target_scope: "parameters" counts the whole model, "blocks" only what lies inside the transformer blocks.
+        interval: optimizer steps between two events; None derives it from `end_step`, or is 100 without one.
+        start_step: optimizer steps before the first event may happen.
+        end_step: optimizer step by which the target is reached; the `curve` pace needs it.
+        pace: "paper" lets K and theta alone decide how much an event cuts; "curve" brings the size down to a
+            given curve, and K and theta decide where.
+        curve: shape of that curve, "linear" or "cubic" (Zhu and Gupta, arXiv 1710.01878, equation 1).
+        width_multiple: widths stay multiples of this many indices (kernels like 8, 16, 64).
+        min_width: no pair becomes narrower; None means `width_multiple`.
+        granularity: "layer" takes theta over all heads of a layer together, "head" makes every head keep theta of
+            its own score; either way all heads of a layer end equally wide.
+        estimator: "fisher" accumulates squared gradients between events, "adam" reads the optimizer's second moment.
+
+    Raises:
+        ConfigError: a field is outside its range.
+
+    Deviation: the summary of the paper gives K = 30 % and theta = 90 % only; interval, curve, scope and rounding are
+    choices of this implementation.
+    """
+
+    top_k: float = 0.30
+    importance_threshold: float = 0.90
+    target_size: float = 0.5
+    target_scope: TargetScope = "parameters"
+    interval: int | None = None
+    start_step: int = 0
+    end_step: int | None = None
+    pace: Pace = "paper"
+    curve: Curve = "cubic"
+    width_multiple: int = 8
+    min_width: int | None = None
+    granularity: Granularity = "layer"
+    estimator: EstimatorMode = "fisher"
+
+    def __post_init__(self) -> None:
+        _share("top_k", self.top_k, upper_open=False, way_out="0.30 is the paper's value")
+        _share("importance_threshold", self.importance_threshold, upper_open=True, way_out="0.90 is the paper's value")
+        _share("target_size", self.target_size, upper_open=False, way_out="0.5 keeps half of the parameters")
+        _whole("width_multiple", self.width_multiple, 1)
+        _whole("start_step", self.start_step, 0)
+        for name, least in (("interval", 1), ("end_step", 1), ("min_width", 1)):
+            value = getattr(self, name)
+            if value is not None:
+                _whole(name, value, least)
+        for name, literal in _CHOICES.items():
+            if getattr(self, name) not in get_args(literal):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(get_args(literal))}")
+        if self.end_step is not None and self.end_step <= self.start_step:
+            raise ConfigError(f"end_step is {self.end_step}; it must come after start_step, {self.start_step}")
+        if self.pace == "curve" and self.end_step is None:
+            raise ConfigError("end_step is None; pace='curve' needs the step at which the target is reached")
+
+    @property
+    def floor_width(self) -> int:
+        """Width in indices below which no pair is cut."""
+        return self.width_multiple if self.min_width is None else self.min_width
+
+
+def _share(name: str, value: float, *, upper_open: bool, way_out: str) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value <= 0 or value > 1 or (upper_open and value == 1):
+        raise ConfigError(f"{name} is {value!r}; it must be a share in (0, 1{')' if upper_open else ']'}; {way_out}")
+
+
+def _whole(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")

@@ -1,0 +1,158 @@
+"""CoupledEstimator: from gradients to the importance of every pair (paper, coupled estimation).
+
+Between events it does one thing per step: it adds the squared norm of every matrix's gradient to a running sum, on the
+device, in two fused calls and without waiting for the device. Only an event reads the sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecospa.config import ConfigError, EstimatorMode
+from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices
+
+MatrixKey = tuple[str, str, str]
+"""Pair name, side ("left" or "right") and parameter name of one matrix."""
+
+
+class CoupledEstimator:
+    """Accumulates the empirical Fisher information of every matrix of every pair.
+
+    I(W) = mean over steps of mean_ij (dL/dW_ij)^2, and I(pair) = mean over its matrices of I(W)
+
+    With gradient accumulation the gradient that is squared is the mean over micro-batches: the square of a mean.
+
+    Args:
+        model: model whose parameters' `.grad` is read.
+        pairs: the model's pairs.
+        mode: "fisher" sums squared gradients since the last reset, "adam" reads the optimizer's second moment instead,
+            which is a running mean of the same squares over about 1 / (1 - beta2) steps.
+        optimizer: needed by "adam".
+
+    Raises:
+        ConfigError: mode "adam" without an optimizer.
+
+    Source: paper, coupled estimation.
+    """
+
+    def __init__(
+        self, model: nn.Module, pairs: Sequence[CoupledPair], mode: EstimatorMode = "fisher", optimizer: Any = None
+    ) -> None:
+        if mode == "adam" and optimizer is None:
+            raise ConfigError("estimator is 'adam' but no optimizer was given; pass it, or use estimator='fisher'")
+        self.mode = mode
+        self._model = model
+        self._optimizer = optimizer
+        self.steps = 0
+        self._sums: Tensor | None = None
+        self.rebind(pairs)
+
+    def rebind(self, pairs: Sequence[CoupledPair]) -> None:
+        """Take over the pairs as they are after a cut, and start a new window."""
+        parameters: dict[str, Any] = dict(self._model.named_parameters())
+        self._pairs = tuple(pairs)
+        self._matrices = {
+            (pair.name, side, axis.parameter): (parameters[axis.parameter], axis)
+            for pair in pairs
+            for side, axis in pair_matrices(pair, parameters)
+        }
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the window."""
+        self.steps, self._sums = 0, None
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Add the squared gradient norms of this step; reads `.grad`, changes nothing, waits for nothing.
+
+        Raises:
+            RuntimeError: a matrix has no gradient: the model was not trained, the matrix is frozen, or the gradients
+                were
+                cleared before this call.
+        """
+        if self.mode == "adam":
+            self.steps += 1
+            return
+        slices = []
+        for (_, _, name), (parameter, axis) in self._matrices.items():
+            if parameter.grad is None:
+                raise RuntimeError(
+                    f"{name} has no gradient; call after backward() and before zero_grad(), "
+                    "and leave every coupled matrix trainable"
+                )
+            slices.append(_slice(parameter.grad, axis))
+        squares = torch.stack(torch._foreach_norm(slices)).to(torch.float64).square_()
+        self._sums = squares if self._sums is None else self._sums.add_(squares)
+        self.steps += 1
+
+    def matrix_importances(self) -> dict[MatrixKey, float]:
+        """Empirical Fisher of every matrix over the window: mean squared gradient per entry and step.
+
+        Returns:
+            Value per (pair, side, parameter); NaN or infinite where a gradient of the window was.
+
+        Raises:
+            RuntimeError: the window is empty.
+        """
+        if self.mode == "adam":
+            return {key: self._second_moment(*matrix) for key, matrix in self._matrices.items()}
+        if self._sums is None:
+            raise RuntimeError("no gradient was seen since the last event; call update() after every backward()")
+        values = self._sums.tolist()
+        return {
+            key: value / (self.steps * _entries(parameter, axis))
+            for (key, (parameter, axis)), value in zip(self._matrices.items(), values, strict=True)
+        }
+
+    def importances(self) -> dict[str, float]:
+        """Importance of every pair: the mean over its matrices. NaN or infinite where a gradient was."""
+        grouped: dict[str, list[float]] = {pair.name: [] for pair in self._pairs}
+        for (name, _, _), value in self.matrix_importances().items():
+            grouped[name].append(value)
+        return {
+            name: math.fsum(values) / len(values) if _finite(values) else math.nan for name, values in grouped.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state: an interrupted window goes on bitwise."""
+        return {"steps": self.steps, "sums": None if self._sums is None else self._sums.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the window that `state_dict` described.
+
+        Raises:
+            ValueError: the state belongs to another number of matrices.
+        """
+        sums = state["sums"]
+        if sums is not None and len(sums) != len(self._matrices):
+            raise ValueError(f"the state holds {len(sums)} matrices, the model has {len(self._matrices)}")
+        device = next(self._model.parameters()).device
+        self.steps = int(state["steps"])
+        self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
+
+    def _second_moment(self, parameter: nn.Parameter, axis: WeightAxis) -> float:
+        state = self._optimizer.state.get(parameter, {})
+        if "exp_avg_sq" not in state or state["exp_avg_sq"].shape != parameter.shape:
+            kind = type(self._optimizer).__name__
+            raise RuntimeError(f"{kind} keeps no exp_avg_sq of the parameter's shape; use estimator='fisher'")
+        return float(_slice(state["exp_avg_sq"], axis).to(torch.float64).mean())
+
+
+def _finite(values: Sequence[float]) -> bool:
+    return all(math.isfinite(value) for value in values)
+
+
+def _entries(parameter: Tensor, axis: WeightAxis) -> int:
+    return axis.index.numel() * (parameter.numel() // parameter.shape[axis.axis])
+
+
+def _slice(value: Tensor, axis: WeightAxis) -> Tensor:
+    """The part of a fused weight that belongs to one matrix: a view, because its positions are one run."""
+    size, count = value.shape[axis.axis], axis.index.numel()
+    return value if count == size else value.narrow(axis.axis, int(axis.index[0, 0, 0]), count)

@@ -1,0 +1,164 @@
+"""Architecture families: one file each, found by scanning this folder (paper: multi-head and grouped-query attention,
+FFN).
+
+A family names its transformer blocks, finds the coupled pairs of one block, and gives the attention forward for unequal
+widths. A new one needs one new file with a `FAMILY`, and nothing else. Whatever cannot be cut exactly is an error that
+names the module: nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from ecospa.attention import CoupledAttention, HeadGeometry, original_class
+from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture family.
+
+    Attributes:
+        name: short name for messages.
+        blocks: qualified class names of its transformer blocks.
+        find: (name of block, block) -> pairs; raises UnsupportedModelError for what it cannot cut exactly.
+        attention: forward for unequal widths.
+        geometry: widths of an attention module of this family, cut or not.
+    """
+
+    name: str
+    blocks: frozenset[str]
+    find: Callable[[str, nn.Module], Iterator[CoupledPair]]
+    attention: type[CoupledAttention]
+    geometry: Callable[[nn.Module], HeadGeometry]
+
+
+@functools.cache
+def families() -> tuple[Family, ...]:
+    """Every family of this folder, in the order of the file names."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)
+
+
+def family_of(block: nn.Module) -> Family | None:
+    """The family whose block this module is, or None."""
+    kind = original_class(block)
+    qualified = f"{kind.__module__}.{kind.__qualname__}"
+    return next((family for family in families() if qualified in family.blocks), None)
+
+
+def transformer_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Transformer blocks of known families, by dotted name."""
+    return {name: module for name, module in model.named_modules() if family_of(module) is not None}
+
+
+def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
+    """All coupled pairs of a model, in the order of its blocks: QK, VO and FFN of each.
+
+    Args:
+        model: a model of a supported family, or any module that contains one.
+
+    Returns:
+        The pairs with their current widths.
+
+    Raises:
+        UnsupportedModelError: no supported block is there, or a part of the model cannot be cut exactly; the message
+            names the module, the supported families and how to add one.
+
+    Source: paper, coupled weight matrices of attention and feed-forward blocks.
+    """
+    blocks = transformer_blocks(model)
+    _check_every_layer_is_known(model, blocks)
+    pairs: list[CoupledPair] = []
+    for name, block in blocks.items():
+        family = family_of(block)
+        assert family is not None  # transformer_blocks() holds known blocks only
+        found = list(family.find(name, block))
+        _check_attention_is_original(model, block, found)
+        _check_block_is_covered(name, block, found)
+        pairs.extend(found)
+    _check_nothing_is_shared(model, pairs)
+    return tuple(pairs)
+
+
+def unsupported(module: str, reason: str, way_out: str = "") -> UnsupportedModelError:
+    """The error for a part that cannot be cut exactly, with what is supported and how to go on."""
+    known = ", ".join(family.name for family in families())
+    advice = way_out or "leave this model whole, or add a family: one file in ecospa/families that defines FAMILY"
+    return UnsupportedModelError(f"{module or 'the model'}: {reason}. Supported families: {known}. Way out: {advice}.")
+
+
+def require_plain(projections: Mapping[str, nn.Module], kind: str = "Linear") -> None:
+    """Refuse a projection that is not exactly a plain Linear or Conv1D: quantised, LoRA-wrapped, parametrised.
+
+    Args:
+        projections: modules by dotted name.
+        kind: "Linear" or "Conv1D".
+
+    Raises:
+        UnsupportedModelError: names the first one that is something else.
+    """
+    homes = {"Linear": "torch.nn.modules.linear", "Conv1D": "transformers.pytorch_utils"}
+    for name, module in projections.items():
+        found, weight = type(module), getattr(module, "weight", None)
+        if (found.__module__, found.__name__) != (homes[kind], kind):
+            way_out = "merge adapters and undo quantisation or parametrisation first, cut, then wrap the model again"
+            raise unsupported(name, f"it is a {found.__module__}.{found.__qualname__}, not a plain {kind}", way_out)
+        if type(weight) is not nn.Parameter or not weight.dtype.is_floating_point:
+            what = f"{type(weight).__name__} of {getattr(weight, 'dtype', 'no dtype')}"
+            raise unsupported(
+                f"{name}.weight", f"it is a {what}, not a plain parameter", "dequantise or gather it first"
+            )
+
+
+def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
+    inside = tuple(f"{name}." for name in blocks)
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.ModuleList, nn.Sequential)) or f"{name}.".startswith(inside):
+            continue
+        for child_name, child in module.named_children():
+            repeated = sum(type(other) is type(child) for other in module.children()) > 1
+            holds_weights = any(p.ndim > 1 for p in child.parameters()) and any(True for _ in child.children())
+            known = any(f"{block}.".startswith(f"{name}.{child_name}.".lstrip(".")) for block in blocks)
+            if repeated and holds_weights and not known:
+                where = f"{name}.{child_name}".lstrip(".")
+                raise unsupported(where, f"{type(child).__module__}.{type(child).__qualname__} is no known block")
+    if not blocks:
+        raise unsupported("", f"{type(model).__module__}.{type(model).__qualname__} has no block of a known family")
+
+
+def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list[CoupledPair]) -> None:
+    homes = (original_class(block).__module__, "timm.layers.attention")
+    for pair in pairs:
+        module = model.get_submodule(pair.module)
+        if pair.kind is PairKind.QK and original_class(module).__module__ not in homes:
+            kind = type(module)
+            raise unsupported(pair.module, f"{kind.__module__}.{kind.__qualname__} has a forward of its own")
+        if "forward" in vars(module):
+            raise unsupported(pair.module, "its forward was replaced on the instance", "remove the hook that did so")
+
+
+def _check_block_is_covered(name: str, block: nn.Module, pairs: list[CoupledPair]) -> None:
+    covered = {axis.parameter for pair in pairs for axis in pair.axes}
+    prefix = f"{name}." if name else ""
+    for parameter, value in block.named_parameters():
+        if value.ndim > 1 and prefix + parameter not in covered:
+            reason = "this matrix belongs to no coupled pair (cross attention, adapter or another extra path?)"
+            raise unsupported(prefix + parameter, reason)
+
+
+def _check_nothing_is_shared(model: nn.Module, pairs: list[CoupledPair]) -> None:
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    known = dict(model.named_parameters(remove_duplicate=False))
+    for pair in pairs:
+        for axis in pair.axes:
+            if len(others := names[id(known[axis.parameter])]) > 1:
+                raise unsupported(axis.parameter, f"it is one weight under several names ({', '.join(others)})")

@@ -1,0 +1,84 @@
+"""BERT and RoBERTa of transformers: the output projection lies in another module than query, key and value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from ecospa.attention import CoupledAttention, HeadGeometry, attend, split_heads
+from ecospa.families import Family, require_plain, unsupported
+from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
+
+
+class BertCoupledAttention(CoupledAttention):
+    """BERT self attention with the query/key width and the value width apart."""
+
+    def forward(
+        self: Any,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Self attention as in transformers; the output projection follows in the parent module."""
+        query, key, value = (
+            split_heads(projection(hidden_states), self.num_attention_heads)
+            for projection in (self.query, self.key, self.value)
+        )
+        if past_key_values is not None:
+            cache = getattr(past_key_values, "self_attention_cache", past_key_values)
+            key, value = cache.update(key, value, self.layer_idx)
+        dropout = self.dropout.p if self.training else 0.0
+        output, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        return output.flatten(-2).contiguous(), weights
+
+
+def geometry(attention: Any) -> HeadGeometry:
+    """Widths of a BERT or RoBERTa self-attention module."""
+    if isinstance(attention, CoupledAttention):
+        return attention.geometry
+    width = attention.attention_head_size
+    return HeadGeometry(attention.num_attention_heads, 1, width, width, width)
+
+
+def find(name: str, block: Any) -> Iterator[CoupledPair]:
+    """QK, VO and FFN pair of one encoder layer."""
+    if hasattr(block, "crossattention"):
+        raise unsupported(f"{name}.crossattention", "cross attention is not supported", "use an encoder without it")
+    attention = f"{name}.attention.self"
+    projections = {
+        f"{attention}.query": block.attention.self.query,
+        f"{attention}.key": block.attention.self.key,
+        f"{attention}.value": block.attention.self.value,
+        f"{name}.attention.output.dense": block.attention.output.dense,
+        f"{name}.intermediate.dense": block.intermediate.dense,
+        f"{name}.output.dense": block.output.dense,
+    }
+    require_plain(projections)
+    (q, query), (k, key), (v, value), (o, output), (w_in, wide), (w_out, narrow) = projections.items()
+    shape = geometry(block.attention.self)
+    heads, qk, vo = shape.groups, shape.qk_width, shape.vo_width
+    qk_index, vo_index, hidden = head_index(heads, qk), head_index(heads, vo), head_index(1, wide.weight.shape[0])
+
+    left, right = output_axes(q, query, qk_index), output_axes(k, key, qk_index)
+    yield CoupledPair(f"{name}.attention.qk", PairKind.QK, heads, qk, 1, attention, name, left, right)
+    left, right = output_axes(v, value, vo_index), input_axes(o, output, vo_index)
+    yield CoupledPair(f"{name}.attention.vo", PairKind.VO, heads, vo, 1, attention, name, left, right)
+    left, right = output_axes(w_in, wide, hidden), input_axes(w_out, narrow, hidden)
+    yield CoupledPair(f"{name}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, name, name, left, right)
+
+
+FAMILY = Family(
+    name="BERT, RoBERTa (transformers)",
+    blocks=frozenset(
+        f"transformers.models.{family.lower()}.modeling_{family.lower()}.{family}Layer"
+        for family in ("Bert", "Roberta")
+    ),
+    find=find,
+    attention=BertCoupledAttention,
+    geometry=geometry,
+)

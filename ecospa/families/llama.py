@@ -1,0 +1,99 @@
+"""LLaMA, Mistral, Qwen2 and Qwen3 of transformers: rotary embedding, grouped queries, gated FFN, query/key norm.
+
+Rotary partners (j, j + d/2) leave together and the rest keep their frequencies; the query heads of a key/value head
+share its index set; gate and up stand together on the left of the FFN pair (design choices, the paper's own rules for
+grouped-query attention and rotary embeddings are not known).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from ecospa.attention import CoupledAttention, HeadGeometry, attend, head_rms_norm, rotate, split_heads
+from ecospa.families import Family, require_plain
+from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
+
+
+class RotaryCoupledAttention(CoupledAttention):
+    """Attention of the LLaMA family with the query/key width and the value width apart."""
+
+    def forward(
+        self: Any,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Self attention as in transformers; every surviving index keeps its frequency and its norm weight."""
+        groups, heads = self.geometry.groups, self.geometry.query_heads
+        query = split_heads(self.q_proj(hidden_states), heads)
+        key = split_heads(self.k_proj(hidden_states), groups)
+        value = split_heads(self.v_proj(hidden_states), groups)
+        if hasattr(self, "q_norm"):
+            query = head_rms_norm(query, self.q_norm.weight, self.q_norm.variance_epsilon, self.kept_qk)
+            key = head_rms_norm(key, self.k_norm.weight, self.k_norm.variance_epsilon, self.kept_qk)
+        cos, sin = position_embeddings
+        query, key = rotate(query, cos, sin, self.kept_qk), rotate(key, cos, sin, self.kept_qk)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        if (window := _sliding_window(self)) is not None:
+            kwargs["sliding_window"] = window
+        dropout = self.attention_dropout if self.training else 0.0
+        output, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        return self.o_proj(output.flatten(-2).contiguous()), weights
+
+
+def _sliding_window(attention: Any) -> int | None:
+    # Mistral reads it from the config, Qwen2 and Qwen3 from the layer, LLaMA has none
+    holder = attention.config if attention.config.model_type == "mistral" else attention
+    window: int | None = getattr(holder, "sliding_window", None)
+    return window
+
+
+def geometry(attention: Any) -> HeadGeometry:
+    """Widths of an attention module of the LLaMA family."""
+    if isinstance(attention, CoupledAttention):
+        return attention.geometry
+    width, groups, repeats = attention.head_dim, attention.config.num_key_value_heads, attention.num_key_value_groups
+    return HeadGeometry(groups, repeats, width, width, width, rotary=True, tracked=True)
+
+
+def find(name: str, block: Any) -> Iterator[CoupledPair]:
+    """QK, VO and gated FFN pair of one decoder layer."""
+    attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+    own = {f"{attention}.{part}": getattr(block.self_attn, part) for part in ("q_proj", "k_proj", "v_proj", "o_proj")}
+    gated = {f"{mlp}.{part}": getattr(block.mlp, part) for part in ("gate_proj", "up_proj", "down_proj")}
+    require_plain(own | gated)
+    (q, query), (k, key), (v, value), (o, output) = own.items()
+    shape = geometry(block.self_attn)
+    groups, repeats, qk, vo = shape.groups, shape.repeats, shape.qk_width, shape.vo_width
+
+    left = output_axes(q, query, head_index(groups, qk, repeats=repeats))
+    right = output_axes(k, key, head_index(groups, qk))
+    yield CoupledPair(f"{attention}.qk", PairKind.QK, groups, qk, 2, attention, name, left, right)
+    left = output_axes(v, value, head_index(groups, vo))
+    right = input_axes(o, output, head_index(groups, vo, repeats=repeats))
+    yield CoupledPair(f"{attention}.vo", PairKind.VO, groups, vo, 1, attention, name, left, right)
+    (gate_name, gate), (up_name, up), (down_name, down) = gated.items()
+    hidden = head_index(1, up.weight.shape[0])
+    left = output_axes(gate_name, gate, hidden) + output_axes(up_name, up, hidden)
+    right = input_axes(down_name, down, hidden)
+    yield CoupledPair(f"{mlp}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, mlp, name, left, right)
+
+
+FAMILY = Family(
+    name="LLaMA, Mistral, Qwen2, Qwen3 (transformers)",
+    blocks=frozenset(
+        f"transformers.models.{family.lower()}.modeling_{family.lower()}.{family}DecoderLayer"
+        for family in ("Llama", "Mistral", "Qwen2", "Qwen3")
+    ),
+    find=find,
+    attention=RotaryCoupledAttention,
+    geometry=geometry,
+)

@@ -1,0 +1,147 @@
+"""EcoSpa in the Hugging Face training loop: a callback for any Trainer, and a Trainer that also resumes by itself.
+
+The Trainer's own order is used: gradients are read when the optimizer has stepped, clipped and unscaled; the model is
+cut when the step has ended and no gradient is alive.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from ecospa.checkpoint import checkpoint_widths, narrow_to, verify, write_manifest
+from ecospa.config import ConfigError, EcoSpaConfig
+from ecospa.sparsity import CoupledSparsity, ShrinkEvent
+
+logger = logging.getLogger(__name__)
+
+
+class EcoSpaCallback(TrainerCallback, ExportableState):
+    """Coupled sparsity on any `transformers.Trainer`.
+
+    With gradient accumulation the gradient that is squared is the mean over the micro-batches, and with clipping it is
+    the clipped one: a common factor within a step, so the ranking inside it is unchanged.
+
+    Args:
+        config: the method's configuration (a mapping of its fields is fine, as a restored callback gets it).
+
+    Attributes:
+        sparsity: the running CoupledSparsity; None before training begins.
+
+    Raises:
+        ConfigError: at the start of training, when something that cannot work together is asked for.
+    """
+
+    def __init__(self, config: EcoSpaConfig | Mapping[str, Any]) -> None:
+        self.config = config if isinstance(config, EcoSpaConfig) else EcoSpaConfig(**config)
+        self.sparsity: CoupledSparsity | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse what cannot work, bind to model and optimizer, continue from a checkpoint's state."""
+        check_arguments(args)
+        model, optimizer = kwargs["model"], kwargs["optimizer"]
+        callbacks: Any = state.stateful_callbacks or {}
+        saved = callbacks.get(type(self).__name__) if state.global_step > 0 else None
+        resume = saved["attributes"]["saved_state"] if saved else None
+        if state.global_step > 0 and resume is None:
+            raise ConfigError(
+                f"training resumes at step {state.global_step} from a checkpoint that was written without "
+                f"{type(self).__name__}; start a new run from its weights instead"
+            )
+        self.sparsity = CoupledSparsity(model, optimizer, self.config, on_cut=self._report, resume=resume)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Read the gradients of the step that was just taken; a step that loss scaling skipped has none to read."""
+        if self.sparsity is not None and not getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+            self.sparsity.after_backward()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Shrink the model when an event is due."""
+        if self.sparsity is not None:
+            self.sparsity.after_step()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Add size, mean widths and the next event to what the progress bar prints."""
+        if self.sparsity is not None and isinstance(kwargs.get("logs"), dict):
+            kwargs["logs"].update(progress(self.sparsity))
+
+    def state(self) -> dict[str, Any]:
+        """What a Trainer checkpoint stores of this callback."""
+        saved = None if self.sparsity is None else self.sparsity.state_dict()
+        return {"args": {"config": asdict(self.config)}, "attributes": {"saved_state": saved}}
+
+    def _report(self, event: ShrinkEvent) -> None:
+        following = None if self.sparsity is None else self.sparsity.next_event
+        logger.info(
+            "step %d: %d parameters, %d in blocks, next event at step %s",
+            event.step, event.parameters, event.block_parameters, following,
+        )  # fmt: skip
+
+
+class EcoSpaTrainer(Trainer):
+    """`transformers.Trainer` that shrinks its model, and resumes from its checkpoints with a dense model in hand.
+
+    Args:
+        ecospa_config: the method's configuration; everything else as for `transformers.Trainer`.
+    """
+
+    def __init__(self, *args: Any, ecospa_config: EcoSpaConfig, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_arguments(self.args)
+        self.ecospa = EcoSpaCallback(ecospa_config)
+        self.add_callback(self.ecospa)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        verify(folder)
+        narrow_to(
+            self.accelerator.unwrap_model(self.model) if model is None else model, checkpoint_widths(folder), folder
+        )
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        write_manifest(self.accelerator.unwrap_model(self.model), Path(output_dir or str(self.args.output_dir)))
+
+
+def check_arguments(args: TrainingArguments) -> None:
+    """Refuse what cannot work together with shrinking, at the start and with the reason.
+
+    Raises:
+        ConfigError: names the argument, its value and the way out.
+    """
+    many = args.world_size > 1 and args.world_size
+    copies = args.n_gpu > 1 and args.n_gpu
+    best = "the best checkpoint may be wider than the final model; set it to False and load the one you want"
+    reasons = (
+        ("load_best_model_at_end", args.load_best_model_at_end, best),
+        ("fsdp", args.fsdp, "sharded parameters cannot be cut in place; train on one device"),
+        ("deepspeed", args.deepspeed, "its optimizer holds flat copies of the parameters; train without it"),
+        ("world_size", many, "every process would have to cut alike; train in one process"),
+        ("n_gpu", copies, "DataParallel copies the model; set CUDA_VISIBLE_DEVICES to one device"),
+    )
+    for name, value, reason in reasons:
+        if value:
+            raise ConfigError(f"{name} is {value!r}, which does not work while a model shrinks: {reason}")
+
+
+def progress(sparsity: CoupledSparsity) -> dict[str, float]:
+    """Size, mean widths per kind and next event, as numbers for a log line."""
+    event = sparsity.history[-1]
+    by_kind: dict[str, list[int]] = {}
+    for name, width in event.widths.items():
+        by_kind.setdefault(name.rpartition(".")[2], []).append(width)
+    means = {f"{kind}_width": sum(widths) / len(widths) for kind, widths in by_kind.items()}
+    following = sparsity.next_event
+    upcoming = {} if following is None else {"next_shrink_step": float(following)}
+    return {"parameters": float(event.parameters), **means, **upcoming}

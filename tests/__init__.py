@@ -1,0 +1,1 @@
+"""Tests: mirror the tree, plus invariants/ (exactness) and repository/ (how the project is built)."""
