@@ -95,11 +95,15 @@ class EcoSpaTrainer(Trainer):
         ecospa_config: the method's configuration; everything else as for `transformers.Trainer`.
     """
 
-    def __init__(self, *args: Any, ecospa_config: EcoSpaConfig, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        check_arguments(self.args)
+    def __init__(
+        self, model: Any = None, args: TrainingArguments | None = None, *, ecospa_config: EcoSpaConfig, **kwargs: Any
+    ) -> None:
+        if args is not None:
+            check_arguments(args)
         self.ecospa = EcoSpaCallback(ecospa_config)
-        self.add_callback(self.ecospa)
+        # among the first callbacks, so that the one that prints comes after the one that adds to the log
+        kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), self.ecospa]
+        super().__init__(model, args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ecospa
-from tests.model_zoo import ZOO, build, inputs, logits, random_plan
+from tests.model_zoo import ZOO, inputs, logits, random_plan
 
 KINDS = list(ZOO)
 

@@ -1,5 +1,7 @@
 """Invariant 1: a cut model computes what the dense model with those entries set to zero computes, in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -109,12 +111,10 @@ def test_eager_equals_sdpa_and_attentions_are_returned(kind):
 
 def test_softmax_scale_is_the_original_one():
     """The control of the invariant: with the scale of the new width the logits would differ."""
-    model, reference, plan = cut_and_zeroed("timm-vit", 2)
+    model, reference, _ = cut_and_zeroed("timm-vit", 2)
     batch = inputs("timm-vit")
     qk = model.blocks[0].attn.geometry.qk_width
     assert qk < 8
-    from dataclasses import replace
-
     for block in model.blocks:
         block.attn.geometry = replace(block.attn.geometry, head_width=block.attn.geometry.qk_width)
     assert (logits(model, batch) - logits(reference, batch)).abs().max() > 1e-6

@@ -1,4 +1,4 @@
-"""Invariants 3 to 6: what plans and surgery keep: scores, identity, names, ties, hooks, storage, couples, composition."""
+"""Invariants 3 to 6: scores, identity, names, ties, hooks, storage, rotary couples, composition."""
 
 import copy
 
