@@ -79,7 +79,7 @@ def retained_scores(scores: Float[Tensor, "groups units"], per_head: bool = Fals
         float64 (units + 1,), never falling.
     """
     best = torch.sort(_checked(scores).to(torch.float64), dim=1, descending=True).values
-    kept = torch.nn.functional.pad(best.cumsum(1), (1, 0))
+    kept = torch.cat([best.new_zeros(best.shape[0], 1), best.cumsum(1)], dim=1)
     if not per_head:
         return kept.sum(0)
     totals = kept[:, -1:]
