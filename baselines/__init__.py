@@ -1,0 +1,76 @@
+"""baselines: what coupled sparsity is compared with. One method is one file, found by scanning this folder.
+
+Around the method stand the controls that the reviews of the paper asked for: the same model left dense, a small dense
+model of the final size, uncoupled removal, and random pairs as the floor that a selection rule must beat.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from types import MappingProxyType
+from typing import TypeGuard
+
+from baselines.method import Budget, TrainingMethod, TrainingState
+
+__all__ = ["Budget", "TrainingMethod", "TrainingState", "load", "methods"]
+
+
+@functools.cache
+def methods() -> MappingProxyType[str, type[TrainingMethod]]:
+    """Every method of this folder by its name, in alphabetical order.
+
+    Raises:
+        ValueError: two methods have the same name.
+    """
+    found: dict[str, type[TrainingMethod]] = {}
+    for file in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{file.name}")
+        for value in vars(module).values():
+            if not _is_method(value) or value.__module__ != module.__name__:
+                continue
+            if value.name in found:
+                both = f"{found[value.name].__qualname__} and {value.__qualname__}"
+                raise ValueError(f"{value.name!r} is the name of {both}; rename one of them")
+            found[value.name] = value
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def load(location: str) -> type[TrainingMethod]:
+    """A method by its name here, or a newcomer's by the place of its class.
+
+    Args:
+        location: a name of `methods()`, or "my_package.my_module:MyMethod".
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: there is no such method, module or class, or the class is no TrainingMethod with a name.
+    """
+    module_name, colon, class_name = location.partition(":")
+    if not colon:
+        if location not in methods():
+            known = ", ".join(methods())
+            raise ValueError(f"method is {location!r}; choose one of {known}, or give my_package.my_module:MyMethod")
+        return methods()[location]
+    if not module_name or not class_name:
+        raise ValueError(f"method is {location!r}; give my_package.my_module:MyMethod")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the newcomer's own import is broken: its message says more than ours
+        raise ValueError(f"method is {location!r}; there is no module {error.name!r} on the Python path") from error
+    found = getattr(module, class_name, None)
+    if not _is_method(found):
+        reason = "is no subclass of baselines.TrainingMethod with a `name`" if found is not None else "does not exist"
+        raise ValueError(f"method is {location!r}; {class_name} {reason}")
+    return found
+
+
+def _is_method(value: object) -> TypeGuard[type[TrainingMethod]]:
+    return (
+        isinstance(value, type) and issubclass(value, TrainingMethod) and isinstance(getattr(value, "name", None), str)
+    )

@@ -1,0 +1,95 @@
+"""EcoSpa itself, as one method among the others: the very code that users run, `ecospa.CoupledSparsity`.
+
+Source: EcoSpa (arXiv 2511.11641), coupled estimation and coupled sparsification.
+Equations: I(pair) = mean over its matrices of mean (dL/dW)^2; v_j = ||W1[:, j]|| * ||W2[j, :]||; in the K least
+important pairs the smallest index set with sum v_j >= theta * total stays.
+Faithful: estimate, ranking, index scores, aligned physical removal with optimizer state, theta and K.
+Changed: `ecospa` follows the budget's size curve, so that it is compared with the others at the same size at the same
+step: K and theta then say where an event cuts, and the curve how much. `ecospa_own_pace` leaves the pace to K, theta
+and the interval, as the paper does; it stops at the target, and may end above it when the run has too few events (50 %
+takes about 40 of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from torch import nn
+
+from baselines.method import Budget, HistoryEntry, TrainingMethod, TrainingState, size_entry
+from ecospa import CoupledSparsifier, CoupledSparsity
+from ecospa.config import Pace
+
+
+class EcoSpa(TrainingMethod):
+    """Coupled sparsity on the budget's size curve."""
+
+    name: ClassVar[str] = "ecospa"
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, PacedSparsity(budget, "curve"))
+
+
+class EcoSpaOwnPace(TrainingMethod):
+    """Coupled sparsity at the pace of K, theta and the interval alone, down to the same target."""
+
+    name: ClassVar[str] = "ecospa_own_pace"
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, PacedSparsity(budget, "paper"))
+
+
+class PacedSparsity:
+    """`CoupledSparsity`, made at the first hook, where the optimizer is known (a `baselines.method.Shrinker`)."""
+
+    def __init__(self, budget: Budget, pace: Pace) -> None:
+        self.config = budget.config(pace)
+        self.history: list[HistoryEntry] = []
+        self._sparsity: CoupledSparsity | None = None
+        self._saved: Mapping[str, Any] | None = None
+
+    def start(self, model: nn.Module) -> None:
+        """Begin with a whole model; an unreachable target is refused here, before any step."""
+        CoupledSparsifier(model, self.config)
+        self._sparsity = self._saved = None
+        self.history[:] = [size_entry(0, model)]
+
+    def attach(self, model: nn.Module) -> None:
+        """Nothing yet: the optimizer is needed too, and the first hook brings both."""
+
+    def after_backward(self, state: TrainingState) -> None:
+        """Add the gradients of this step to the importance estimate."""
+        self._bound(state).after_backward()
+
+    def after_step(self, state: TrainingState) -> None:
+        """Cut, when an event is due."""
+        sparsity = self._bound(state)
+        sparsity.after_step()
+        self._copy_history(sparsity)
+
+    def finish(self, state: TrainingState) -> None:
+        """Nothing is left to do: the model is an ordinary dense one."""
+
+    def removed(self, model: nn.Module) -> int:
+        """Nothing is masked."""
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state."""
+        return dict(self._saved or {}) if self._sparsity is None else self._sparsity.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with the smaller model that the next hook brings."""
+        self._sparsity, self._saved = None, state
+        self.history[:] = [dict(entry) for entry in state["history"]]
+
+    def _bound(self, state: TrainingState) -> CoupledSparsity:
+        if self._sparsity is None:
+            self._sparsity = CoupledSparsity(state.model, state.optimizer, self.config, resume=self._saved)
+        return self._sparsity
+
+    def _copy_history(self, sparsity: CoupledSparsity) -> None:
+        for event in sparsity.history[len(self.history) :]:
+            self.history.append({**asdict(event), "widths": dict(event.widths)})

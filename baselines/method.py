@@ -1,0 +1,240 @@
+"""What a training method is: the hooks that an experiment calls, and the budget that all methods of a comparison share.
+
+The paper compares methods at one final size only. Here every method gets the same budget: the same target, the same
+steps and the same size over steps, because a model that stays large for longer learns more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import nn
+
+from ecospa import ConfigError, EcoSpaConfig, coupled_pairs
+from ecospa.accounting import parameters
+from ecospa.config import Curve, Pace, TargetScope
+
+HistoryEntry = dict[str, Any]
+"""{"step", "parameters", "block_parameters", "widths"} of the model after an event; the first entry is step 0."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How small, by when, in which steps: the same for every method of a comparison.
+
+    Attributes:
+        target_size: share of the parameters in `target_scope` that is left at the end, in (0, 1]; None for a method
+            that does not shrink.
+        total_steps: optimizer steps of the whole run.
+        start_step: optimizer steps before the first event.
+        end_step: optimizer step at which the target is reached, in (start_step, total_steps].
+        interval: optimizer steps between two events.
+        curve: size over steps, "cubic" or "linear" (ecospa.schedule.Schedule).
+        target_scope: "blocks" counts what lies inside the transformer blocks, "parameters" the whole model.
+        width_multiple: widths stay multiples of this.
+        top_k: K, share of the pairs that one event cuts.
+        importance_threshold: theta, share of a pair's scores that one cut keeps.
+        seed: decides every random choice of a method.
+
+    Raises:
+        ConfigError: a field is outside its range.
+    """
+
+    target_size: float | None
+    total_steps: int
+    start_step: int
+    end_step: int
+    interval: int
+    curve: Curve = "cubic"
+    target_scope: TargetScope = "blocks"
+    width_multiple: int = 8
+    top_k: float = 0.30
+    importance_threshold: float = 0.90
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("total_steps", 1), ("start_step", 0), ("end_step", 1), ("interval", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        self._config(1.0 if self.target_size is None else self.target_size, "curve")
+        if self.end_step > self.total_steps:
+            raise ConfigError(
+                f"end_step is {self.end_step}; it must lie in ({self.start_step}, {self.total_steps}], "
+                "or the run ends before the target is reached"
+            )
+
+    def config(self, pace: Pace = "curve") -> EcoSpaConfig:
+        """The budget as a configuration of the method.
+
+        Args:
+            pace: "curve" follows the size curve; "paper" leaves the pace to K, theta and the interval, without an end.
+
+        Raises:
+            ConfigError: the budget has no target.
+        """
+        if self.target_size is None:
+            raise ConfigError("target_size is None; a method that shrinks needs a share in (0, 1], such as 0.5")
+        return self._config(self.target_size, pace)
+
+    def _config(self, target_size: float, pace: Pace) -> EcoSpaConfig:
+        return EcoSpaConfig(
+            top_k=self.top_k,
+            importance_threshold=self.importance_threshold,
+            target_size=target_size,
+            target_scope=self.target_scope,
+            interval=self.interval,
+            start_step=self.start_step,
+            end_step=self.end_step if pace == "curve" else None,
+            pace=pace,
+            curve=self.curve,
+            width_multiple=self.width_multiple,
+        )
+
+
+@dataclass
+class TrainingState:
+    """What a hook sees.
+
+    Attributes:
+        model: the model that is trained, unwrapped.
+        optimizer: its optimizer; an accelerate wrapper is fine.
+        step: optimizer steps completed: in `after_backward` those before the coming one, in `after_step` with it.
+        total_steps: optimizer steps of the whole run.
+    """
+
+    model: nn.Module
+    optimizer: Any
+    step: int
+    total_steps: int
+
+
+class Shrinker(Protocol):
+    """What makes a model smaller during a run: the part that most methods share and hand to `TrainingMethod`."""
+
+    history: list[HistoryEntry]
+
+    def start(self, model: nn.Module) -> None:
+        """Look at the whole model before the first step; refuse an unreachable target."""
+
+    def attach(self, model: nn.Module) -> None:
+        """Meet the model that will be trained: at once after `start`, or that of the checkpoint after a resume."""
+
+    def after_backward(self, state: TrainingState) -> None:
+        """Read the gradients of a step."""
+
+    def after_step(self, state: TrainingState) -> None:
+        """Shrink, if an event is due."""
+
+    def finish(self, state: TrainingState) -> None:
+        """Let go of the model."""
+
+    def removed(self, model: nn.Module) -> int:
+        """Entries that the model still stores but that are gone for good: zero and untrained."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; `attach` or the next hook brings the model."""
+
+
+class TrainingMethod:
+    """A method: a name and some hooks. Everything does nothing until a subclass or a `shrinker` gives it a meaning.
+
+    A fresh run calls `prepare` once. A resumed run builds the method anew, loads model and optimizer from the
+    checkpoint and calls `load_state_dict` instead. Either then calls `build_optimizer`, and trains.
+
+    Args:
+        budget: what the method has to keep to.
+        shrinker: does the work of the hooks; None leaves the model as it is.
+
+    Attributes:
+        name: how tables and the command line call the method.
+        history: {"step", "parameters", "block_parameters", "widths"} at the start and after every event that cut;
+            parameters that are stored but masked do not count.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, budget: Budget, shrinker: Shrinker | None = None) -> None:
+        self.budget = budget
+        self.shrinker = shrinker
+        self.history: list[HistoryEntry] = [] if shrinker is None else shrinker.history
+
+    def prepare(self, model: nn.Module, calibration: Any = None) -> nn.Module | None:
+        """Look at the model before the first step.
+
+        Args:
+            model: the whole model, freshly initialised or pre-trained, on its device.
+            calibration: batches of the training data, for methods that need activations; None if there are none.
+
+        Returns:
+            The model to train instead, or None to train this one.
+
+        Raises:
+            ConfigError: the budget's target cannot be reached with this model.
+        """
+        if self.shrinker is not None:
+            self.shrinker.start(model)
+        else:
+            self.history[:] = [size_entry(0, model)]
+        return None
+
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer | None:
+        """Called once in every run, fresh or resumed, with the model that will be trained, before its first step.
+
+        Returns:
+            An optimizer of the method's own, or None for the experiment's.
+        """
+        if self.shrinker is not None:
+            self.shrinker.attach(model)
+        return None
+
+    def after_backward(self, state: TrainingState) -> None:
+        """Called with the gradients of a step, before the optimizer uses them."""
+        if self.shrinker is not None:
+            self.shrinker.after_backward(state)
+
+    def after_step(self, state: TrainingState) -> None:
+        """Called when the optimizer has done a step."""
+        if self.shrinker is not None:
+            self.shrinker.after_step(state)
+
+    def finish(self, state: TrainingState) -> None:
+        """Called once after the last step."""
+        if self.shrinker is not None:
+            self.shrinker.finish(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state to resume from, beside the checkpoint of model and optimizer."""
+        return {"history": self.history} if self.shrinker is None else self.shrinker.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue a run from `state_dict`."""
+        if self.shrinker is None:
+            self.history[:] = state["history"]
+        else:
+            self.shrinker.load_state_dict(state)
+
+    def nonzero_parameters(self, model: nn.Module) -> tuple[int, int]:
+        """Parameters that are not masked: of the whole model, and of its blocks; a live weight of value zero counts."""
+        removed = 0 if self.shrinker is None else self.shrinker.removed(model)
+        return parameters(model) - removed, parameters(model, "blocks") - removed
+
+
+def size_entry(step: int, model: nn.Module, removed: int = 0, widths: Mapping[str, int] | None = None) -> HistoryEntry:
+    """One entry of a history.
+
+    Args:
+        step: optimizer steps completed.
+        model: the model now.
+        removed: entries of its blocks that are masked.
+        widths: width per pair; None reads them from the model's shapes.
+    """
+    found = {pair.name: pair.width for pair in coupled_pairs(model)} if widths is None else dict(widths)
+    stored, blocks = parameters(model), parameters(model, "blocks")
+    return {"step": step, "parameters": stored - removed, "block_parameters": blocks - removed, "widths": found}

@@ -1,0 +1,39 @@
+"""Random pairs and random indices, cut aligned on the same curve: the floor that a selection rule must beat.
+
+Source: the usual control of the pruning literature (Gale et al., arXiv 1902.09574); the paper's summary names none.
+Equations: importance of a pair ~ U(0, 1), drawn anew at every event; kept indices: a uniform random subset.
+Faithful: steps, sizes, width rounding, aligned physical removal and optimizer state are those of `ecospa`, so only the
+choice differs. Simplified: nothing.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from baselines.curve import Event, SizeCurve
+from baselines.method import Budget, TrainingMethod
+from ecospa import SparsityPlan, coupled_pairs
+
+_SPREAD = 1e-3
+
+
+class RandomPairs(TrainingMethod):
+    """Random pairs lose random indices."""
+
+    name: ClassVar[str] = "random_pairs"
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, SizeCurve(budget, self._choose))
+
+    def _choose(self, event: Event) -> SparsityPlan | None:
+        # seed and step alone decide, so that a resumed run draws what an uninterrupted one does
+        generator = torch.Generator(device="cpu").manual_seed(self.budget.seed * 1_000_003 + event.state.step)
+        importances, scores = {}, {}
+        for pair in coupled_pairs(event.body):
+            importances[pair.name] = float(torch.rand((), generator=generator, dtype=torch.float64))
+            # nearly equal scores: theta then keeps its own share of the width, as it does of untrained weights
+            noise = torch.rand(pair.groups, pair.units, generator=generator, dtype=torch.float64)
+            scores[pair.name] = 1 + _SPREAD * noise
+        return event.sparsifier.plan(event.body, importances, goal=event.goal, scores=scores)

@@ -1,0 +1,38 @@
+"""Matrices ranked and scored alone, cut aligned: what is lost when a pair is not judged as a pair.
+
+Source: the paper's claim that the two matrices of a pair must be estimated together (coupled estimation), turned round.
+Equations: I(W) = mean (dL/dW)^2 of one matrix; the K least important matrices are selected; a selected matrix keeps the
+indices of its own largest norms ||W[:, j]||, and its partner loses the same indices.
+Faithful: the estimator, theta, width rounding, aligned physical removal and the size curve are those of `ecospa`.
+Simplified: K counts pairs, each ranked by the less important of its matrices; that is the order of the matrices
+themselves, and a pair of which both are selected is cut once. Gate and up of a gated feed-forward network are one side:
+either selects the pair, their stacked norms choose the indices.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from baselines.curve import Event, SizeCurve
+from baselines.method import Budget, TrainingMethod
+from ecospa import SparsityPlan, coupled_pairs
+from ecospa.sparsifier import side_norms
+
+
+class UncoupledImportance(TrainingMethod):
+    """A matrix is selected by its own gradients and cut by its own norms; its partner follows."""
+
+    name: ClassVar[str] = "uncoupled_importance"
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, SizeCurve(budget, self._choose, estimate=True))
+
+    def _choose(self, event: Event) -> SparsityPlan | None:
+        assert event.estimator is not None  # this curve estimates
+        least: dict[str, tuple[float, str]] = {}
+        for (pair, side, _), value in event.estimator.matrix_importances().items():
+            if pair not in least or value < least[pair][0]:
+                least[pair] = (value, side)
+        scores = {pair.name: side_norms(event.body, pair, least[pair.name][1]) for pair in coupled_pairs(event.body)}
+        importances = {name: value for name, (value, _) in least.items()}
+        return event.sparsifier.plan(event.body, importances, goal=event.goal, scores=scores)

@@ -1,0 +1,54 @@
+"""The command line, `python -m benchmarks list | show NAME | run NAME... | reproduce`, made from commands.py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+from rich.console import Console
+
+from benchmarks import commands
+from results.strict import RecordError
+
+_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Obey one command.
+
+    Returns:
+        0, or 1 when a run failed or could not be made, 2 for a wrong argument, 130 after an interrupt.
+    """
+    console = Console()
+    command = tyro.cli(
+        commands.List | commands.Show | commands.Run | commands.Reproduce,  # type: ignore[arg-type]
+        prog="python -m benchmarks",
+        description="Run the experiments of the EcoSpa reproduction suite.",
+        args=arguments,
+    )
+    try:
+        return _obey(command, console)
+    except KeyboardInterrupt:
+        console.print("interrupted; what is finished is kept, the same command goes on from here")
+        return commands.INTERRUPTED
+    except (RecordError, ValueError) as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return _USAGE
+
+
+def _obey(command: object, console: Console) -> int:
+    match command:
+        case commands.List():
+            return commands.list_experiments(console)
+        case commands.Show():
+            return commands.show(command, console)
+        case commands.Run():
+            return commands.run(command, console)
+        case commands.Reproduce():
+            return commands.reproduce(command, console)
+    raise AssertionError(f"no command: {command!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

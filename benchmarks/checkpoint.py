@@ -1,0 +1,64 @@
+"""Unfinished work of a run: what is needed to go on after a kill as if nothing had happened.
+
+The Trainer keeps optimizer, learning rate and random numbers. Beside them stand the model with its present widths, the
+method's own state, and what had been measured so far. `run.json` is written last: a checkpoint without it is not used.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import ecospa
+
+_MODEL = "model_with_widths"
+_RUN = "run.json"
+
+
+@dataclass
+class Progress:
+    """What a run has measured so far and a later process has to know.
+
+    Attributes:
+        seconds: wall-clock time of earlier processes.
+        step_seconds: time of every optimizer step.
+        run_flops: floating-point operations so far.
+        peak_memory: highest memory of earlier processes, in bytes.
+        started: plan-history entry of the model before the first step.
+    """
+
+    seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
+    run_flops: int = 0
+    peak_memory: int = 0
+    started: dict[str, Any] = field(default_factory=dict)
+
+
+def save(folder: Path, model: nn.Module, method_state: dict[str, Any], progress: Progress) -> None:
+    """Complete a Trainer checkpoint, its mark of completeness last."""
+    ecospa.save_pretrained(model, folder / _MODEL)
+    partial = folder / (_RUN + ".part")
+    partial.write_text(json.dumps({"method": method_state, "progress": asdict(progress)}))
+    partial.replace(folder / _RUN)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint below a run's folder, or None."""
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{_RUN}")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def load_model(folder: Path) -> nn.Module:
+    """The model of a checkpoint with the widths that it had."""
+    model: nn.Module = ecospa.from_pretrained(folder / _MODEL)
+    return model
+
+
+def load_state(folder: Path) -> tuple[dict[str, Any], Progress]:
+    """The method's state and the measurements of a checkpoint."""
+    content = json.loads((folder / _RUN).read_text())
+    return content["method"], Progress(**content["progress"])

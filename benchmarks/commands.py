@@ -1,0 +1,173 @@
+"""The commands of the suite: each a frozen dataclass, from which the command line is made, and one function."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from benchmarks import registry, report
+from benchmarks.campaign import Executor, carry_out_plan
+from benchmarks.environment import ROOT
+from benchmarks.experiment import TIERS, Experiment, MethodRef, Tier, Workplace
+from benchmarks.isolation import carry_out_apart
+from benchmarks.plan import Plan, make_plan
+from results.store import DEFAULT_FOLDER, Store
+
+WORK_FOLDER = ROOT / ".ecospa-runs"
+INTERRUPTED = 130
+_MOST_THREADS = 8  # the models of the small tiers get slower beyond
+
+MethodNames = Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--method"], metavar="NAME")]
+
+
+@dataclass(frozen=True)
+class List:
+    """List the experiments: what each asks, in which tiers, with which methods."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """Show one experiment: its question, command, hours per tier, expected result, and its cells."""
+
+    name: tyro.conf.Positional[str]
+    tier: Tier = "smoke"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `run` and `reproduce` share.
+
+    Attributes:
+        tier: smoke (any laptop, no network), cpu (a local mirror), gpu (one large GPU), paper (days, the Hub).
+        methods: only these methods; my_package.my_module:MyMethod takes one of your own.
+        seeds: only these seeds; those of the tier by default.
+        force: make runs again whose records are there; the old records stay.
+        dry_run: print the plan and stop.
+        records: folder of the records.
+        work: folder of unfinished runs and caches.
+        threads: processor threads per run; all cores, at most 8, by default.
+    """
+
+    tier: Tier = "smoke"
+    methods: MethodNames = ()
+    seeds: tuple[int, ...] = ()
+    force: bool = False
+    dry_run: bool = False
+    records: Path = DEFAULT_FOLDER
+    work: Path = WORK_FOLDER
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Run(RunOptions):
+    """Run experiments and write one record per run; runs whose records are there are skipped.
+
+    Attributes:
+        names: the experiments.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True)
+class Reproduce(RunOptions):
+    """Run all experiments of a tier, then make every table and figure; call it again to go on after an interrupt.
+
+    Attributes:
+        only: only these experiments.
+    """
+
+    only: tuple[str, ...] = ()
+
+
+def list_experiments(console: Console) -> int:
+    """Print every experiment with its question."""
+    for name, experiment in registry.experiments().items():
+        console.print(f"[bold]{name}[/bold]: {experiment.question}")
+        for tier, plan in experiment.tiers.items():
+            seeds = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
+            console.print(f"  {tier:6} {plan.hours:g} h, {seeds}, {plan.machine}", highlight=False)
+        console.print(f"  methods: {', '.join(experiment.methods)}", highlight=False)
+    return 0
+
+
+def show(command: Show, console: Console) -> int:
+    """Print an experiment's header and the cells of a tier."""
+    experiment = registry.experiment(command.name)
+    console.print(registry.header(command.name), markup=False, highlight=False)
+    if command.tier not in experiment.tiers:
+        console.print(f"\n{report.why_absent(experiment, command.tier)}", markup=False, highlight=False)
+        return 0
+    console.print(f"\nCells of tier {command.tier}:")
+    for cell in experiment.cells(command.tier, tuple(MethodRef(name) for name in experiment.methods)):
+        console.print(f"  {cell.config_hash}  {cell.label}", highlight=False)
+    return 0
+
+
+def run(command: Run, console: Console, execute: Executor = carry_out_apart) -> int:
+    """Run the named experiments."""
+    if not command.names:
+        raise ValueError(f"names is empty; give one or more of {', '.join(registry.experiments())}")
+    experiments = [registry.experiment(name) for name in command.names]
+    return _plan_and_run(experiments, command, console, execute)
+
+
+def reproduce(command: Reproduce, console: Console, execute: Executor = carry_out_apart) -> int:
+    """Run everything of a tier and make the tables."""
+    names: Sequence[str] = command.only or tuple(registry.experiments())
+    code = _plan_and_run([registry.experiment(name) for name in names], command, console, execute)
+    if command.dry_run:
+        return code
+    console.file.flush()
+    return code or make_tables(command.tier, command.records)
+
+
+def make_tables(tier: Tier, records: Path) -> int:
+    """Make every table and figure of a tier in a process of its own (imports go down only); 0 or 1."""
+    words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve())]
+    return int(subprocess.run([sys.executable, *words], cwd=ROOT, check=False).returncode != 0)
+
+
+def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, console: Console, execute: Executor) -> int:
+    plan = _plan(experiments, options)
+    report.print_plan(plan, console)
+    if options.dry_run:
+        return 0
+    if not plan.in_state("to do"):
+        return report.print_missing(plan, console)
+    workplace = Workplace(options.work, options.threads or min(_cores(), _MOST_THREADS))
+    summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
+    report.print_summary(summary, options.records, console)
+    return max(report.print_missing(plan, console), int(bool(summary.failed)))
+
+
+def _plan(experiments: Sequence[Experiment], options: RunOptions) -> Plan:
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"threads is {options.threads}; it must be at least 1")
+    if options.tier not in TIERS:
+        raise ValueError(f"tier is {options.tier!r}; choose from {', '.join(TIERS)}")
+    methods = tuple(MethodRef.parse(text) for text in options.methods)
+    _check_methods(methods, experiments)
+    return make_plan(experiments, options.tier, Store(options.records), methods, options.seeds, options.force)
+
+
+def _check_methods(methods: Sequence[MethodRef], experiments: Sequence[Experiment]) -> None:
+    """Refuse a misspelt method before anything runs; only names that no experiment knows cost the import of torch."""
+    known = {name for experiment in experiments for name in experiment.methods}
+    for reference in methods:
+        if reference.location is not None or reference.name not in known:
+            from benchmarks.competitors import find_method
+
+            find_method(reference)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

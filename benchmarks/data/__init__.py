@@ -1,0 +1,1 @@
+"""One source of data = one file that defines SOURCE; tokenizer and packing stand beside them."""

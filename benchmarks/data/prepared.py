@@ -1,0 +1,114 @@
+"""Text made ready for training once and kept in the work folder: tokens, counts and the corpus's fingerprint.
+
+Reading a corpus and training a vocabulary takes longer than a smoke run, and every run of an experiment uses the same.
+The kept file is named by everything that decides its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.data import source as sources
+from benchmarks.data.packing import pack
+from benchmarks.data.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer, trained_size
+from benchmarks.experiment import DataSpec, ProtocolSpec
+
+_LAYOUT = 1  # raise when the meaning of the kept file changes
+_ENTRIES = ("train", "evaluation")
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """A corpus as tokens.
+
+    Attributes:
+        train: int64 (tokens,), the training stream with END_OF_TEXT around every document.
+        evaluation: int64 (tokens,), the evaluation stream, whole documents.
+        words: whitespace-separated words of the evaluation documents.
+        size: UTF-8 bytes of the evaluation documents.
+        vocabulary: entries of the tokenizer.
+        end_of_text: its END_OF_TEXT.
+        fingerprint: SHA-256 of the corpus.
+    """
+
+    train: NDArray[np.int64]
+    evaluation: NDArray[np.int64]
+    words: int
+    size: int
+    vocabulary: int
+    end_of_text: int
+    fingerprint: str
+
+
+def prepare(data: DataSpec, protocol: ProtocolSpec, tier: str, folder: Path) -> PreparedText:
+    """The text of an experiment, from the work folder or made now and put there.
+
+    Raises:
+        MissingSourceError: the source is not at hand.
+    """
+    origin = sources.find(data.source)
+    reason = origin.missing(data.configuration, tier)
+    if reason is not None:
+        raise sources.MissingSourceError(reason)
+    wanted: dict[str, Any] = {**asdict(data), "tokenizer": protocol.tokenizer, "split": protocol.split}
+    wanted |= {"key": origin.key(data.configuration), "layout": _LAYOUT}
+    name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / "text" / f"{data.source}-{name}.npz"
+    if not path.exists():
+        _write(path, _make(data, protocol, tier, origin))
+    return _read(path)
+
+
+def _make(data: DataSpec, protocol: ProtocolSpec, tier: str, origin: sources.Source) -> PreparedText:
+    corpus = origin.load(data.configuration, protocol.split, tier, data.train_bytes)
+    size = trained_size(protocol.tokenizer)
+    tokenizer = load_tokenizer(protocol.tokenizer, tier) if size is None else train_tokenizer(corpus.train, size)
+    end = int(tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    held_out: list[list[int]] = []
+    texts: list[str] = []
+    tokens = 0
+    for text in corpus.evaluation:
+        if data.evaluation_tokens is not None and tokens >= data.evaluation_tokens:
+            break
+        ids = _encode(tokenizer, [text])[0]
+        held_out.append(ids)
+        texts.append(text)
+        tokens += len(ids) + 1
+    return PreparedText(
+        train=pack(_encode(tokenizer, list(corpus.train)), end),
+        evaluation=pack(held_out, end),
+        words=sum(len(text.split()) for text in texts),
+        size=sum(len(text.encode()) for text in texts),
+        vocabulary=len(tokenizer),
+        end_of_text=end,
+        fingerprint=corpus.fingerprint,
+    )
+
+
+def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    return encoded
+
+
+def _write(path: Path, text: PreparedText) -> None:
+    """Write under another name first, so that a killed process leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}-{os.getpid()}.tmp.npz")
+    numbers = json.dumps({k: v for k, v in vars(text).items() if k not in _ENTRIES})
+    kind = np.uint16 if text.vocabulary <= 2**16 else np.int64
+    np.savez(partial, numbers=numbers, train=text.train.astype(kind), evaluation=text.evaluation.astype(kind))
+    partial.replace(path)
+
+
+def _read(path: Path) -> PreparedText:
+    with np.load(path) as kept:
+        numbers = json.loads(str(kept["numbers"]))
+        return PreparedText(**numbers, **{name: kept[name].astype(np.int64) for name in _ENTRIES})

@@ -1,0 +1,239 @@
+"""What an experiment is: frozen settings for every run, hashed, so that a record says exactly what was measured.
+
+A cell of a table is one `Cell`; a `Run` is a cell with a seed. The seed stays out of the configuration, so that the
+seeds of one cell share its hash. A tier changes sizes, steps and the data source, never the code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from results.record import Metric, PlanEvent, config_hash
+
+if TYPE_CHECKING:
+    from benchmarks.data.source import BoundSource
+
+Tier = Literal["smoke", "cpu", "gpu", "paper"]
+TIERS: tuple[Tier, ...] = ("smoke", "cpu", "gpu", "paper")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A GPT-2 shaped language model trained from scratch; `width` is a multiple of `heads`."""
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    positions: int
+    family: str = "gpt2"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where the text comes from: a file of `benchmarks/data`, its configuration, and how much of it is used."""
+
+    source: str
+    configuration: str
+    train_bytes: int | None = None
+    evaluation_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class ProtocolSpec:
+    """How perplexity is measured; a number means nothing without it.
+
+    `stride` is the distance between two windows: `sequence_length - 1` scores every token exactly once. `bos` says
+    that an end-of-text token stands before every document.
+    """
+
+    tokenizer: str
+    sequence_length: int
+    stride: int
+    split: str
+    bos: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Optimizer steps and their learning rate: AdamW, linear warm-up, cosine decay to zero.
+
+    `batch_size` counts sequences per optimizer step, `micro_batch_size` those per backward pass.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    micro_batch_size: int
+    warmup_steps: int
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+@dataclass(frozen=True)
+class ShrinkSpec:
+    """The size over steps that every shrinking method has to follow (baselines.method.Budget without its seed)."""
+
+    target_size: float | None
+    total_steps: int
+    start_step: int
+    end_step: int
+    interval: int
+    curve: Literal["cubic", "linear"] = "cubic"
+    target_scope: Literal["parameters", "blocks"] = "blocks"
+    width_multiple: int = 8
+    top_k: float = 0.30
+    importance_threshold: float = 0.90
+
+
+@dataclass(frozen=True)
+class MethodRef:
+    """A method by its name in `baselines`, or by the place of a newcomer's class, `my_package.my_module:MyMethod`."""
+
+    name: str
+    location: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> MethodRef:
+        """Read a method from the command line.
+
+        Raises:
+            ValueError: the text is empty or has an empty side of its colon.
+        """
+        module, colon, name = text.partition(":")
+        if not module or (colon and not name):
+            raise ValueError(f"method is {text!r}; give a name of `baselines` or my_package.my_module:MyMethod")
+        return cls(name, text) if colon else cls(module)
+
+
+@dataclass(frozen=True)
+class LanguageModelSettings:
+    """All that decides the outcome of one language-model training run, but its seed."""
+
+    method: MethodRef
+    target: float | None
+    shrink: ShrinkSpec
+    model: ModelSpec
+    data: DataSpec
+    protocol: ProtocolSpec
+    training: TrainingSpec
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as the plain JSON that a record keeps."""
+        method_config = dataclasses.asdict(self.shrink)
+        if self.method.location is not None:
+            method_config["location"] = self.method.location
+        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
+        return {"method_config": method_config, "target": self.target, **parts}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: an experiment, a tier, a method and its settings; `settings` has `to_config()`."""
+
+    experiment: str
+    tier: Tier
+    method: str
+    settings: Any
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The full resolved configuration as plain JSON."""
+        named = {"experiment": self.experiment, "tier": self.tier, "method": self.method}
+        return {**named, **self.settings.to_config()}
+
+    @property
+    def config_hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of `config`."""
+        return config_hash(self.config)
+
+    @property
+    def label(self) -> str:
+        """Short name for people: method and, where there is one, the share of the blocks kept."""
+        target = getattr(self.settings, "target", None)
+        return self.method if target is None else f"{self.method} {target:g}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell with one seed: what becomes one record."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the run's folder of unfinished work."""
+        return f"{self.cell.config_hash}-{self.seed}"
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """Takes reports of progress where nobody looks at them."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how runs are carried out; nothing here may change a result.
+
+    `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
+    a checkpoint is written when `checkpoint_seconds` have passed since the last.
+    """
+
+    folder: Path
+    threads: int = 2
+    checkpoint_seconds: float = 30.0
+    progress: Callable[[int, int], None] = ignore_progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found out; the rest of its record is bookkeeping."""
+
+    metrics: Mapping[str, Metric]
+    data_fingerprint: str
+    plan_history: tuple[PlanEvent, ...] = ()
+    loss_curve: tuple[tuple[int, float], ...] = ()
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    seconds_before: float = 0.0
+
+
+@dataclass(frozen=True)
+class TierPlan:
+    """One tier of an experiment: its seeds, the hours that all of it takes, and the machine it wants."""
+
+    seeds: tuple[int, ...]
+    hours: float
+    machine: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question, its cells and the function that answers for one of them.
+
+    Attributes:
+        name: the file's name in `benchmarks/experiments`.
+        question: one line: what is tested.
+        tiers: the tiers it exists in.
+        absent: why it does not exist in the others, by tier.
+        methods: names of the methods compared, in the order of the table.
+        cells: (tier, methods) -> the cells.
+        sources: tier -> the data that it needs.
+        execute: runs one cell with one seed.
+    """
+
+    name: str
+    question: str
+    tiers: Mapping[Tier, TierPlan]
+    methods: tuple[str, ...]
+    cells: Callable[[Tier, tuple[MethodRef, ...]], tuple[Cell, ...]]
+    sources: Callable[[Tier], tuple[BoundSource, ...]]
+    execute: Callable[[Run, Workplace], Outcome]
+    absent: Mapping[Tier, str] = field(default_factory=dict)

@@ -1,0 +1,177 @@
+"""Does it matter that coupled matrices are judged and cut together?
+
+What it tests: the paper's thesis, without any unknown of the paper's tables. GPT-2 is trained from scratch and shrunk
+to 50 % and to 30 % of its block parameters on the way. All methods that shrink follow the same size over steps (a cubic
+curve, about 40 events within the first three quarters of the steps), so that none wins by staying large for longer:
+
+- ecospa: pairs chosen by joint importance, indices by joint scores, removed aligned.
+- ecospa_own_pace: the same, but K and theta alone decide how much an event cuts; it may end larger than the target.
+- uncoupled: every matrix chooses its own indices; what only one of two keeps is zero.
+- uncoupled_importance: pairs chosen by the importance of single matrices, indices removed aligned.
+- random_pairs: random choice, removed aligned. The floor that a selection rule must beat.
+- magnitude: single weights masked by their size; nothing becomes smaller or faster.
+
+Two controls: dense (equal steps) and small_dense (equal final size, that size from the first step on).
+
+Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu
+
+Hours for all runs of a tier: smoke 0.08 (15 runs, 2 cores), cpu 1.25 (45 runs, 2 cores), gpu 4 (45 runs, one H200-class
+GPU), paper 200 (45 runs, one H200-class GPU).
+
+Data: smoke: docstrings of the installed packages. cpu: WikiText-2. gpu: OpenDocs (about 45 M tokens, once over).
+paper: WikiText-103, 50 epochs, GPT-2 Small, 1024 tokens, 512 sequences per step, AdamW, learning rate 6e-4.
+
+Expected result: at equal size over steps, ecospa is ahead of uncoupled, and the more so at 30 %; it is ahead of
+random_pairs, and uncoupled_importance is near ecospa. Whether it beats small_dense, which has trained at its final size
+all along, is an open question at every scale. The smoke tier shows that everything works; its order means nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.data import source as sources
+from benchmarks.experiment import (
+    Cell,
+    DataSpec,
+    Experiment,
+    LanguageModelSettings,
+    MethodRef,
+    ModelSpec,
+    Outcome,
+    ProtocolSpec,
+    Run,
+    ShrinkSpec,
+    Tier,
+    TierPlan,
+    TrainingSpec,
+    Workplace,
+)
+
+NAME = "coupled_vs_uncoupled"
+TARGETS = (0.5, 0.3)
+WITHOUT_TARGET = "dense"
+METHODS = (
+    "ecospa",
+    "ecospa_own_pace",
+    "uncoupled",
+    "uncoupled_importance",
+    "random_pairs",
+    "magnitude",
+    WITHOUT_TARGET,
+    "small_dense",
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a tier changes."""
+
+    model: ModelSpec
+    data: DataSpec
+    protocol: ProtocolSpec
+    training: TrainingSpec
+    start_step: int
+    end_step: int
+    interval: int
+    width_multiple: int
+
+
+SCALES: dict[Tier, Scale] = {
+    "smoke": Scale(
+        ModelSpec(layers=4, width=128, heads=4, vocabulary=2048, positions=64),
+        DataSpec("docstrings", "default", evaluation_tokens=20_000),
+        ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
+        TrainingSpec(steps=280, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=20),
+        start_step=10,
+        end_step=210,
+        interval=5,
+        width_multiple=4,
+    ),
+    "cpu": Scale(
+        ModelSpec(layers=4, width=192, heads=6, vocabulary=4096, positions=128),
+        DataSpec("wikitext", "wikitext-2-v1", evaluation_tokens=60_000),
+        ProtocolSpec("bpe-4096", sequence_length=128, stride=127, split="test"),
+        TrainingSpec(steps=900, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=60),
+        start_step=40,
+        end_step=440,
+        interval=10,
+        width_multiple=4,
+    ),
+    "gpu": Scale(
+        ModelSpec(layers=12, width=768, heads=12, vocabulary=50257, positions=1024),
+        DataSpec("opendocs", "default", evaluation_tokens=500_000),
+        ProtocolSpec("gpt2", sequence_length=1024, stride=1023, split="validation"),
+        TrainingSpec(
+            steps=1300, batch_size=32, learning_rate=6e-4, micro_batch_size=32, warmup_steps=100, precision="bf16",
+            device="cuda",
+        ),
+        start_step=100,
+        end_step=980,
+        interval=22,
+        width_multiple=8,
+    ),
+    "paper": Scale(
+        ModelSpec(layers=12, width=768, heads=12, vocabulary=50257, positions=1024, dropout=0.1),
+        DataSpec("wikitext", "wikitext-103-raw-v1"),
+        ProtocolSpec("gpt2", sequence_length=1024, stride=1023, split="test"),
+        TrainingSpec(
+            steps=11_250, batch_size=512, learning_rate=6e-4, micro_batch_size=32, warmup_steps=225, precision="bf16",
+            device="cuda",
+        ),
+        start_step=225,
+        end_step=8_425,
+        interval=205,
+        width_multiple=8,
+    ),
+}  # fmt: skip
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """Every method at every target, and the dense model once."""
+    wanted: list[tuple[MethodRef, float | None]] = []
+    for target in TARGETS:
+        wanted += [(method, target) for method in methods if method.name != WITHOUT_TARGET]
+    wanted += [(method, None) for method in methods if method.name == WITHOUT_TARGET]
+    return tuple(Cell(NAME, tier, method.name, _settings(SCALES[tier], method, target)) for method, target in wanted)
+
+
+def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
+    """The text of a tier."""
+    data = SCALES[tier].data
+    return (sources.find(data.source).bind(data.configuration),)
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Train one model with one method."""
+    from benchmarks.runner import run_language_model  # imports torch, which a plan does without
+
+    return run_language_model(run, workplace)
+
+
+def _settings(scale: Scale, method: MethodRef, target: float | None) -> LanguageModelSettings:
+    shrink = ShrinkSpec(
+        target_size=target,
+        total_steps=scale.training.steps,
+        start_step=scale.start_step,
+        end_step=scale.end_step,
+        interval=scale.interval,
+        width_multiple=scale.width_multiple,
+    )
+    return LanguageModelSettings(method, target, shrink, scale.model, scale.data, scale.protocol, scale.training)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores beside uncoupled, random and dense",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.08, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=1.25, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=200, machine="one H200-class GPU"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+)

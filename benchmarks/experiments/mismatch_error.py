@@ -1,0 +1,117 @@
+"""How much of a product is lost when the two matrices do not lose the same indices?
+
+What it tests: the argument of the paper's Appendix A. A share of the inner indices of W1 W2 is removed in three ways:
+
+- aligned: the indices with the smallest ||W1[:, j]|| * ||W2[j, :]||, from both matrices.
+- misaligned: from each matrix the indices of its own smallest norms; an index that only one of them keeps is zero.
+- random: random indices, from both matrices.
+
+The error is the relative Frobenius norm, ||W1 W2 - W1' W2'|| / ||W1 W2||. Matrices: `random` (Gaussian), `scaled`
+(Gaussian with log-normal scales per index, apart for the two sides), `low_rank` (Gaussian factors of a quarter of the
+width, plus noise), `trained` (the pairs of a GPT-2 trained here).
+
+Command: python -m benchmarks run mismatch_error --tier smoke
+
+Hours: smoke 0.02, cpu 0.1 (3 seeds, 2 cores). Data: as coupled_vs_uncoupled.
+
+Expected result: aligned below misaligned below or near random, at every share and for every kind; for `random` matrices
+the difference between aligned and random is small, because all indices weigh about the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.data import source as sources
+from benchmarks.experiment import (
+    Cell,
+    DataSpec,
+    Experiment,
+    MethodRef,
+    ModelSpec,
+    Outcome,
+    ProtocolSpec,
+    Run,
+    Tier,
+    TierPlan,
+    TrainingSpec,
+    Workplace,
+)
+
+NAME = "mismatch_error"
+METHOD = "index_removal"
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class MismatchSettings:
+    """Sizes of the synthetic matrices, how often they are drawn, and how the trained ones come about."""
+
+    rows: int
+    inner: int
+    columns: int
+    draws: int
+    shares: tuple[float, ...]
+    model: ModelSpec
+    data: DataSpec
+    protocol: ProtocolSpec
+    training: TrainingSpec
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as plain JSON."""
+        raw = dataclasses.asdict(self)
+        matrices = {name: raw.pop(name) for name in ("rows", "inner", "columns", "draws", "shares")}
+        return {"method_config": {**matrices, "shares": list(self.shares)}, "target": None, **raw}
+
+
+SCALES: dict[Tier, MismatchSettings] = {
+    "smoke": MismatchSettings(
+        128, 64, 128, 10, SHARES,
+        ModelSpec(layers=2, width=128, heads=4, vocabulary=2048, positions=64),
+        DataSpec("docstrings", "default", evaluation_tokens=20_000),
+        ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
+        TrainingSpec(steps=60, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=10),
+    ),
+    "cpu": MismatchSettings(
+        512, 256, 512, 30, SHARES,
+        ModelSpec(layers=4, width=192, heads=6, vocabulary=4096, positions=128),
+        DataSpec("wikitext", "wikitext-2-v1", evaluation_tokens=60_000),
+        ProtocolSpec("bpe-4096", sequence_length=128, stride=127, split="test"),
+        TrainingSpec(steps=600, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=60),
+    ),
+}  # fmt: skip
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """One cell: all kinds of matrices and all three removals are in one record."""
+    return (Cell(NAME, tier, METHOD, SCALES[tier]),) if METHOD in {method.name for method in methods} else ()
+
+
+def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
+    """The text that the trained matrices come from."""
+    data = SCALES[tier].data
+    return (sources.find(data.source).bind(data.configuration),)
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Draw or train the matrices and remove their indices."""
+    from benchmarks.mismatch import run_mismatch  # imports torch, which a plan does without
+
+    return run_mismatch(run, workplace)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="relative error of W1 W2 when indices are removed aligned, misaligned, or at random (Appendix A)",
+    tiers={
+        "smoke": TierPlan(seeds=(0, 1, 2), hours=0.02, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.1, machine="2 cores, 8 GB"),
+    },
+    methods=(METHOD,),
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+    absent={"gpu": "it is arithmetic on small matrices; run tier cpu", "paper": "it is arithmetic; run tier cpu"},
+)

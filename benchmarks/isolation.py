@@ -1,0 +1,86 @@
+"""A fresh process for every run, so that peak memory is the run's own and a crash ends one run, not the suite.
+
+Runs on the CPU are forked from a server that has imported everything once; runs on a GPU start from nothing, because a
+CUDA context does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
+
+from benchmarks.experiment import Run, Workplace, ignore_progress
+from benchmarks.recording import failed
+from results.record import RunRecord
+
+_ALIVE_SECONDS = 0.5
+_LEAVE_SECONDS = 5.0
+_ON_CPU = ("smoke", "cpu")
+
+Report = Callable[[int, int], None]
+
+
+def carry_out_apart(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRecord:
+    """Carry out a run in a process of its own; a process that dies becomes a failed record.
+
+    Args:
+        run: what to execute.
+        workplace: its `progress` is called here, in this process.
+        origin: commit and whether the checkout differs from it.
+
+    Raises:
+        KeyboardInterrupt: passed on once the process has ended.
+    """
+    began = datetime.now(UTC)
+    context = _context(run.cell.tier)
+    here, there = context.Pipe(duplex=False)
+    quiet = replace(workplace, progress=ignore_progress)
+    process = context.Process(target=_enter, args=(there, run, quiet, origin), daemon=True)
+    process.start()
+    there.close()
+    try:
+        text = _listen(here, workplace.progress)
+        process.join()
+    finally:
+        if process.is_alive():
+            process.terminate()
+            process.join(_LEAVE_SECONDS)
+            process.kill()
+            process.join()
+        here.close()
+    if text is None:
+        message = f"the process of the run ended with exit code {process.exitcode} without a result (out of memory?)"
+        return failed(run, workplace, origin, began, message)
+    return RunRecord.from_json(text)
+
+
+def _enter(connection: Connection, run: Run, workplace: Workplace, origin: tuple[str, bool]) -> None:
+    from benchmarks.worker import work  # only here: the parent plans without importing torch
+
+    work(connection, run, workplace, origin)
+
+
+def _listen(connection: Connection, progress: Report) -> str | None:
+    """Pass on what the process says until it sends its record; None if it ends without one."""
+    while True:
+        try:
+            if not connection.poll(_ALIVE_SECONDS):
+                continue
+            kind, content = connection.recv()
+        except EOFError:
+            return None
+        if kind == "record":
+            return str(content)
+        progress(*content)
+
+
+def _context(tier: str) -> ForkServerContext | SpawnContext:
+    if tier not in _ON_CPU or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.worker"])
+    return context

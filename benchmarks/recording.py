@@ -1,0 +1,87 @@
+"""From a run to its record, finished or failed: the bookkeeping that is the same for every experiment."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from benchmarks import environment
+from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.registry import experiment
+from results.record import SCHEMA_VERSION, RunRecord, new_id
+
+_UNREAD = "not read"
+
+
+def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRecord:
+    """Execute a run in this process and describe what came of it; an error becomes a failed record.
+
+    Args:
+        run: what to execute.
+        workplace: folder, threads, progress.
+        origin: commit and whether the checkout differs from it.
+
+    Returns:
+        A record with status "finished" or "failed". KeyboardInterrupt is not an outcome and passes through.
+    """
+    began = datetime.now(UTC)
+    try:
+        outcome = experiment(run.cell.experiment).execute(run, workplace)
+    except Exception as error:  # whatever it is, the other runs go on and the record tells it in full
+        text = "".join(traceback.format_exception(error))
+        return failed(run, workplace, origin, began, text)
+    seconds = outcome.seconds_before + (datetime.now(UTC) - began).total_seconds()
+    return _record(run, workplace, origin, began, seconds, outcome, None)
+
+
+def failed(run: Run, workplace: Workplace, origin: tuple[str, bool], began: datetime, error: str) -> RunRecord:
+    """The record of a run that ended with an error."""
+    seconds = (datetime.now(UTC) - began).total_seconds()
+    return _record(run, workplace, origin, began, seconds, Outcome({}, _UNREAD), error)
+
+
+def command(run: Run) -> str:
+    """The command that makes this one record again."""
+    words = ["python", "-m", "benchmarks", "run", run.cell.experiment, "--tier", run.cell.tier]
+    reference = getattr(run.cell.settings, "method", None)
+    words += ["--methods", getattr(reference, "location", None) or run.cell.method]
+    return " ".join([*words, "--seeds", str(run.seed)])
+
+
+def _record(
+    run: Run,
+    workplace: Workplace,
+    origin: tuple[str, bool],
+    began: datetime,
+    seconds: float,
+    outcome: Outcome,
+    error: str | None,
+) -> RunRecord:
+    start = began.isoformat()
+    device: Mapping[str, Any] = environment.machine(outcome.device, workplace.threads)
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        id=new_id(start),
+        experiment=run.cell.experiment,
+        method=run.cell.method,
+        tier=run.cell.tier,
+        config=run.cell.config,
+        config_hash=run.cell.config_hash,
+        seed=run.seed,
+        commit=origin[0],
+        dirty=origin[1],
+        versions=environment.versions(),
+        device=dict(device),
+        command=command(run),
+        data_fingerprint=outcome.data_fingerprint,
+        start=start,
+        seconds=seconds,
+        metrics=dict(outcome.metrics),
+        plan_history=outcome.plan_history,
+        loss_curve=outcome.loss_curve,
+        status="finished" if error is None else "failed",
+        error=error,
+        payload=dict(outcome.payload),
+    )

@@ -1,0 +1,79 @@
+"""What the suite says in the terminal: the plan before, failures and what is missing after."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.campaign import Summary, last_line
+from benchmarks.experiment import Experiment, Tier
+from benchmarks.plan import Plan, PlannedRun
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """One line per cell, then the sums; a short line instead when there is nothing to do."""
+    todo, there, missing = (plan.in_state(state) for state in ("to do", "there", "missing"))
+    if plan.runs and not todo and not missing:
+        console.print(f"tier {plan.tier}: all {len(there)} records are there, nothing to run (--force runs again)")
+    else:
+        console.print(_table(plan))
+        left = "unknown" if plan.seconds is None else duration(plan.seconds)
+        console.print(f"{len(there)} there, {len(todo)} to do, {len(missing)} cannot be run; estimated time {left}")
+    for name, reason in plan.absent:
+        console.print(f"{name}: not in tier {plan.tier}: {escape(reason)}")
+
+
+def print_missing(plan: Plan, console: Console) -> int:
+    """Why runs cannot be made here, once per reason; 1 if there are any, else 0."""
+    missing = plan.in_state("missing")
+    for reason in dict.fromkeys(planned.reason for planned in missing):
+        count = sum(planned.reason == reason for planned in missing)
+        _alarm(console, f"{count} runs cannot be made: {reason}")
+    return int(bool(missing))
+
+
+def print_summary(summary: Summary, records: Path, console: Console) -> None:
+    """How many runs finished, where their records are, and every failure with the line that says why."""
+    console.print(f"{len(summary.finished)} finished, {len(summary.failed)} failed; records in {escape(str(records))}")
+    for record in summary.failed:
+        name = f"{record.experiment} {record.method} target {record.config.get('target')} seed {record.seed}"
+        _alarm(console, f"FAILED {name}: {last_line(record)}")
+    if summary.failed:
+        console.print("the full errors are in the records; the same command tries the failed runs again")
+
+
+def why_absent(experiment: Experiment, tier: Tier) -> str:
+    """Why an experiment does not exist in a tier."""
+    reason = experiment.absent.get(tier, f"it exists in the tiers {', '.join(experiment.tiers)} only")
+    return f"not in tier {tier}: {reason}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _alarm(console: Console, text: str) -> None:
+    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(plan: Plan) -> Table:
+    table = Table("experiment", "cell", "there", "to do", "missing", "estimate", box=None, pad_edge=False)
+    ordered = sorted(plan.runs, key=lambda planned: (planned.run.cell.experiment, planned.run.cell.label))
+    for (experiment, label), group in groupby(ordered, lambda p: (p.run.cell.experiment, p.run.cell.label)):
+        runs = list(group)
+        counts = [sum(planned.state == state for planned in runs) for state in ("there", "to do", "missing")]
+        table.add_row(experiment, label, *(str(count or "") for count in counts), _estimate(runs))
+    return table
+
+
+def _estimate(runs: list[PlannedRun]) -> str:
+    seconds = [planned.seconds for planned in runs if planned.state == "to do"]
+    known = [value for value in seconds if value is not None]
+    return duration(sum(known)) if known else ""

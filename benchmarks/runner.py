@@ -1,0 +1,195 @@
+"""One training run of a language model, from its settings to its outcome.
+
+The same function carries a smoke run and a run of days: transformers.Trainer trains, the method's hooks shrink, and
+what is measured afterwards does not depend on the method. A run that was killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from benchmarks import checkpoint
+from benchmarks.callback import MethodCallback
+from benchmarks.competitors import build_method
+from benchmarks.data.packing import evaluation_windows, training_sequences
+from benchmarks.data.prepared import PreparedText, prepare
+from benchmarks.experiment import LanguageModelSettings, Outcome, Run, Workplace
+from benchmarks.metrics.flops import flops_metrics, step_flops
+from benchmarks.metrics.memory import memory_metrics, peak_memory
+from benchmarks.metrics.perplexity import perplexity_metrics, predict
+from benchmarks.metrics.size import plan_event, size_metrics
+from benchmarks.metrics.step_time import final_step_time_ratio, step_time_metrics
+from benchmarks.models import build_model, quieten
+from results.record import Metric, PlanEvent
+
+if TYPE_CHECKING:
+    from baselines.method import TrainingMethod
+
+_CURVE_POINTS = 200
+_CALIBRATION_BATCHES = 8
+_TURNS = 10  # steps behind the ratio of step times
+
+
+class PackedText(Dataset[dict[str, Tensor]]):
+    """Full sequences of tokens; the labels are the inputs, which the model shifts itself."""
+
+    def __init__(self, sequences: NDArray[np.int64]) -> None:
+        self.sequences = torch.from_numpy(sequences)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": self.sequences[index], "labels": self.sequences[index]}
+
+
+@dataclass
+class _Started:
+    """A run at its start or where it was interrupted."""
+
+    model: nn.Module
+    method: TrainingMethod
+    progress: checkpoint.Progress
+    resume_from: Path | None
+
+
+def run_language_model(run: Run, workplace: Workplace) -> Outcome:
+    """Train, shrink, evaluate, measure.
+
+    Args:
+        run: a cell whose settings are LanguageModelSettings, and a seed.
+        workplace: folder, threads, progress.
+
+    Returns:
+        The outcome with all metrics of a language-model training run.
+
+    Raises:
+        MissingSourceError: the text is not at hand.
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    settings: LanguageModelSettings = run.cell.settings
+    torch.set_num_threads(workplace.threads)
+    quieten()
+    text = prepare(settings.data, settings.protocol, run.cell.tier, workplace.folder)
+    sequences = training_sequences(text.train, settings.protocol.sequence_length)
+    folder = workplace.folder / run.folder_name
+    started = _start(run, text, sequences, folder)
+    seconds_before = started.progress.seconds
+    trainer = _trainer(run, started, sequences, folder, workplace)
+    trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))
+    started.progress.peak_memory = max(started.progress.peak_memory, peak_memory(settings.training.device))
+    metrics = _measure(run, started, text, sequences)
+    return Outcome(
+        metrics=metrics,
+        data_fingerprint=text.fingerprint,
+        plan_history=_plan_history(started),
+        loss_curve=_loss_curve(trainer.state.log_history),
+        device=settings.training.device,
+        seconds_before=seconds_before,
+    )
+
+
+def _start(run: Run, text: PreparedText, sequences: NDArray[np.int64], folder: Path) -> _Started:
+    settings: LanguageModelSettings = run.cell.settings
+    method = build_method(settings.method, settings.shrink, run.seed)
+    resume_from = checkpoint.latest(folder)
+    device = settings.training.device
+    if resume_from is not None:
+        model = checkpoint.load_model(resume_from).to(torch.device(device))
+        method_state, progress = checkpoint.load_state(resume_from)
+        method.load_state_dict(method_state)
+        return _Started(model, method, progress, resume_from)
+    dense = build_model(settings.model, run.seed, text.end_of_text, device)
+    prepared = method.prepare(dense, _calibration(sequences, settings, run.seed))
+    model = dense if prepared is None else prepared
+    return _Started(model, method, checkpoint.Progress(started=plan_event(model, 0)), None)
+
+
+def _calibration(sequences: NDArray[np.int64], settings: LanguageModelSettings, seed: int) -> list[dict[str, Tensor]]:
+    """A few batches of training sequences for methods that look at activations or gradients before they begin."""
+    size = settings.training.micro_batch_size
+    count = min(len(sequences), _CALIBRATION_BATCHES * size)
+    chosen = np.random.default_rng(seed).choice(len(sequences), size=count, replace=False)
+    batches = (torch.from_numpy(sequences[chosen[at : at + size]]) for at in range(0, count, size))
+    moved = (batch.to(settings.training.device) for batch in batches)
+    return [{"input_ids": batch, "labels": batch} for batch in moved]
+
+
+def _trainer(run: Run, started: _Started, sequences: NDArray[np.int64], folder: Path, workplace: Workplace) -> Trainer:
+    training = run.cell.settings.training
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=training.device == "cpu",
+        bf16=training.precision == "bf16",
+        seed=run.seed,
+        data_seed=run.seed,
+        max_steps=training.steps,
+        per_device_train_batch_size=training.micro_batch_size,
+        gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        lr_scheduler_type="cosine",
+        warmup_steps=training.warmup_steps,
+        optim="adamw_torch",
+        logging_steps=max(1, math.ceil(training.steps / _CURVE_POINTS)),
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # the callback asks for checkpoints by the clock
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_drop_last=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )
+    callback = MethodCallback(started.method, run.cell.settings, workplace, started.progress)
+    trainer = Trainer(
+        model=started.model,
+        args=arguments,
+        train_dataset=PackedText(sequences),
+        callbacks=[callback],
+        optimizers=(started.method.build_optimizer(started.model), None),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _measure(run: Run, started: _Started, text: PreparedText, sequences: NDArray[np.int64]) -> dict[str, Metric]:
+    settings: LanguageModelSettings = run.cell.settings
+    protocol, training, model = settings.protocol, settings.training, started.model
+    windows = evaluation_windows(text.evaluation, protocol.sequence_length, protocol.stride)
+    prediction = predict(model, *windows, batch_size=2 * training.micro_batch_size, device=training.device)
+    sizes = size_metrics(model, started.method.nonzero_parameters(model))
+    final_flops = step_flops(model, training.batch_size, protocol.sequence_length)
+    dense = build_model(settings.model, run.seed, text.end_of_text, training.device)
+    batch = torch.from_numpy(sequences[: training.micro_batch_size]).to(training.device)
+    ratio = final_step_time_ratio(model, dense, batch, _TURNS)
+    return {
+        **perplexity_metrics(prediction, text.words, text.size),
+        **sizes,
+        **flops_metrics(final_flops, started.progress.run_flops),
+        **step_time_metrics(started.progress.step_seconds, ratio, _TURNS),
+        **memory_metrics(started.progress.peak_memory),
+        "shrink_events": Metric(float(len(_plan_history(started)) - 1), "events", None),
+    }
+
+
+def _plan_history(started: _Started) -> tuple[PlanEvent, ...]:
+    """The model before the first step, and what the method says about every event."""
+    later = [event for event in started.method.history if event["step"] > 0]
+    return tuple(PlanEvent(**event) for event in [started.progress.started, *later])
+
+
+def _loss_curve(log_history: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+    return tuple((int(entry["step"]), float(entry["loss"])) for entry in log_history if "loss" in entry)

@@ -1,0 +1,30 @@
+"""The process that carries out one run: a crash or a memory peak of one run is then no other run's.
+
+The heavy imports stand at the top, so that a fork server pays for them once; every run is a fork of that clean process.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from types import FrameType
+
+import benchmarks.runner  # noqa: F401  (imports torch, transformers, ecospa and baselines before the first fork)
+from benchmarks.experiment import Run, Workplace
+from benchmarks.recording import carry_out
+
+
+def work(connection: Connection, run: Run, workplace: Workplace, origin: tuple[str, bool]) -> None:
+    """Carry out a run; send ("progress", (done, total)) on the way and ("record", JSON) at the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means and ends this process
+    signal.signal(signal.SIGTERM, _leave)
+    told = replace(workplace, progress=lambda done, total: connection.send(("progress", (done, total))))
+    record = carry_out(run, told, origin)
+    connection.send(("record", record.to_json()))
+    connection.close()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End in an orderly way, so that nothing shared with other processes is left behind."""
+    raise SystemExit(128 + number)

@@ -1,0 +1,112 @@
+"""The claims: the paper's headlines, the paper's thesis at a scale that can be run, and the two controls.
+
+The controls, a dense model at equal steps and a smaller dense model of equal size from scratch, are what the reviews of
+the paper's earlier version asked for. Adding a claim is adding a line here.
+"""
+
+from __future__ import annotations
+
+from paper_tables import published
+from paper_tables.formats import share
+from paper_tables.judges import against_dense, aligned_error_below, beats, changes_when_cut, faster_at_the_end
+from paper_tables.published import PublishedNumber
+from paper_tables.verdicts import Claim, Judge
+
+TARGETS = (0.5, 0.3)
+
+_SUMMARY = "summary of the paper [S]"
+_ABSTRACT = f"{published.ECOSPA} [A]"
+_CONTROL = "control asked for by the reviews [R]"
+_OWN = "this project's own control"
+_LLAMA = "LLaMA-1B on C4 with the step-by-step protocol of GaLore: 8 large GPUs for days"
+_GPT2 = "GPT-2-Medium on WikiText-103 with the protocol of Monarch: 8 GPUs for days"
+_SPEED = "one large GPU: dense and shrunk LLaMA-1B side by side"
+
+
+def claims() -> tuple[Claim, ...]:
+    """Return all claims, the headlines first."""
+    per_target = tuple(claim for target in TARGETS for claim in _training(target))
+    return (*_headlines(), *per_target, *_appendix(), *_pretrained())
+
+
+def _headlines() -> tuple[Claim, ...]:
+    memory, time = published.LLAMA_1B_MEMORY, published.LLAMA_1B_TIME
+    perplexity, speed = published.GPT2_MEDIUM_PERPLEXITY, published.INFERENCE_SPEED
+    return (
+        _headline(
+            "LLaMA-1B trains in half the GPU memory",
+            memory,
+            against_dense(memory, "training_memory", "peak_memory", _LLAMA, as_ratio=True),
+        ),
+        _headline(
+            "LLaMA-1B trains in 21% less time",
+            time,
+            against_dense(time, "llama_c4", "training_seconds", _LLAMA, as_ratio=True),
+        ),
+        _headline(
+            "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity",
+            perplexity,
+            against_dense(perplexity, "gpt2_wikitext103", "perplexity", _GPT2, as_ratio=False),
+        ),
+        _headline(
+            "The shrunk model infers 1.6 times faster",
+            speed,
+            against_dense(speed, "inference_speed", "throughput", _SPEED, as_ratio=True, more=True),
+        ),
+    )
+
+
+def _headline(statement: str, number: PublishedNumber, judge: Judge) -> Claim:
+    return Claim(statement, number.reference, f"{number.metric} {number.value:g}", True, judge)
+
+
+def _training(target: float) -> tuple[Claim, ...]:
+    kept = f"at {share(target)} of the block parameters"
+    rows = (
+        ("uncoupled", "Removing coupled indices beats choosing them per matrix", _SUMMARY),
+        ("uncoupled_importance", "Joint importance of a pair beats importance per matrix", _SUMMARY),
+        ("random_pairs", "Chosen indices beat random ones, removed aligned on the same curve", _SUMMARY),
+        ("magnitude", "Shrinking beats masking the smallest weights at equal non-zero size", _OWN),
+        ("small_dense", "Shrinking beats a small dense model of equal size from scratch", _CONTROL),
+        ("dense", "Shrinking beats the dense model at equal steps", _CONTROL),
+    )
+    made = [
+        Claim(f"{text}, {kept}", source, "lower perplexity", False, beats(other, target))
+        for other, text, source in rows
+    ]
+    text = f"A training step of the shrunk model is faster than a dense one, {kept}"
+    made.append(Claim(text, _ABSTRACT, "less time", False, faster_at_the_end(target)))
+    return tuple(made)
+
+
+def _appendix() -> tuple[Claim, ...]:
+    source = "summary of the paper, Appendix A [S]"
+    return tuple(
+        Claim(
+            f"Removing aligned indices errs less than {text}, for every kind of matrix and every share",
+            source,
+            "smaller error",
+            False,
+            aligned_error_below(removal),
+        )
+        for removal, text in (("misaligned", "removing mismatched ones"), ("random", "removing random aligned ones"))
+    )
+
+
+def _pretrained() -> tuple[Claim, ...]:
+    return (
+        Claim(
+            "Short training after each cut of a pre-trained model wins perplexity back",
+            _SUMMARY,
+            "lower perplexity",
+            False,
+            changes_when_cut("perplexity_recovered", "perplexity_cut"),
+        ),
+        Claim(
+            "The perplexity of a pre-trained model grows as it is cut to 50%",
+            "summary of the paper, Table 5 [S]",
+            "higher perplexity",
+            False,
+            changes_when_cut("perplexity_before", "perplexity_recovered"),
+        ),
+    )

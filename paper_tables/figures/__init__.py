@@ -1,0 +1,1 @@
+"""One figure = one file; each defines ITEM, a `paper_tables.item.Plot`."""

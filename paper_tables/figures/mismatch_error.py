@@ -1,0 +1,71 @@
+"""Relative error of a product of two matrices against the share of indices removed (the paper's Appendix A)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_tables.cells import compare
+from paper_tables.curves import Band
+from paper_tables.item import Plot
+from paper_tables.judges import error_curves
+from paper_tables.style import SERIES, label_ends, panels
+from results import RunRecord
+
+MATRICES = {"random": "random", "scaled": "columns of unequal scale", "low_rank": "low rank", "trained": "trained"}
+REMOVALS = ("aligned", "misaligned", "random")
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return the figure with one panel per kind of matrix, or None without a curve."""
+    curves = [error_curves(record) for record in compare(records).records]
+    present = {matrix for found in curves for matrix, _ in found}
+    matrices = [name for name in MATRICES if name in present] + sorted(present - MATRICES.keys())
+    if not matrices:
+        return None
+    figure, axes = panels(len(matrices), height=2.1, columns=2, labels=0.95)
+    for panel, matrix in zip(axes, matrices, strict=True):
+        _draw(panel, {kind: [found[matrix, kind] for found in curves if (matrix, kind) in found] for kind in REMOVALS})
+        panel.set_title(MATRICES.get(matrix, matrix))
+        panel.set_xlabel("indices removed (%)")
+    for panel in axes[::2]:
+        panel.set_ylabel("relative error")
+    return figure
+
+
+def _draw(panel: Axes, by_removal: dict[str, list[dict[float, float]]]) -> None:
+    panel.set_yscale("log")
+    ends = []
+    for shade, (removal, curves) in zip(SERIES, by_removal.items(), strict=True):
+        found = _band(curves)
+        if found is None:
+            continue
+        panel.fill_between(found.x, found.low, found.high, color=shade, alpha=0.18, linewidth=0)
+        panel.plot(found.x, found.mean, color=shade, linewidth=2.0 if removal == "aligned" else 1.4)
+        ends.append((float(found.x[-1]), float(found.mean[-1]), removal, shade))
+    label_ends(panel, ends, emphasis="aligned")
+
+
+def _band(curves: Sequence[dict[float, float]]) -> Band | None:
+    """Return the mean and range of the points that every curve has; an error of zero has no place on a log axis."""
+    if not curves:
+        return None
+    common = sorted(set.intersection(*(set(curve) for curve in curves)))
+    shares = [share for share in common if all(curve[share] > 0 for curve in curves)]
+    if not shares:
+        return None
+    values = np.array([[curve[share] for share in shares] for curve in curves], dtype=np.float64)
+    x = 100 * np.array(shares, dtype=np.float64)
+    return Band(x, values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+
+
+ITEM = Plot(
+    name="mismatch_error",
+    title="Error of aligned and mismatched removal",
+    caption="Relative error of the product, logarithmic; mean over seeds, the band spans the lowest and highest seed.",
+    experiments=("mismatch_error",),
+    build=build,
+)

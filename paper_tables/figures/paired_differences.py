@@ -1,0 +1,53 @@
+"""EcoSpa minus every other method, paired by seed, with intervals: the table of controls at one glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from paper_tables.cells import label
+from paper_tables.formats import share
+from paper_tables.item import Plot
+from paper_tables.style import INK, color, marker, panels
+from paper_tables.tables.controls import pairs, reading
+from results import RunRecord
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return the figure, or None if EcoSpa shares a seed with no other method."""
+    found = pairs(records)
+    if not found:
+        return None
+    targets = sorted({ours.target for ours, _, _ in found if ours.target is not None}, reverse=True)
+    figure, axes = panels(len(targets), height=2.3, labels=2.6)
+    for panel, target in zip(axes, targets, strict=True):
+        rows = [(theirs, effect) for ours, theirs, effect in found if ours.target == target][::-1]
+        panel.axvline(0, color=INK, linewidth=1.0)
+        for place, (theirs, effect) in enumerate(rows):
+            width = effect.half_width if effect.n > 1 else 0.0
+            panel.errorbar(
+                *([effect.mean], [place]),
+                xerr=[width],
+                fmt=marker(theirs.method),
+                color=color(theirs.method),
+                markersize=6,
+                capsize=3,
+            )
+            text = f"{label(theirs.method)}: {reading(effect)}"
+            panel.annotate(text, (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+        panel.set_yticks([])
+        panel.spines["left"].set_visible(False)
+        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.set_title(f"{share(target)} of the block parameters kept")
+    axes[-1].set_xlabel("perplexity, EcoSpa minus other (left: EcoSpa better)")
+    return figure
+
+
+ITEM = Plot(
+    name="paired_differences",
+    title="EcoSpa against each other method",
+    caption="Difference in perplexity paired by seed, with its 95 % interval.",
+    experiments=("coupled_vs_uncoupled",),
+    build=build,
+)

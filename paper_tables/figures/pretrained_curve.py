@@ -1,0 +1,59 @@
+"""Perplexity of a pre-trained model while it is cut: after each cut, and after the short training that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from paper_tables.cells import compare
+from paper_tables.intervals import mean_interval
+from paper_tables.item import Plot
+from paper_tables.style import INK, SERIES, label_ends, panels
+from paper_tables.tables.pretrained_shrink import stages, whole_model
+from results import RunRecord
+
+LINES = (("perplexity_cut", "after the cut", "v"), ("perplexity_recovered", "after recovery", "o"))
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return the figure, or None without stages."""
+    chosen = compare(records).records
+    found = stages(chosen)
+    if not found:
+        return None
+    figure, (panel,) = panels(1, height=3.2, labels=1.35)
+    panel.set_yscale("log")
+    ends = []
+    for shade, (field, text, mark) in zip((SERIES[1], SERIES[0]), LINES, strict=True):
+        points = [(100 * stage.values["size"].mean, stage.values[field]) for stage in found if field in stage.values]
+        if not points:
+            continue
+        sizes, means = [size for size, _ in points], [value.mean for _, value in points]
+        # An interval that reaches below zero has no place on a log axis; it is cut there.
+        down = [min(value.half_width, 0.99 * value.mean) if value.n > 1 else 0.0 for _, value in points]
+        up = [value.half_width if value.n > 1 else 0.0 for _, value in points]
+        panel.errorbar(sizes, means, [down, up], fmt=mark + "-", color=shade, capsize=3, elinewidth=1.0)
+        ends.append((sizes[-1], means[-1], text, shade))
+    for dashes, (text, values) in zip(("--", ":"), whole_model(chosen), strict=False):
+        level = mean_interval(values).mean
+        panel.axhline(level, color=INK, linestyle=dashes, linewidth=1.0)
+        ends.append((100 * found[-1].values["size"].mean, level, text, INK))
+    panel.invert_xaxis()
+    panel.set_xlabel("block parameters kept (%)")
+    panel.set_ylabel("perplexity")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    panel.yaxis.set_major_formatter(ScalarFormatter())
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    label_ends(panel, ends, emphasis="after recovery")
+    return figure
+
+
+ITEM = Plot(
+    name="pretrained_curve",
+    title="A pre-trained model, cut step by step",
+    caption="Mean over seeds with the 95 % interval; logarithmic.",
+    experiments=("pretrained_shrink",),
+    build=build,
+)

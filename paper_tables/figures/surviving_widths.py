@@ -1,0 +1,74 @@
+"""Which widths EcoSpa takes away, and when: one row per layer, one panel per kind of pair."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from paper_tables.cells import compare
+from paper_tables.curves import last_step
+from paper_tables.item import Plot
+from paper_tables.style import panels
+from results import RunRecord
+
+KINDS = {"qk": "query and key", "vo": "value and output", "ffn": "feed-forward"}
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return the figure for the first seed at the smallest target share, or None without widths that changed."""
+    comparison = compare(records)
+    cell = comparison.get("ecospa", comparison.targets[-1]) if comparison.targets else None
+    if cell is None or len(cell.records[0].plan_history) < 2:
+        return None
+    record = cell.records[0]
+    rows = {kind: _pairs(record, kind) for kind in KINDS}
+    rows = {kind: names for kind, names in rows.items() if names}
+    if not rows:
+        return None
+    figure, axes = panels(len(rows), height=max(1.0, 0.19 * max(map(len, rows.values()))), labels=1.0)
+    for panel, (kind, names) in zip(axes, rows.items(), strict=True):
+        shares = _shares(record, names)
+        steps = [event.step for event in record.plan_history]
+        edges = [*steps, max(last_step(record), steps[-1] + 1)]
+        image = panel.pcolormesh(
+            *(edges, np.arange(len(names) + 1) - 0.5, 100 * shares),
+            cmap="viridis",
+            vmin=0,
+            vmax=100,
+            rasterized=True,
+        )
+        panel.grid(False)
+        panel.set_title(KINDS[kind])
+        panel.set_ylabel("layer")
+        panel.invert_yaxis()
+        panel.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes[-1].set_xlabel("step")
+    first, last = axes[0].get_position(), axes[-1].get_position()
+    bar = figure.add_axes((first.x1 + 0.03, last.y0, 0.022, first.y1 - last.y0))
+    figure.colorbar(image, cax=bar, label="width left (%)")
+    return figure
+
+
+def _pairs(record: RunRecord, kind: str) -> list[str]:
+    """Return the names of the pairs of one kind, by layer: the first number in the name."""
+    names = [name for name in record.plan_history[0].widths if name.rpartition(".")[2] == kind]
+    return sorted(names, key=lambda name: (int(found[0]) if (found := re.findall(r"\d+", name)) else 0, name))
+
+
+def _shares(record: RunRecord, names: Sequence[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    dense = record.plan_history[0].widths
+    rows = [[event.widths.get(name, dense[name]) / dense[name] for event in record.plan_history] for name in names]
+    return np.array(rows, dtype=np.float64)
+
+
+ITEM = Plot(
+    name="surviving_widths",
+    title="Surviving widths",
+    caption="Width of every pair in percent of the dense model's, EcoSpa, first seed, smallest target share.",
+    experiments=("coupled_vs_uncoupled",),
+    build=build,
+)

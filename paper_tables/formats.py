@@ -1,0 +1,65 @@
+"""Numbers as people read them: four significant digits at most, two of the interval, one unit per kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from paper_tables.intervals import Interval
+
+NOTHING = "-"
+"""Stands where the records of a row hold no such number; never a guess."""
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_FIXED = {"milliseconds": (1e-3, "ms"), "megabytes": (1e6, "MB")}
+
+
+def decimals(value: float, digits: int = 4) -> int:
+    """Return how many decimals show `value` with `digits` significant digits; none for larger numbers."""
+    return 0 if value == 0 else min(6, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+
+
+def quantity(interval: Interval | None, kind: str = "plain") -> str:
+    """Return "mean ± half width unit"; kind: plain, count (k, M, G, T), milliseconds (of s), megabytes (of bytes)."""
+    if interval is None:
+        return NOTHING
+    scale, unit = _scale(abs(interval.mean), kind)
+    places = decimals(interval.mean / scale)
+    if 0 < interval.half_width < math.inf:
+        places = min(places, decimals(interval.half_width / scale, 2))
+    text = f"{interval.mean / scale:.{places}f}"
+    if 0 < interval.half_width < math.inf:
+        text += f" ± {interval.half_width / scale:.{places}f}"
+    return f"{text} {unit}".strip()
+
+
+def difference(interval: Interval) -> str:
+    """Return a signed difference with its interval, "-0.42 [-0.61, -0.23]"; without interval for one seed."""
+    places = decimals(interval.mean, 3)
+    if math.isinf(interval.half_width):
+        return f"{interval.mean:+.{places}f}"
+    return f"{interval.mean:+.{places}f} [{interval.low:+.{places}f}, {interval.high:+.{places}f}]"
+
+
+def ratio(interval: Interval) -> str:
+    """Return a ratio with its interval, "0.71 [0.69, 0.73]"; without interval for one seed."""
+    if math.isinf(interval.half_width):
+        return f"{interval.mean:.2f}"
+    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def share(value: float | None) -> str:
+    """Return a share as a percentage; "all" for None, the dense model."""
+    return "all" if value is None else f"{100 * value:.4g}%"
+
+
+def flat(settings: Mapping[str, Any]) -> str:
+    """Return nested settings on one line, "steps 200, batch_size 16"; empty ones are left out."""
+    return ", ".join(f"{key} {flat(item) if isinstance(item, Mapping) else item}" for key, item in settings.items())
+
+
+def _scale(value: float, kind: str) -> tuple[float, str]:
+    if kind == "count":
+        return next(((scale, prefix) for scale, prefix in _PREFIXES if value >= scale), (1.0, ""))
+    return _FIXED.get(kind, (1.0, ""))

@@ -1,0 +1,63 @@
+"""What a table or a plot is to the rest: a name, a title, the experiments it reads, and a function of records.
+
+Two frozen dataclasses instead of a base class: an item has no behaviour of its own, only a pure function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from results import RunRecord
+
+RECORDS = "Records"
+"""Name of the column that holds the ids behind a row, separated by spaces; shown as provenance, not as a column."""
+
+Notes = Callable[[Sequence[RunRecord]], tuple[str, ...]]
+
+
+def no_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return no lines: for items that explain themselves."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `build` turns the records of its experiments (none named: all) into rows of text; maybe no rows."""
+
+    kind: ClassVar[str] = "table"
+    name: str
+    title: str
+    caption: str
+    experiments: tuple[str, ...]
+    build: Callable[[Sequence[RunRecord]], pd.DataFrame]
+    notes: Notes = no_notes
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure: `build` turns the records of its experiments into a matplotlib Figure; None if nothing to show."""
+
+    kind: ClassVar[str] = "figure"
+    name: str
+    title: str
+    caption: str
+    experiments: tuple[str, ...]
+    build: Callable[[Sequence[RunRecord]], Figure | None]
+    notes: Notes = no_notes
+
+
+Item = Table | Plot
+
+
+def records_of(item: Item, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the finished records that `item` reads."""
+    return [
+        record
+        for record in records
+        if record.status == "finished" and (not item.experiments or record.experiment in item.experiments)
+    ]

@@ -1,0 +1,25 @@
+"""Finds the tables and plots: every module in `tables/` and `figures/` defines one `ITEM`; that is all the wiring."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from paper_tables import figures, tables
+from paper_tables.item import Item, Plot, Table
+
+
+@cache
+def items() -> tuple[Item, ...]:
+    """Return all tables, then all plots, by module name; TypeError or ValueError if a module defines no item."""
+    found: list[Item] = []
+    for folder, kind in ((tables, Table), (figures, Plot)):
+        for module in sorted(info.name for info in pkgutil.iter_modules(folder.__path__)):
+            item = getattr(importlib.import_module(f"{folder.__name__}.{module}"), "ITEM", None)
+            if not isinstance(item, kind):
+                raise TypeError(f"{folder.__name__}.{module} has ITEM = {item!r}; it must define a {kind.__name__}")
+            if item.name != module:
+                raise ValueError(f"{folder.__name__}.{module} has ITEM.name = {item.name!r}; name it like its file")
+            found.append(item)
+    return tuple(found)

@@ -1,0 +1,143 @@
+"""One look for all figures: colours that colour-blind readers tell apart, labels at the lines instead of legends.
+
+Ink, grid and paper are exact colours that the report replaces by its own, so that one drawing serves light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
+WIDTH = 6.6  # inches
+_LEFT, _TOP, _BOTTOM, _LABELS = 0.72, 0.32, 0.5, 1.55  # inches around a panel
+
+# Okabe and Ito's palette without yellow and black, which vanish on white and on dark paper.
+_METHODS = {
+    "ecospa": "#0072b2",
+    "ecospa_own_pace": "#56b4e9",
+    "uncoupled": "#d55e00",
+    "uncoupled_importance": "#e69f00",
+    "random_pairs": "#009e73",
+    "magnitude": "#cc79a7",
+    "dense": INK,
+    "small_dense": "#7d8590",
+}
+_NEWCOMERS = ("#8a6d3b", "#6f62c4", "#b5485d", "#3f7f8f")
+_MARKERS = {"ecospa": "o", "ecospa_own_pace": "D", "uncoupled": "s", "uncoupled_importance": "^"}
+_MORE_MARKERS = {"random_pairs": "v", "magnitude": "P", "dense": "*", "small_dense": "X"}
+SERIES = ("#0072b2", "#d55e00", "#009e73")
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7.0,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.dpi": 150,
+    "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def drawing(name: str) -> Iterator[None]:
+    """Apply the style to what is drawn and saved inside; ids in an SVG are made from `name`, the same every time."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user has set for other plots
+        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
+        yield
+
+
+def color(method: str) -> str:
+    """Return the colour of a method; newcomers get one of a few spare ones, always the same for a name."""
+    return _METHODS.get(method) or _NEWCOMERS[sum(method.encode()) % len(_NEWCOMERS)]
+
+
+def line_style(method: str) -> str:
+    """Return the line style of a method: models that do not shrink are dashed."""
+    return "--" if method in ("dense", "small_dense") else "-"
+
+
+def marker(method: str) -> str:
+    """Return the marker of a method, so that colour is not the only difference."""
+    return {**_MARKERS, **_MORE_MARKERS}.get(method, "h")
+
+
+def panels(count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` panels of `height` inches; `labels` inches right of each stay free for labels."""
+    rows = -(-count // columns)
+    gap = _TOP + _BOTTOM + 0.1
+    total = rows * height + (rows - 1) * gap + _TOP + _BOTTOM + 0.05
+    figure = Figure(figsize=(WIDTH, total))
+    width = (WIDTH - columns * (_LEFT + labels)) / columns
+    axes = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        left = _LEFT + column * (width + _LEFT + labels)
+        bottom = total - _TOP - height - row * (height + gap)
+        axes.append(figure.add_axes((left / WIDTH, bottom / total, width / WIDTH, height / total)))
+    return figure, axes
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], emphasis: str = "EcoSpa") -> None:
+    """Write (x, y, text, colour) labels right of the panel, moved apart where lines end close together.
+
+    Call it when the limits of the axes are final. The text is ink, for contrast; a line in the colour leads to it.
+    """
+    size = 8.5
+    heights = [float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1]) for x, y, _, _ in ends]
+    inches = axes.get_position().height * axes.get_figure(root=True).get_size_inches()[1]  # type: ignore[union-attr]
+    for (x, y, text, shade), height in zip(ends, spread(heights, size * 1.3 / (72 * inches)), strict=True):
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(1.07, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=size,
+            fontweight="bold" if text == emphasis else "normal",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": shade, "linewidth": 1.1, "shrinkA": 2, "shrinkB": 2},
+        )
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Return positions at least `gap` apart, in the same order, as close to the given ones as possible.
+
+    Neighbours that are too close merge into a block around their mean (pool adjacent violators).
+    """
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    blocks: list[list[float]] = []  # [sum of (position - rank * gap), members]
+    for place, index in enumerate(order):
+        blocks.append([positions[index] - place * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, members = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + members]
+    means = [total / members for total, members in blocks for _ in range(int(members))]
+    moved = [0.0] * len(positions)
+    for place, index in enumerate(order):
+        moved[index] = means[place] + place * gap
+    return moved

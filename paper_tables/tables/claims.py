@@ -1,0 +1,46 @@
+"""Each claim beside what was measured, with a verdict; the page that a reader in a hurry should see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.claims import claims
+from paper_tables.formats import NOTHING
+from paper_tables.item import RECORDS, Table
+from paper_tables.verdicts import Claim, Verdict
+from results import RunRecord
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per claim, those that were not run too."""
+    return pd.DataFrame([_row(claim, verdict) for claim, verdict in judged(records)])
+
+
+def judged(records: Sequence[RunRecord], tier: str | None = None) -> list[tuple[Claim, Verdict]]:
+    """Return every claim with its verdict from the finished `records` of one tier, theirs unless it is named."""
+    own = tier or (records[0].tier if records else "TIER")
+    return [(claim, claim.judge(records, own)) for claim in claims()]
+
+
+def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
+    return {
+        "Claim": claim.statement,
+        "Published": claim.published,
+        "Measured": verdict.measured or NOTHING,
+        "Seeds": str(verdict.n or NOTHING),
+        "Verdict": verdict.text,
+        "Source": claim.source,
+        RECORDS: " ".join(verdict.records),
+    }
+
+
+ITEM = Table(
+    name="claims",
+    title="Claims and verdicts",
+    caption="Three seeds decide, by a 95 % interval of the difference or ratio paired by seed. Tags: A abstract, "
+    "S second-hand summary, R public reviews, V read in the source, M recalled, I inferred.",
+    experiments=(),
+    build=build,
+)

@@ -1,0 +1,60 @@
+"""The main table: every method at every target share, quality beside size, arithmetic, time and memory.
+
+Stands where the paper puts its pre-training tables. Stored and non-zero parameters are apart, because a mask saves
+nothing on ordinary hardware; step time and memory are measured, FLOPs are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import Cell, compare, device_name, label, protocol_notes
+from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.item import RECORDS, Table
+from results import RunRecord
+
+COLUMNS = (
+    ("Perplexity", "perplexity", "plain"),
+    ("Word perplexity", "word_perplexity", "plain"),
+    ("Bits/byte", "bits_per_byte", "plain"),
+    ("Stored parameters", "parameters", "count"),
+    ("Non-zero parameters", "parameters_nonzero", "count"),
+    ("Stored in blocks", "block_parameters", "count"),
+    ("Non-zero in blocks", "block_parameters_nonzero", "count"),
+    ("Step FLOPs", "step_flops", "count"),
+    ("Run FLOPs", "run_flops", "count"),
+    ("Step time", "step_time", "milliseconds"),
+    ("Final step / dense", "final_step_time_ratio", "plain"),
+    ("Peak memory", "peak_memory", "megabytes"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per method and target share; columns that no record fills are left out."""
+    table = pd.DataFrame([_row(cell) for cell in compare(records).cells])
+    return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
+
+
+def _row(cell: Cell) -> dict[str, str]:
+    return {
+        "Method": label(cell.method),
+        "Blocks kept": share(cell.target),
+        **{header: quantity(cell.interval(metric), kind) for header, metric, kind in COLUMNS},
+        "Seeds": str(len(cell.records)),
+        "Tier": cell.records[0].tier,
+        "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
+        RECORDS: " ".join(cell.ids),
+    }
+
+
+ITEM = Table(
+    name="coupled_vs_uncoupled",
+    title="Coupled against uncoupled sparsity, and the controls",
+    caption="Mean over seeds ± half the width of the 95 % interval (Student's t). Methods that shrink follow one "
+    "size-over-steps curve; own pace means K and theta alone decide. Peak memory on a CPU contains the interpreter.",
+    experiments=("coupled_vs_uncoupled",),
+    build=build,
+    notes=protocol_notes,
+)

@@ -1,0 +1,38 @@
+"""What the literature prints for the settings of the paper, for comparison with records of the paper tier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.item import Table
+from paper_tables.published import numbers
+from results import RunRecord
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per published number; nothing measured stands here, whatever `records` hold."""
+    return pd.DataFrame(
+        [
+            {
+                "Setting": number.setting,
+                "Method": number.method,
+                "Metric": number.metric,
+                "Published": f"{number.value:g}",
+                "Unit": number.unit,
+                "Source": number.reference,
+            }
+            for number in numbers()
+        ]
+    )
+
+
+ITEM = Table(
+    name="published_numbers",
+    title="Published numbers",
+    caption="Printed in the literature, not measured here. Tags: A abstract, V read in the source, M recalled and "
+    "unverified. Full-rank baselines tuned with more care are much stronger: compare with both.",
+    experiments=(),
+    build=build,
+)

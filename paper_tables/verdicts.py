@@ -1,0 +1,82 @@
+"""What a claim comes to, decided by an interval and nothing else.
+
+A claim is turned into an effect for which less is better (perplexity of ours minus theirs, our time over theirs) and a
+neutral value (0 or 1). Three seeds at least; an interval that contains the neutral value shows no difference; losing is
+a result and is said. Below the paper's own scale the most a claim can get is "direction holds at reduced scale".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from paper_tables.intervals import Interval
+from results import RunRecord
+
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+DIRECTION = "direction holds at reduced scale"
+NO_DIFFERENCE = "no difference shown"
+NOT_RUN = "not run"
+KINDS = (REPRODUCED, DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN)
+
+SEEDS_NEEDED = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of KINDS with what explains it, the measured effect as text, seeds and record ids."""
+
+    kind: str
+    detail: str = ""
+    measured: str = ""
+    n: int = 0
+    records: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Return the verdict as printed: "not run (needs ...)"."""
+        return f"{self.kind} ({self.detail})" if self.detail else self.kind
+
+
+Judge = Callable[[Sequence[RunRecord], str], Verdict]
+"""From the finished records of one tier, and the tier, to a verdict."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, who makes it (source with evidence tag, "control" for what the reviews asked for), and its judge."""
+
+    statement: str
+    source: str
+    published: str
+    headline: bool
+    judge: Judge
+
+
+def decide(effect: Interval, neutral: float, *, full_scale: bool, published: float | None = None) -> tuple[str, str]:
+    """Return kind and detail for an `effect` for which less is better.
+
+    Args:
+        effect: mean and 95 % interval over seeds.
+        neutral: the value that means "no difference".
+        full_scale: whether it was measured at the scale of the claim.
+        published: the size of the effect that was claimed; None where only its direction was.
+    """
+    seeds = f"n={effect.n}"
+    if effect.n < SEEDS_NEEDED:
+        return NOT_RUN, f"needs {SEEDS_NEEDED} seeds, has {effect.n}"
+    if effect.low <= neutral <= effect.high:
+        return NO_DIFFERENCE, seeds
+    if effect.low > neutral:
+        return NOT_REPRODUCED, f"the opposite is measured, {seeds}"
+    if not full_scale:
+        return DIRECTION, seeds
+    if published is None or effect.low <= published:
+        return REPRODUCED, seeds
+    return NOT_REPRODUCED, f"same direction, smaller effect, {seeds}"
+
+
+def needs(what: str) -> Verdict:
+    """Return the verdict of a claim without records: not run, and what it takes."""
+    return Verdict(NOT_RUN, f"needs {what}")

@@ -1,0 +1,150 @@
+"""A table of text as Markdown, LaTeX, HTML or plain text; provenance goes where each format has room for it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import pandas as pd
+
+from paper_tables.cells import device_name
+from paper_tables.item import RECORDS, Table
+from results import RunRecord
+
+Rows = list[list[str]]
+
+_LATEX = {
+    **{"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}"},
+}
+_NUMBERS = set("0123456789+-.")
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table without the column of record ids."""
+    return table.drop(columns=RECORDS, errors="ignore")
+
+
+def ids(table: pd.DataFrame) -> list[list[str]]:
+    """Return the record ids behind each row."""
+    return [str(cell).split() for cell in table[RECORDS]] if RECORDS in table else [[] for _ in range(len(table))]
+
+
+def markdown(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
+    """Return title, caption, aligned table, notes, and the record ids of every row."""
+    visible = shown(table)
+    cells = [list(map(str, visible.columns)), *_rows(visible)]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
+    padded = _padded(cells)
+    padded.insert(1, ["-" * len(cell) for cell in padded[0]])
+    lines = [f"| {' | '.join(row)} |" for row in padded]
+    parts = [f"# {item.title}", item.caption, "\n".join(lines), *(_markdown_text(note) for note in notes)]
+    named = zip(cells[1:], ids(table), strict=True)
+    behind = [f"- {', '.join(row[:2])}: {', '.join(own)}" for row, own in named if own]
+    if behind:
+        parts += ["Records:", "\n".join(behind)]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
+    """Return a table environment (packages booktabs and graphicx); notes and record ids follow as comments."""
+    visible = shown(table)
+    rows = _rows(visible)
+    columns = "".join("r" if _is_number(visible, position) else "l" for position in range(visible.shape[1]))
+    lines = [
+        *(r"\begin{table}", r"\centering", rf"\caption{{{_latex(item.caption)}}}", rf"\label{{tab:{item.name}}}"),
+        *(r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"),
+        *(_latex_row([str(name) for name in visible.columns]), r"\midrule"),
+        *(_latex_row(row) for row in rows),
+        *(r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
+    ]
+    lines += [f"% {line}" for note in notes for line in textwrap.wrap(note, 110)]
+    lines += [f"% {row[0]}, {row[1]}: {' '.join(own)}" for row, own in zip(rows, ids(table), strict=True) if own]
+    return "\n".join(lines) + "\n"
+
+
+def html(table: pd.DataFrame, records: Mapping[str, RunRecord]) -> str:
+    """Return a <table> whose rows tell their provenance on hover and, opened with a click, record by record."""
+    visible = shown(table)
+    numbers = [_is_number(visible, position) for position in range(visible.shape[1])]
+    provenance = RECORDS in table
+    head = "".join(
+        f'<th scope="col"{_class(number)}>{escape(str(name))}</th>'
+        for name, number in zip(visible.columns, numbers, strict=True)
+    )
+    body = []
+    for row, own in zip(_rows(visible), ids(table), strict=True):
+        first = f'<th scope="row">{escape(row[0])}</th>'
+        cells = "".join(
+            f"<td{_class(number)}>{escape(cell)}</td>" for cell, number in zip(row[1:], numbers[1:], strict=True)
+        )
+        end = f"<td>{_provenance(own, records)}</td>" if provenance else ""
+        body.append(f'<tr title="{escape(summary(own, records))}">{first}{cells}{end}</tr>')
+    head += '<th scope="col">Runs</th>' if provenance else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def plain(table: pd.DataFrame, columns: Sequence[str], width: int = 120) -> str:
+    """Return the named columns as aligned text of at most `width` characters a line; columns drop off from the end."""
+    chosen = [name for name in columns if name in table]
+    while True:
+        lines = ["  ".join(row).rstrip() for row in _padded([chosen, *_rows(table[chosen])])]
+        if len(chosen) <= 1 or max(map(len, lines)) <= width:
+            return "\n".join(lines)
+        chosen = chosen[:-1]
+
+
+def origin(record: RunRecord) -> str:
+    """Return commit, marked if files differed from it, and device of a run."""
+    return f"commit {record.commit[:10]}{' + changes' if record.dirty else ''}, {device_name(record)}"
+
+
+def summary(own: Sequence[str], records: Mapping[str, RunRecord]) -> str:
+    """Return one line on the runs behind a row: how many, which commits and devices, ids."""
+    if not own:
+        return "no run"
+    origins = sorted({origin(records[name]) for name in own})
+    return f"{len(own)} runs; {'; '.join(origins)}; records {', '.join(own)}"
+
+
+def _provenance(own: Sequence[str], records: Mapping[str, RunRecord]) -> str:
+    if not own:
+        return "none"
+    lines = "".join(
+        f'<li><a href="#r-{name}">{name}</a><br>seed {records[name].seed}, {escape(origin(records[name]))}</li>'
+        for name in own
+    )
+    return f"<details><summary>{len(own)}&nbsp;runs</summary><ul>{lines}</ul></details>"
+
+
+def _rows(visible: pd.DataFrame) -> Rows:
+    return [[str(cell) for cell in row] for row in visible.to_numpy().tolist()]
+
+
+def _padded(cells: Sequence[Sequence[str]]) -> Rows:
+    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(cells[0]))]
+    return [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+
+
+def _is_number(visible: pd.DataFrame, position: int) -> bool:
+    cells = [str(cell) for cell in visible.iloc[:, position]]
+    return all(cell[:1] in _NUMBERS and (len(cell) < 2 or cell.strip("+-")[:1].isdigit()) for cell in cells)
+
+
+def _class(number: bool) -> str:
+    return ' class="number"' if number else ""
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_latex, cells)) + r" \\"
+
+
+def _markdown_text(text: str) -> str:
+    """Return text that Markdown shows as it is: what a model wrote may look like markup."""
+    return "".join("\\" + character if character in "\\`*_[]<>#|" else character for character in text)

@@ -1,0 +1,1 @@
+"""Tests of the competitors: the same ones for every method, and one file for what is special."""

@@ -1,0 +1,1 @@
+"""Tests of the experiment suite: data, metrics, runner, plan and command line."""

@@ -1,0 +1,131 @@
+"""Many runs: what is there is skipped, what fails is told, what is interrupted goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import campaign, isolation
+from benchmarks.campaign import carry_out_plan, last_line
+from benchmarks.experiment import Cell, MethodRef, Run
+from benchmarks.plan import make_plan
+from results.store import Store
+from tests.benchmarks.tiny_runs import (
+    HERE,
+    ORIGIN,
+    Interrupting,
+    carry_out,
+    settings,
+    tiny_experiment,
+    train,
+    use_tiny_experiment,
+    use_tiny_text,
+    workplace,
+)
+
+FAILING, INTERRUPTING = f"{HERE}:Failing", f"{HERE}:Interrupting"
+
+
+@pytest.fixture(autouse=True)
+def fixed_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign.environment, "commit", lambda: ORIGIN)
+
+
+def refs(*names: str) -> tuple[MethodRef, ...]:
+    return tuple(MethodRef.parse(name) for name in names)
+
+
+def silent() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def test_a_failed_run_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_text(monkeypatch)
+    experiment = tiny_experiment((), execute=train)
+    use_tiny_experiment(monkeypatch, experiment)
+    store = Store(tmp_path / "records")
+    plan = make_plan([experiment], "smoke", store, refs(FAILING, "dense"))
+    summary = carry_out_plan(plan, store, workplace(tmp_path / "work"), silent(), carry_out)
+    assert [record.method for record in summary.finished] == ["dense"]
+    (failed,) = store.records(status="failed")
+    assert failed.method == "Failing"
+    assert last_line(failed) == "RuntimeError: the third step is one too many"
+    assert "Traceback" in (failed.error or "")
+    assert failed.commit == ORIGIN[0]
+    (finished,) = store.records()
+    assert finished.metrics["perplexity"].value > 1
+    assert finished.data_fingerprint and finished.device["threads"] == 1 and "torch" in finished.versions
+    assert finished.command == "python -m benchmarks run tiny --tier smoke --methods dense --seeds 0"
+    again = make_plan([experiment], "smoke", store, refs(FAILING, "dense"))
+    assert [planned.run.cell.method for planned in again.in_state("to do")] == ["Failing"]
+    assert not list((tmp_path / "work").glob(f"{finished.config_hash}*"))  # nothing left of a finished run
+
+
+def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_text(monkeypatch)
+    monkeypatch.setattr(Interrupting, "armed", True)
+    experiment = tiny_experiment((), execute=train)
+    use_tiny_experiment(monkeypatch, experiment)
+    store, place = Store(tmp_path / "records"), workplace(tmp_path / "work")
+    plan = make_plan([experiment], "smoke", store, refs("dense", INTERRUPTING))
+    with pytest.raises(KeyboardInterrupt):
+        carry_out_plan(plan, store, place, silent(), carry_out)
+    assert [record.method for record in store.records(status=None)] == ["dense"]
+    plan = make_plan([experiment], "smoke", store, refs("dense", INTERRUPTING))
+    assert [planned.run.cell.method for planned in plan.in_state("there")] == ["dense"]
+    carry_out_plan(plan, store, place, silent(), carry_out)
+    assert {record.method for record in store.records()} == {"dense", "Interrupting"}
+    assert make_plan([experiment], "smoke", store, refs("dense", INTERRUPTING)).in_state("to do") == ()
+
+
+def test_the_plan_knows_seeds_methods_force_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = tiny_experiment(("dense", "ecospa"), seeds=(0, 1))
+    use_tiny_experiment(monkeypatch, experiment)
+    store = Store(tmp_path)
+    plan = make_plan([experiment], "smoke", store)
+    assert [(p.run.cell.method, p.run.seed) for p in plan.runs] == [
+        ("dense", 0), ("ecospa", 0), ("dense", 1), ("ecospa", 1),
+    ]  # fmt: skip
+    assert plan.seconds is None
+    few = make_plan([experiment], "smoke", store, refs("dense"), seeds=(1,))
+    carry_out_plan(few, store, workplace(tmp_path / "work"), silent(), carry_out)
+    plan = make_plan([experiment], "smoke", store)
+    assert [planned.state for planned in plan.runs] == ["to do", "to do", "there", "to do"]
+    assert plan.seconds == pytest.approx(3 * store.records()[0].seconds)
+    assert len(make_plan([experiment], "smoke", store, force=True).in_state("to do")) == 4
+    assert make_plan([experiment], "cpu", store).absent == (("tiny", "it is a test"),)
+
+
+class Fatal:
+    """Settings that end the process that receives them, as a crash would."""
+
+    method = MethodRef("dense")
+
+    def to_config(self) -> dict[str, int]:
+        return {"fatal": 1}
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return os._exit, (7,)
+
+
+def test_a_process_that_dies_is_a_failed_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import multiprocessing
+
+    monkeypatch.setattr(isolation, "_context", lambda tier: multiprocessing.get_context("spawn"))
+    run = Run(Cell("tiny", "smoke", "dense", Fatal()), 0)
+    record = isolation.carry_out_apart(run, workplace(tmp_path), ORIGIN)
+    assert record.status == "failed"
+    assert "exit code 7" in (record.error or "")
+
+
+def test_the_settings_survive_the_way_to_another_process() -> None:
+    import pickle
+
+    run = Run(Cell("tiny", "smoke", "dense", settings()), 0)
+    assert pickle.loads(pickle.dumps(run)) == run

@@ -1,0 +1,127 @@
+"""One training run: it learns, it can be interrupted anywhere, and what it says about itself is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import checkpoint
+from benchmarks.experiment import Outcome
+from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_of, train, use_tiny_text, workplace
+
+LANGUAGE_MODEL_METRICS = {
+    "perplexity", "word_perplexity", "bits_per_byte", "eval_loss", "parameters", "parameters_nonzero",
+    "block_parameters", "block_parameters_nonzero", "step_flops", "run_flops", "step_time", "final_step_time_ratio",
+    "peak_memory", "shrink_events",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tiny_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_text(monkeypatch)
+
+
+def value(outcome: Outcome, name: str) -> float:
+    return outcome.metrics[name].value
+
+
+def test_a_dense_model_learns_and_everything_is_measured(tmp_path: Path) -> None:
+    outcome = train(run_of(steps=40), workplace(tmp_path))
+    assert set(outcome.metrics) == LANGUAGE_MODEL_METRICS
+    first, last = outcome.loss_curve[0][1], outcome.loss_curve[-1][1]
+    assert last < 0.6 * first
+    assert outcome.loss_curve[-1][0] == 40
+    assert [event.step for event in outcome.plan_history] == [0]
+    assert value(outcome, "parameters") == outcome.plan_history[0].parameters
+    assert value(outcome, "run_flops") == 40 * value(outcome, "step_flops")
+    assert value(outcome, "peak_memory") > 1e7
+
+
+def test_a_shrinking_model_ends_at_its_target_and_costs_less(tmp_path: Path) -> None:
+    outcome = train(run_of("ecospa", 0.5), workplace(tmp_path))
+    sizes = [event.block_parameters for event in outcome.plan_history]
+    assert sizes == sorted(sizes, reverse=True)
+    assert value(outcome, "block_parameters") == sizes[-1]
+    assert sizes[-1] == pytest.approx(0.5 * sizes[0], rel=0.05)
+    assert value(outcome, "shrink_events") == len(sizes) - 1
+    assert value(outcome, "step_flops") < value(outcome, "run_flops") / STEPS
+
+
+@pytest.mark.parametrize("method", ["dense", "ecospa", "uncoupled", "small_dense"])
+def test_the_same_run_gives_the_same_numbers(method: str, tmp_path: Path) -> None:
+    target = None if method == "dense" else 0.5
+    one, two = (train(run_of(method, target), workplace(tmp_path / name)) for name in ("one", "two"))
+    assert one.loss_curve == two.loss_curve
+    assert value(one, "eval_loss") == value(two, "eval_loss")
+    assert one.plan_history == two.plan_history
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("dense", None), ("ecospa", 0.3), ("magnitude", 0.5), ("small_dense", 0.5)]
+)
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    method: str, target: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(run_of(method, target), workplace(tmp_path / "whole"))
+    interrupt_at(8, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(run_of(method, target), workplace(tmp_path / "halves"))
+    folder = tmp_path / "halves" / run_of(method, target).folder_name
+    saved = checkpoint.latest(folder)
+    assert saved is not None and saved.name == "checkpoint-7"
+    resumed = train(run_of(method, target), workplace(tmp_path / "halves"))
+    assert resumed.loss_curve == whole.loss_curve
+    assert resumed.plan_history == whole.plan_history
+    for name in ("eval_loss", "run_flops", "parameters", "block_parameters_nonzero"):
+        assert value(resumed, name) == value(whole, name)
+    assert resumed.metrics["step_time"].n == STEPS
+    assert resumed.seconds_before > 0
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run that comes to this step is interrupted after it; later ones are not."""
+    from benchmarks.callback import MethodCallback
+
+    original, left = MethodCallback.on_step_end, [1]
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == step and left:
+            left.clear()
+            raise KeyboardInterrupt
+        return original(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(MethodCallback, "on_step_end", on_step_end)
+
+
+def test_a_checkpoint_that_was_not_completed_is_passed_over(tmp_path: Path) -> None:
+    for step, complete in ((2, True), (10, True), (12, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if complete:
+            (folder / "run.json").write_text("{}")
+    assert checkpoint.latest(tmp_path) == tmp_path / "checkpoint-10"
+    assert checkpoint.latest(tmp_path / "none") is None
+
+
+def test_a_newcomers_method_is_driven_and_can_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Interrupting, "armed", True)
+    run = run_of(f"{HERE}:Interrupting")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, workplace(tmp_path))
+    assert train(run, workplace(tmp_path)).loss_curve[-1][0] == STEPS
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import runner
+
+    build = runner.build_model
+
+    def broken(*arguments, **options):
+        model = build(*arguments, **options)
+        model.transformer.wte.weight.data[0] = float("nan")
+        return model
+
+    monkeypatch.setattr(runner, "build_model", broken)
+    with pytest.raises(FloatingPointError, match="step 1: the training loss is nan"):
+        train(run_of(), workplace(tmp_path))

@@ -1,0 +1,1 @@
+"""Tests of how the project is built: who imports whom, sizes, docstrings, words, packaging."""
