@@ -143,7 +143,7 @@ class SizeCurve:
         if self._model is None:
             return dict(self._saved or {})
         return {
-            "history": self.history,
+            "history": [dict(entry) for entry in self.history],
             "finished": self.finished,
             "sparsifier": self._sparsifier.state_dict(),
             "estimator": None if self._estimator is None else self._estimator.state_dict(),
@@ -151,9 +151,9 @@ class SizeCurve:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`, with the model of the next hook."""
+        """Continue from `state_dict`; `attach` or the next hook brings the model."""
         self._model, self._saved = None, state
-        self.history[:] = state["history"]
+        self.history[:] = [dict(entry) for entry in state["history"]]
         self.finished = bool(state["finished"])
         if self.masks is not None:
             self.masks.load_state_dict(state["masks"])
@@ -208,14 +208,14 @@ class SizeCurve:
         return False
 
     def _size(self) -> int:
-        size = self._entry(0)
-        return int(size["parameters" if self.config.target_scope == "parameters" else "block_parameters"])
+        assert self._model is not None  # bound by start() or by attach()
+        return self._sparsifier.size(self._model) - self.removed(self._model)
 
     def _landed(self) -> bool:
         return self._size() <= self._sparsifier.target_size or self._sparsifier.landed(self._body)
 
     def _entry(self, step: int) -> HistoryEntry:
-        assert self._model is not None  # bound by start() or by the first hook
+        assert self._model is not None  # bound by start() or by attach()
         widths = {pair.name: pair.width for pair in coupled_pairs(self._body)}
         return size_entry(step, self._model, self.removed(self._model), widths)
 

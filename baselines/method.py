@@ -211,12 +211,16 @@ class TrainingMethod:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state to resume from, beside the checkpoint of model and optimizer."""
-        return {"history": self.history} if self.shrinker is None else self.shrinker.state_dict()
+        return (
+            {"history": [dict(entry) for entry in self.history]}
+            if self.shrinker is None
+            else self.shrinker.state_dict()
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a run from `state_dict`."""
         if self.shrinker is None:
-            self.history[:] = state["history"]
+            self.history[:] = [dict(entry) for entry in state["history"]]
         else:
             self.shrinker.load_state_dict(state)
 

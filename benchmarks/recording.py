@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,8 +31,7 @@ def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRe
     try:
         outcome = experiment(run.cell.experiment).execute(run, workplace)
     except Exception as error:  # whatever it is, the other runs go on and the record tells it in full
-        text = "".join(traceback.format_exception(error))
-        return failed(run, workplace, origin, began, text)
+        return failed(run, workplace, origin, began, _without_places("".join(traceback.format_exception(error))))
     seconds = outcome.seconds_before + (datetime.now(UTC) - began).total_seconds()
     return _record(run, workplace, origin, began, seconds, outcome, None)
 
@@ -40,6 +40,11 @@ def failed(run: Run, workplace: Workplace, origin: tuple[str, bool], began: date
     """The record of a run that ended with an error."""
     seconds = (datetime.now(UTC) - began).total_seconds()
     return _record(run, workplace, origin, began, seconds, Outcome({}, _UNREAD), error)
+
+
+def _without_places(text: str) -> str:
+    """An error's text without the folders of this machine, which tell nobody else anything."""
+    return re.sub(r'"[^"\n]*/(?:site-packages|lib/python3\.\d+)/', '"', text).replace(f"{environment.ROOT}/", "")
 
 
 def command(run: Run) -> str:

@@ -15,7 +15,7 @@ Two controls: dense (equal steps) and small_dense (equal final size, that size f
 
 Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu
 
-Hours for all runs of a tier: smoke 0.08 (15 runs, 2 cores), cpu 1.25 (45 runs, 2 cores), gpu 4 (45 runs, one H200-class
+Hours for all runs of a tier: smoke 0.08 (15 runs, 2 cores), cpu 1 (45 runs, 2 cores), gpu 4 (45 runs, one H200-class
 GPU), paper 200 (45 runs, one H200-class GPU).
 
 Data: smoke: docstrings of the installed packages. cpu: WikiText-2. gpu: OpenDocs (about 45 M tokens, once over).
@@ -92,7 +92,7 @@ SCALES: dict[Tier, Scale] = {
         ModelSpec(layers=4, width=192, heads=6, vocabulary=4096, positions=128),
         DataSpec("wikitext", "wikitext-2-v1", evaluation_tokens=60_000),
         ProtocolSpec("bpe-4096", sequence_length=128, stride=127, split="test"),
-        TrainingSpec(steps=900, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=60),
+        TrainingSpec(steps=600, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=40),
         start_step=40,
         end_step=440,
         interval=10,
@@ -166,7 +166,7 @@ EXPERIMENT = Experiment(
     question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores beside uncoupled, random and dense",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.08, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=1.25, machine="2 cores, 8 GB"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=1, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="one H200-class GPU"),
         "paper": TierPlan(seeds=(0, 1, 2), hours=200, machine="one H200-class GPU"),
     },

@@ -95,6 +95,43 @@ def test_uncoupled_widths_are_chosen_like_those_of_ecospa() -> None:
     assert narrowed[0] == narrowed[1] != set()  # the same gradients name the same pairs
 
 
+def watch_importances(run: Run) -> list[dict[str, float]]:
+    """The importances that the sparsifier is given at every event from now on."""
+    sparsifier, seen = run.method.shrinker._sparsifier, []  # type: ignore[union-attr]
+    original = sparsifier.plan
+
+    def plan(model: Any, importances: dict[str, float], **options: Any) -> Any:
+        seen.append(importances)
+        return original(model, importances, **options)
+
+    sparsifier.plan = plan
+    return seen
+
+
+def test_importance_of_an_uncoupled_pair_is_a_mean_over_live_entries() -> None:
+    run = Run.fresh(Uncoupled, replace(BUDGET, top_k=1.0)).train(4)
+    seen = watch_importances(run)
+    for parameter in run.model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    run.method.masks.zero_state(run.model, run.optimizer)  # type: ignore[attr-defined]
+    live = [run.method.live_units(run.model, pair, side)[0]  # type: ignore[attr-defined]
+            for pair in ecospa.coupled_pairs(run.model)[2:3] for side in ("left", "right")]  # fmt: skip
+    mlp = run.model.transformer.h[0].mlp
+    squares = [mlp.c_fc.weight.grad[:, live[0]].square(), mlp.c_proj.weight.grad[live[1]].square()]
+    run.method.after_backward(run.state())
+    run.step = 6
+    run.method.after_step(run.state())
+    assert len(live[0]) < 128
+    assert seen[0]["transformer.h.0.mlp.ffn"] == pytest.approx(float(sum(s.mean() for s in squares) / 2), rel=1e-5)
+
+
+def test_random_pairs_draw_anew_at_every_event() -> None:
+    run = Run.fresh(baselines.load("random_pairs"))
+    seen = watch_importances(run)
+    run.train(6)
+    assert len(seen) == 2 and seen[0].keys() == seen[1].keys() and seen[0] != seen[1]
+
+
 def test_uncoupled_importance_follows_one_matrix() -> None:
     model = tiny_gpt2()
     pair = next(pair for pair in ecospa.coupled_pairs(model) if pair.name == "transformer.h.1.mlp.ffn")
