@@ -89,9 +89,9 @@ SCALES: dict[Tier, Scale] = {
         width_multiple=4,
     ),
     "cpu": Scale(
-        ModelSpec(layers=4, width=192, heads=6, vocabulary=4096, positions=128),
+        ModelSpec(layers=4, width=128, heads=4, vocabulary=2048, positions=128),
         DataSpec("wikitext", "wikitext-2-v1", evaluation_tokens=60_000),
-        ProtocolSpec("bpe-4096", sequence_length=128, stride=127, split="test"),
+        ProtocolSpec("bpe-2048", sequence_length=128, stride=127, split="test"),
         TrainingSpec(steps=600, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=40),
         start_step=40,
         end_step=440,
