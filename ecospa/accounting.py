@@ -12,7 +12,7 @@ from torch import nn
 from ecospa.config import TargetScope
 from ecospa.families import coupled_pairs, family_of, transformer_blocks
 from ecospa.pairs import CoupledPair, PairKind
-from ecospa.plan import SparsityPlan, index_parameters
+from ecospa.plan import SparsityPlan, axis_parameters, index_parameters
 
 _STATE_TENSORS = {"adamw": 2, "adam": 2, "amsgrad": 3, "sgd_momentum": 1, "sgd": 0}
 
@@ -86,13 +86,17 @@ def memory_bytes(model: nn.Module, plan: SparsityPlan | None = None, optimizer: 
     """
     if optimizer not in _STATE_TENSORS:
         raise ValueError(f"optimizer is {optimizer!r}; choose one of {', '.join(_STATE_TENSORS)}")
-    sizes = {id(p): (p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()}
-    weights = sum(size for size, _ in sizes.values())
-    trained = sum(size for size, requires_grad in sizes.values() if requires_grad)
-    if plan is not None:
-        item = next(model.parameters()).element_size()
-        weights -= (plan.parameters_before - plan.parameters_after) * item
-        trained -= (plan.parameters_before - plan.parameters_after) * item
+    parts = {id(p): (p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()}
+    widths = {} if plan is None else plan.widths_after()
+    for pair in coupled_pairs(model) if widths else ():
+        gone = pair.width - widths[pair.name]
+        for axis in pair.axes:
+            parameter = model.get_parameter(axis.parameter)
+            removed = gone * axis_parameters(parameter, axis) * parameter.element_size()
+            size, trains = parts[id(parameter)]
+            parts[id(parameter)] = (size - removed, trains)
+    weights = sum(size for size, _ in parts.values())
+    trained = sum(size for size, trains in parts.values() if trains)
     state = _STATE_TENSORS[optimizer] * trained
     return {"weights": weights, "gradients": trained, "optimizer": state, "total": weights + trained + state}
 

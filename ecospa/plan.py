@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ecospa.families import coupled_pairs
-from ecospa.pairs import CoupledPair
+from ecospa.pairs import CoupledPair, WeightAxis
 
 PLAN_VERSION = 1
 
@@ -125,12 +125,13 @@ def index_parameters(model: nn.Module, pair: CoupledPair) -> int:
     Returns:
         Sum over its axes of groups * repeats * (entries of the parameter per position of the axis).
     """
-    total = 0
-    for axis in pair.axes:
-        parameter = model.get_parameter(axis.parameter)
-        groups, _, repeats = axis.index.shape
-        total += groups * repeats * (parameter.numel() // parameter.shape[axis.axis])
-    return total
+    return sum(axis_parameters(model.get_parameter(axis.parameter), axis) for axis in pair.axes)
+
+
+def axis_parameters(parameter: Tensor, axis: WeightAxis) -> int:
+    """Entries of one parameter that leave with one shared index: groups * repeats * entries per position."""
+    groups, _, repeats = axis.index.shape
+    return groups * repeats * (parameter.numel() // parameter.shape[axis.axis])
 
 
 def _checked(name: str, positions: Tensor, pairs: Mapping[str, CoupledPair]) -> Tensor:
