@@ -46,7 +46,7 @@ class Cell:
         return {record.seed: record.metrics[metric].value for record in self.records if metric in record.metrics}
 
     def interval(self, metric: str) -> Interval | None:
-        """Return mean and 95 % interval of `metric` over seeds; None if no record has it."""
+        """Return mean and 95% interval of `metric` over seeds; None if no record has it."""
         values = self.values(metric)
         return mean_interval(values.values()) if values else None
 

@@ -55,8 +55,10 @@ def share(value: float | None) -> str:
 
 
 def flat(settings: Mapping[str, Any]) -> str:
-    """Return nested settings on one line, "steps 200, batch_size 16"; empty ones are left out."""
-    return ", ".join(f"{key} {flat(item) if isinstance(item, Mapping) else item}" for key, item in settings.items())
+    """Return nested settings on one line, by name: "batch_size 16, steps 200"."""
+    return ", ".join(
+        f"{key} {flat(item) if isinstance(item, Mapping) else item}" for key, item in sorted(settings.items())
+    )
 
 
 def _scale(value: float, kind: str) -> tuple[float, str]:

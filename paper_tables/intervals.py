@@ -1,4 +1,4 @@
-"""Means with 95 % intervals over seeds, and differences between methods paired by seed.
+"""Means with 95% intervals over seeds, and differences between methods paired by seed.
 
 Seeds are few, so Student's t decides, and two methods are compared seed by seed: the same seed means the same start and
 the same order of the data, and what seeds have in common must not blur the difference. No part of the paper, whose
@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-# Student's t, 97.5 % quantile for 1 to 30 degrees of freedom; a table keeps scipy out of the report's dependencies.
+# Student's t, 97.5% quantile for 1 to 30 degrees of freedom; a table keeps scipy out of the report's dependencies.
 _T = (
     *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
     *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
@@ -23,7 +23,7 @@ _Z = 1.959964
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over `n` seeds and half the width of its 95 % interval (infinite for one seed)."""
+    """A mean over `n` seeds and half the width of its 95% interval (infinite for one seed)."""
 
     mean: float
     half_width: float
@@ -45,7 +45,7 @@ class Interval:
 
 
 def t_quantile(degrees: int) -> float:
-    """Return the two-sided 95 % quantile of Student's t; ValueError below one degree of freedom.
+    """Return the two-sided 95% quantile of Student's t; ValueError below one degree of freedom.
 
     Beyond the table z + (z^3 + z) / (4 d) + (5 z^5 + 16 z^3 + 3 z) / (96 d^2): Abramowitz and Stegun 26.7.5.
     """
@@ -57,7 +57,7 @@ def t_quantile(degrees: int) -> float:
 
 
 def mean_interval(values: Iterable[float]) -> Interval:
-    """Return mean and 95 % interval, mean +- t s / sqrt(n) with s the sample deviation; ValueError without values."""
+    """Return mean and 95% interval, mean +- t s / sqrt(n) with s the sample deviation; ValueError without values."""
     sample = list(values)
     if not sample:
         raise ValueError("values is empty; a mean needs at least one value")

@@ -1,6 +1,7 @@
 """What a table or a plot is to the rest: a name, a title, the experiments it reads, and a function of records.
 
 Two frozen dataclasses instead of a base class: an item has no behaviour of its own, only a pure function.
+`place` orders items in the report, small numbers first; a newcomer comes after those that have one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Table:
     experiments: tuple[str, ...]
     build: Callable[[Sequence[RunRecord]], pd.DataFrame]
     notes: Notes = no_notes
+    place: int = 50
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Plot:
     experiments: tuple[str, ...]
     build: Callable[[Sequence[RunRecord]], Figure | None]
     notes: Notes = no_notes
+    place: int = 50
 
 
 Item = Table | Plot

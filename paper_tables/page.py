@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,6 +20,7 @@ from paper_tables import style, writers
 from paper_tables.cells import label
 from paper_tables.formats import share
 from paper_tables.item import Item
+from paper_tables.tables.claims import ITEM as CLAIMS
 from paper_tables.tables.claims import judged
 from paper_tables.verdicts import KINDS, NOT_RUN, Claim, Verdict
 from results import RunRecord
@@ -48,11 +49,12 @@ def report(tier: str, records: Sequence[RunRecord], contents: Sequence[Content],
     finished = [record for record in records if record.status == "finished"]
     claims = judged(finished, tier)
     known = {record.id: record for record in finished}
-    tables = [_content(content, known) for content in contents if content.table is not None]
-    figures = [_content(content, known) for content in contents if content.svg is not None]
+    # The cards above are the table of claims, with its runs; only the files hold it as a table.
+    tables = [_content(c, known) for c in contents if c.table is not None and c.item is not CLAIMS]
+    figures = [_content(c, known) for c in contents if c.svg is not None]
     parts = [
-        _section("claims-first", "Headline claims", _cards(claims, headline=True)),
-        _section("thesis", "What this tier shows", _cards(claims, headline=False)),
+        _section("claims-first", "Headline claims", _cards(claims, known, headline=True)),
+        _section("thesis", "What this tier shows", _cards(claims, known, headline=False)),
         _section("tables", "Tables", "".join(tables)),
         _section("figures", "Figures", "".join(figures)) if figures else "",
         _section("environment", "Environment", _environment(finished)),
@@ -69,6 +71,8 @@ def inline(svg: str, name: str, title: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    # Pictures are named after their content, so two equal ones would share an id; nothing refers to them.
+    body = re.sub(r'(<image\b[^>]*?) id="[^"]*"', r"\1", body)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'href="#', f'href="#{name}-', body)
     body = body.replace("url(#", f"url(#{name}-")
@@ -98,22 +102,23 @@ def _section(anchor: str, title: str, body: str) -> str:
 
 def _counts(finished: Sequence[RunRecord], claims: Sequence[tuple[Claim, Verdict]]) -> str:
     seeds, commits = {record.seed for record in finished}, {record.commit for record in finished}
-    runs = f"{len(finished)} finished runs, {len(seeds)} seeds, {len(commits)} commits. Verdicts: "
+    runs = f"Finished runs: {len(finished)}, seeds: {len(seeds)}, commits: {len(commits)}. Verdicts: "
     kinds = Counter(verdict.kind for _, verdict in claims)
     return runs + ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind]) + "."
 
 
-def _cards(claims: Sequence[tuple[Claim, Verdict]], *, headline: bool) -> str:
+def _cards(claims: Sequence[tuple[Claim, Verdict]], known: Mapping[str, RunRecord], *, headline: bool) -> str:
     cards = []
     for claim, verdict in claims:
         if claim.headline is not headline or (verdict.kind == NOT_RUN and not headline):
             continue
         kind = verdict.kind.replace(" ", "-")
         measured = f"<dt>measured</dt><dd>{escape(verdict.measured)}</dd>" if verdict.measured else ""
+        runs = writers.provenance(verdict.records, known) if verdict.records else ""
         cards.append(
             f'<li class="card {kind}"><p class="verdict"><span aria-hidden="true">{_MARKS[verdict.kind]}</span> '
             f"{escape(verdict.text)}</p><h3>{escape(claim.statement)}</h3><dl><dt>published</dt>"
-            f"<dd>{escape(claim.published)}</dd>{measured}<dt>source</dt><dd>{escape(claim.source)}</dd></dl></li>"
+            f"<dd>{escape(claim.published)}</dd>{measured}<dt>source</dt><dd>{escape(claim.source)}</dd></dl>{runs}</li>"
         )
     return f'<ul class="cards">{"".join(cards)}</ul>' if cards else ""
 
@@ -142,7 +147,7 @@ def _environment(finished: Sequence[RunRecord]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
         groups[device, versions, record.commit + (" + changes" if record.dirty else "")] += 1
     lines = (
-        f"<li><b>{count} runs</b>: {escape(device)}<br>{escape(versions)}<br>commit {escape(commit)}</li>"
+        f"<li><b>{writers.runs(count)}</b>: {escape(device)}<br>{escape(versions)}<br>commit {escape(commit)}</li>"
         for (device, versions, commit), count in sorted(groups.items())
     )
     return f'<ul class="notes">{"".join(lines)}</ul>' if groups else ""

@@ -12,7 +12,7 @@ from paper_tables.item import Item, Plot, Table
 
 @cache
 def items() -> tuple[Item, ...]:
-    """Return all tables, then all plots, by module name; TypeError or ValueError if a module defines no item."""
+    """Return all tables, then all plots, by place and name; TypeError or ValueError if a module defines no item."""
     found: list[Item] = []
     for folder, kind in ((tables, Table), (figures, Plot)):
         for module in sorted(info.name for info in pkgutil.iter_modules(folder.__path__)):
@@ -22,4 +22,4 @@ def items() -> tuple[Item, ...]:
             if item.name != module:
                 raise ValueError(f"{folder.__name__}.{module} has ITEM.name = {item.name!r}; name it like its file")
             found.append(item)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda item: (item.kind != "table", item.place, item.name)))

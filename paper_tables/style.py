@@ -12,10 +12,15 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
-WIDTH = 6.6  # inches
-_LEFT, _TOP, _BOTTOM, _LABELS = 0.72, 0.32, 0.5, 1.55  # inches around a panel
+WIDTH = 5.8  # inches
+
+End = tuple[float, float, str, str]
+"""Where a line ends, x and y in data, its label and its colour."""
+
+_LEFT, _TOP, _BOTTOM, _LABELS = 0.68, 0.32, 0.5, 1.72  # inches around a panel
 
 # Okabe and Ito's palette without yellow and black, which vanish on white and on dark paper.
 _METHODS = {
@@ -33,6 +38,10 @@ _MARKERS = {"ecospa": "o", "ecospa_own_pace": "D", "uncoupled": "s", "uncoupled_
 _MORE_MARKERS = {"random_pairs": "v", "magnitude": "P", "dense": "*", "small_dense": "X"}
 SERIES = ("#0072b2", "#d55e00", "#009e73")
 
+_LEADER: Any = {
+    **{"arrowstyle": "-", "linestyle": (0, (1, 1.2)), "linewidth": 1.2},
+    **{"shrinkA": 3, "shrinkB": 3, "relpos": (0, 0.5)},
+}
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
     "font.size": 9.5,
@@ -87,27 +96,37 @@ def marker(method: str) -> str:
 
 
 def panels(count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` panels of `height` inches; `labels` inches right of each stay free for labels."""
+    """Return a figure with `count` panels of `height` inches; `labels` inches right of each row stay free."""
     rows = -(-count // columns)
     gap = _TOP + _BOTTOM + 0.1
     total = rows * height + (rows - 1) * gap + _TOP + _BOTTOM + 0.05
     figure = Figure(figsize=(WIDTH, total))
-    width = (WIDTH - columns * (_LEFT + labels)) / columns
+    width = (WIDTH - columns * _LEFT - labels) / columns
     axes = []
     for index in range(count):
         row, column = divmod(index, columns)
-        left = _LEFT + column * (width + _LEFT + labels)
+        left = _LEFT + column * (width + _LEFT)
         bottom = total - _TOP - height - row * (height + gap)
         axes.append(figure.add_axes((left / WIDTH, bottom / total, width / WIDTH, height / total)))
     return figure, axes
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], emphasis: str = "EcoSpa") -> None:
+def logarithmic(axes: Axes) -> None:
+    """Make the y axis logarithmic, with ticks at 1, 2 and 5 of every decade in plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> None:
     """Write (x, y, text, colour) labels right of the panel, moved apart where lines end close together.
 
-    Call it when the limits of the axes are final. The text is ink, for contrast; a line in the colour leads to it.
+    Call it when everything is drawn and the limits are set. The text is ink, for contrast; a dotted line in the colour
+    leads to it.
     """
     size = 8.5
+    axes.autoscale_view()  # lines that were added are not in the limits yet
     heights = [float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1]) for x, y, _, _ in ends]
     inches = axes.get_position().height * axes.get_figure(root=True).get_size_inches()[1]  # type: ignore[union-attr]
     for (x, y, text, shade), height in zip(ends, spread(heights, size * 1.3 / (72 * inches)), strict=True):
@@ -120,7 +139,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], emphas
             fontsize=size,
             fontweight="bold" if text == emphasis else "normal",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": shade, "linewidth": 1.1, "shrinkA": 2, "shrinkB": 2},
+            arrowprops={"color": shade, **_LEADER},
         )
 
 

@@ -58,7 +58,7 @@ def decide(effect: Interval, neutral: float, *, full_scale: bool, published: flo
     """Return kind and detail for an `effect` for which less is better.
 
     Args:
-        effect: mean and 95 % interval over seeds.
+        effect: mean and 95% interval over seeds.
         neutral: the value that means "no difference".
         full_scale: whether it was measured at the scale of the claim.
         published: the size of the effect that was claimed; None where only its direction was.

@@ -34,18 +34,19 @@ def ids(table: pd.DataFrame) -> list[list[str]]:
 
 def markdown(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
     """Return title, caption, aligned table, notes, and the record ids of every row."""
-    visible = shown(table)
-    cells = [list(map(str, visible.columns)), *_rows(visible)]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells]
-    padded = _padded(cells)
-    padded.insert(1, ["-" * len(cell) for cell in padded[0]])
-    lines = [f"| {' | '.join(row)} |" for row in padded]
-    parts = [f"# {item.title}", item.caption, "\n".join(lines), *(_markdown_text(note) for note in notes)]
-    named = zip(cells[1:], ids(table), strict=True)
+    parts = [f"# {item.title}", item.caption, markdown_rows(table), *(_markdown_text(note) for note in notes)]
+    named = zip(_markdown_cells(shown(table))[1:], ids(table), strict=True)
     behind = [f"- {', '.join(row[:2])}: {', '.join(own)}" for row, own in named if own]
     if behind:
         parts += ["Records:", "\n".join(behind)]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_rows(table: pd.DataFrame) -> str:
+    """Return the aligned table alone."""
+    padded = _padded(_markdown_cells(shown(table)))
+    padded.insert(1, ["-" * len(cell) for cell in padded[0]])
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
 def latex(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
@@ -69,7 +70,7 @@ def html(table: pd.DataFrame, records: Mapping[str, RunRecord]) -> str:
     """Return a <table> whose rows tell their provenance on hover and, opened with a click, record by record."""
     visible = shown(table)
     numbers = [_is_number(visible, position) for position in range(visible.shape[1])]
-    provenance = RECORDS in table
+    traced = RECORDS in table
     head = "".join(
         f'<th scope="col"{_class(number)}>{escape(str(name))}</th>'
         for name, number in zip(visible.columns, numbers, strict=True)
@@ -80,9 +81,9 @@ def html(table: pd.DataFrame, records: Mapping[str, RunRecord]) -> str:
         cells = "".join(
             f"<td{_class(number)}>{escape(cell)}</td>" for cell, number in zip(row[1:], numbers[1:], strict=True)
         )
-        end = f"<td>{_provenance(own, records)}</td>" if provenance else ""
+        end = f"<td>{provenance(own, records)}</td>" if traced else ""
         body.append(f'<tr title="{escape(summary(own, records))}">{first}{cells}{end}</tr>')
-    head += '<th scope="col">Runs</th>' if provenance else ""
+    head += '<th scope="col">Runs</th>' if traced else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
@@ -106,17 +107,28 @@ def summary(own: Sequence[str], records: Mapping[str, RunRecord]) -> str:
     if not own:
         return "no run"
     origins = sorted({origin(records[name]) for name in own})
-    return f"{len(own)} runs; {'; '.join(origins)}; records {', '.join(own)}"
+    return f"{runs(len(own))}; {'; '.join(origins)}; records {', '.join(own)}"
 
 
-def _provenance(own: Sequence[str], records: Mapping[str, RunRecord]) -> str:
+def runs(count: int) -> str:
+    """Return "1 run" or "3 runs"."""
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def provenance(own: Sequence[str], records: Mapping[str, RunRecord]) -> str:
+    """Return a fold that opens to the runs behind a number, each a link to its record in the page."""
     if not own:
         return "none"
     lines = "".join(
         f'<li><a href="#r-{name}">{name}</a><br>seed {records[name].seed}, {escape(origin(records[name]))}</li>'
         for name in own
     )
-    return f"<details><summary>{len(own)}&nbsp;runs</summary><ul>{lines}</ul></details>"
+    return f"<details><summary>{runs(len(own))}</summary><ul>{lines}</ul></details>"
+
+
+def _markdown_cells(visible: pd.DataFrame) -> Rows:
+    rows = [list(map(str, visible.columns)), *_rows(visible)]
+    return [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
 
 
 def _rows(visible: pd.DataFrame) -> Rows:

@@ -1,6 +1,6 @@
 """Can a model that others have trained be cut to half of its blocks, and be brought back by a little training?
 
-What it tests: EcoSpa as fine-tuning. stories260K, a LLaMA of 260,032 parameters that tells stories, is cut in five
+What it tests: EcoSpa as fine-tuning. stories260K, a LLaMA of 260,032 parameters that tells stories, is cut in ten
 events to 50 % of its block parameters, with recovery steps after each. Perplexity is measured on real TinyStories right
 after every cut and after every recovery, and one prompt is continued greedily before and after.
 
@@ -85,7 +85,7 @@ class PretrainedSettings:
 
 CPU = PretrainedSettings(
     shrink=ShrinkSpec(
-        target_size=0.5, total_steps=1200, start_step=0, end_step=1000, interval=200, curve="linear", width_multiple=2
+        target_size=0.5, total_steps=1200, start_step=0, end_step=1000, interval=100, curve="linear", width_multiple=2
     ),
     model="stories260K",
     data=DataSpec("tinystories", "default"),

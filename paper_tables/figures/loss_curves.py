@@ -56,12 +56,12 @@ def _draw(panel: Axes, bands: Sequence[tuple[Cell, Band]]) -> None:
                 np.interp(inside, found.x, found.mean),
                 "|",
                 color=color(cell.method),
-                markersize=9,
-                markeredgewidth=1.2,
+                markersize=12,
+                markeredgewidth=1.1,
                 zorder=4,
             )
     # The first steps fall from the logarithm of the vocabulary and would flatten everything that can be compared.
-    tails = [found.mean[len(found.x) // 8 :] for _, found in bands]
+    tails = [found.mean[len(found.x) // 6 :] for _, found in bands]
     low, high = min(float(tail.min()) for tail in tails), max(float(tail.max()) for tail in tails)
     panel.set_ylim(low - 0.06 * (high - low), high + 0.04 * (high - low))
     ends = [(float(f.x[-1]), float(f.mean[-1]), label(cell.method), color(cell.method)) for cell, f in bands]
@@ -75,4 +75,5 @@ ITEM = Plot(
     "Ticks on EcoSpa's line are its shrink events.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
+    place=3,
 )

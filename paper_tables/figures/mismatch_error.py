@@ -12,10 +12,10 @@ from paper_tables.cells import compare
 from paper_tables.curves import Band
 from paper_tables.item import Plot
 from paper_tables.judges import error_curves
-from paper_tables.style import SERIES, label_ends, panels
+from paper_tables.style import SERIES, End, label_ends, logarithmic, panels
 from results import RunRecord
 
-MATRICES = {"random": "random", "scaled": "columns of unequal scale", "low_rank": "low rank", "trained": "trained"}
+MATRICES = {"random": "Gaussian", "scaled": "columns of unequal scale", "low_rank": "low rank", "trained": "trained"}
 REMOVALS = ("aligned", "misaligned", "random")
 
 
@@ -27,8 +27,10 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     if not matrices:
         return None
     figure, axes = panels(len(matrices), height=2.1, columns=2, labels=0.95)
-    for panel, matrix in zip(axes, matrices, strict=True):
-        _draw(panel, {kind: [found[matrix, kind] for found in curves if (matrix, kind) in found] for kind in REMOVALS})
+    for place, (panel, matrix) in enumerate(zip(axes, matrices, strict=True)):
+        ends = _draw(panel, {kind: [c[matrix, kind] for c in curves if (matrix, kind) in c] for kind in REMOVALS})
+        if place % 2 or place == len(axes) - 1:  # one set of labels per row
+            label_ends(panel, ends, emphasis="aligned")
         panel.set_title(MATRICES.get(matrix, matrix))
         panel.set_xlabel("indices removed (%)")
     for panel in axes[::2]:
@@ -36,8 +38,9 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     return figure
 
 
-def _draw(panel: Axes, by_removal: dict[str, list[dict[float, float]]]) -> None:
-    panel.set_yscale("log")
+def _draw(panel: Axes, by_removal: dict[str, list[dict[float, float]]]) -> list[End]:
+    """Draw one line per removal and return the ends to label."""
+    logarithmic(panel)
     ends = []
     for shade, (removal, curves) in zip(SERIES, by_removal.items(), strict=True):
         found = _band(curves)
@@ -46,7 +49,7 @@ def _draw(panel: Axes, by_removal: dict[str, list[dict[float, float]]]) -> None:
         panel.fill_between(found.x, found.low, found.high, color=shade, alpha=0.18, linewidth=0)
         panel.plot(found.x, found.mean, color=shade, linewidth=2.0 if removal == "aligned" else 1.4)
         ends.append((float(found.x[-1]), float(found.mean[-1]), removal, shade))
-    label_ends(panel, ends, emphasis="aligned")
+    return ends
 
 
 def _band(curves: Sequence[dict[float, float]]) -> Band | None:
@@ -68,4 +71,5 @@ ITEM = Plot(
     caption="Relative error of the product, logarithmic; mean over seeds, the band spans the lowest and highest seed.",
     experiments=("mismatch_error",),
     build=build,
+    place=6,
 )

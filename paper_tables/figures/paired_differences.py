@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from paper_tables.cells import label
 from paper_tables.formats import share
+from paper_tables.intervals import Interval
 from paper_tables.item import Plot
 from paper_tables.style import INK, color, marker, panels
 from paper_tables.tables.controls import pairs, reading
@@ -21,14 +22,15 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         return None
     targets = sorted({ours.target for ours, _, _ in found if ours.target is not None}, reverse=True)
     figure, axes = panels(len(targets), height=2.3, labels=2.6)
+    reach = [end for _, _, effect in found for end in _ends(effect)]
+    margin = 0.06 * (max(*reach, 0.0) - min(*reach, 0.0)) or 1.0
     for panel, target in zip(axes, targets, strict=True):
         rows = [(theirs, effect) for ours, theirs, effect in found if ours.target == target][::-1]
         panel.axvline(0, color=INK, linewidth=1.0)
         for place, (theirs, effect) in enumerate(rows):
-            width = effect.half_width if effect.n > 1 else 0.0
             panel.errorbar(
                 *([effect.mean], [place]),
-                xerr=[width],
+                xerr=[effect.mean - _ends(effect)[0]],
                 fmt=marker(theirs.method),
                 color=color(theirs.method),
                 markersize=6,
@@ -36,6 +38,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
             )
             text = f"{label(theirs.method)}: {reading(effect)}"
             panel.annotate(text, (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+        panel.set_xlim(min(*reach, 0.0) - margin, max(*reach, 0.0) + margin)
         panel.set_yticks([])
         panel.spines["left"].set_visible(False)
         panel.set_ylim(-0.6, len(rows) - 0.4)
@@ -44,10 +47,16 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     return figure
 
 
+def _ends(effect: Interval) -> tuple[float, float]:
+    """Return the ends of the bar: a single seed has no interval to draw."""
+    return (effect.low, effect.high) if effect.n > 1 else (effect.mean, effect.mean)
+
+
 ITEM = Plot(
     name="paired_differences",
     title="EcoSpa against each other method",
-    caption="Difference in perplexity paired by seed, with its 95 % interval.",
+    caption="Difference in perplexity paired by seed, with its 95% interval.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
+    place=1,
 )

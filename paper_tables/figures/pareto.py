@@ -53,7 +53,8 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 ITEM = Plot(
     name="pareto",
     title="Perplexity against size",
-    caption="Mean over seeds with the 95 % interval; lower left is better. A line joins the target shares of a method.",
+    caption="Mean over seeds with the 95% interval; lower left is better. A line joins the target shares of a method.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
+    place=2,
 )

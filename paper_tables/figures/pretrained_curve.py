@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from paper_tables.cells import compare
 from paper_tables.intervals import mean_interval
 from paper_tables.item import Plot
-from paper_tables.style import INK, SERIES, label_ends, panels
+from paper_tables.style import INK, SERIES, label_ends, logarithmic, panels
 from paper_tables.tables.pretrained_shrink import stages, whole_model
 from results import RunRecord
 
@@ -23,8 +22,8 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     found = stages(chosen)
     if not found:
         return None
-    figure, (panel,) = panels(1, height=3.2, labels=1.35)
-    panel.set_yscale("log")
+    figure, (panel,) = panels(1, height=3.2, labels=1.55)
+    logarithmic(panel)
     ends = []
     for shade, (field, text, mark) in zip((SERIES[1], SERIES[0]), LINES, strict=True):
         points = [(100 * stage.values["size"].mean, stage.values[field]) for stage in found if field in stage.values]
@@ -43,9 +42,6 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     panel.invert_xaxis()
     panel.set_xlabel("block parameters kept (%)")
     panel.set_ylabel("perplexity")
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-    panel.yaxis.set_major_formatter(ScalarFormatter())
-    panel.yaxis.set_minor_formatter(NullFormatter())
     label_ends(panel, ends, emphasis="after recovery")
     return figure
 
@@ -53,7 +49,8 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 ITEM = Plot(
     name="pretrained_curve",
     title="A pre-trained model, cut step by step",
-    caption="Mean over seeds with the 95 % interval; logarithmic.",
+    caption="Mean over seeds with the 95% interval; logarithmic.",
     experiments=("pretrained_shrink",),
     build=build,
+    place=7,
 )

@@ -71,4 +71,5 @@ ITEM = Plot(
     caption="Width of every pair in percent of the dense model's, EcoSpa, first seed, smallest target share.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
+    place=5,
 )

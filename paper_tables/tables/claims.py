@@ -39,8 +39,9 @@ def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
 ITEM = Table(
     name="claims",
     title="Claims and verdicts",
-    caption="Three seeds decide, by a 95 % interval of the difference or ratio paired by seed. Tags: A abstract, "
+    caption="Three seeds decide, by a 95% interval of the difference or ratio paired by seed. Tags: A abstract, "
     "S second-hand summary, R public reviews, V read in the source, M recalled, I inferred.",
     experiments=(),
     build=build,
+    place=1,
 )

@@ -65,8 +65,9 @@ def _row(ours: Cell, theirs: Cell, effect: Interval) -> dict[str, str]:
 ITEM = Table(
     name="controls",
     title="EcoSpa against each other method",
-    caption="Perplexity of EcoSpa minus that of the other method, paired by seed, with its 95 % interval; below zero "
+    caption="Perplexity of EcoSpa minus that of the other method, paired by seed, with its 95% interval; below zero "
     "EcoSpa is better. An interval that contains zero shows no difference.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
+    place=3,
 )

@@ -79,8 +79,9 @@ ITEM = Table(
     name="pretrained_shrink",
     title="A pre-trained model, cut step by step",
     caption="Perplexity right after each cut and after the short training that follows it; mean over seeds ± half the "
-    "width of the 95 % interval.",
+    "width of the 95% interval.",
     experiments=("pretrained_shrink",),
     build=build,
     notes=notes,
+    place=4,
 )

@@ -35,4 +35,5 @@ ITEM = Table(
     "unverified. Full-rank baselines tuned with more care are much stronger: compare with both.",
     experiments=(),
     build=build,
+    place=90,
 )

@@ -129,7 +129,13 @@ def test_random_pairs_draw_anew_at_every_event() -> None:
     run = Run.fresh(baselines.load("random_pairs"))
     seen = watch_importances(run)
     run.train(6)
-    assert len(seen) == 2 and seen[0].keys() == seen[1].keys() and seen[0] != seen[1]
+    assert len(seen) == 2 and seen[0].keys() == seen[1].keys()
+    assert all(seen[0][name] != seen[1][name] for name in seen[0])
+
+
+def test_gradients_before_the_start_step_do_not_count() -> None:
+    run = Run.fresh(Uncoupled).train(3)
+    assert run.method.shrinker._estimator.steps == 1  # type: ignore[union-attr]
 
 
 def test_uncoupled_importance_follows_one_matrix() -> None:
@@ -180,6 +186,17 @@ def test_magnitude_takes_the_same_share_of_every_matrix() -> None:
     whole = parameters(run.model, "blocks")
     assert run.method.masks.count == whole - round(0.5 * whole)  # type: ignore[attr-defined]
     assert all(before[name][mask].mean() < before[name][~mask].mean() for name, mask in removed.items())
+
+
+def test_a_live_weight_of_value_zero_is_not_taken_for_a_removed_one() -> None:
+    run = Run.fresh(baselines.load("magnitude")).train(5)
+    with torch.no_grad():
+        run.model.transformer.h[0].mlp.c_fc.weight[-8:] = 0
+    run.step = 6
+    run.method.after_step(run.state())
+    whole = parameters(run.model, "blocks")
+    goal = ecospa.schedule.Schedule(BUDGET.config(), whole, round(0.5 * whole)).goal(6)
+    assert run.method.masks.count == whole - goal  # type: ignore[attr-defined]
 
 
 def test_small_dense_is_a_fresh_uniform_model_of_the_target_size() -> None:

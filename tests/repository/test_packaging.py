@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from tests.repository.source import ROOT, imports, modules, place
+from tests.repository.source import FOLDERS, ROOT, imports, modules, place
 
 # Where the name that is imported is not the name that is installed.
 DISTRIBUTION = {"sklearn": "scikit-learn", "lm_eval": "lm-eval", "torch_pruning": "torch-pruning"}
@@ -46,16 +46,16 @@ def names(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0] for requirement in requirements}
 
 
-def undeclared(core: set[str], optional: set[str], root: Path) -> list[str]:
-    """Third-party imports of ecospa without a dependency that provides them.
+def undeclared(core: set[str], optional: set[str], root: Path, folders: tuple[str, ...] = ("ecospa",)) -> list[str]:
+    """Third-party imports of the named folders without a dependency that provides them.
 
     What is imported together with its module must be a core dependency; what is imported on first use may be an extra.
     """
     wrong = []
-    for path in modules("ecospa", root=root):
+    for path in modules(*folders, root=root):
         for found in imports(path, root):
             top = found.name.split(".")[0]
-            if top == "ecospa" or top in sys.stdlib_module_names:
+            if top in FOLDERS or top in sys.stdlib_module_names:
                 continue
             if DISTRIBUTION.get(top, top) not in (core if found.at_import else core | optional):
                 wrong.append(f"{place(path, found.line, root)} imports {top}")
@@ -98,6 +98,12 @@ def test_the_wheel_carries_licence_and_requirements(wheel: zipfile.ZipFile) -> N
 def test_every_import_of_ecospa_is_declared() -> None:
     optional = names(project()["optional-dependencies"]["vision"])
     assert undeclared(names(project()["dependencies"]), optional, ROOT) == []
+
+
+def test_every_import_of_the_checkout_is_declared() -> None:
+    extras = set().union(*map(names, project()["optional-dependencies"].values()))
+    declared = names(project()["dependencies"]) | extras
+    assert undeclared(declared, declared, ROOT, FOLDERS) == []
 
 
 def test_no_requirement_has_an_upper_bound() -> None:

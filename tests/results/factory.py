@@ -101,7 +101,7 @@ def _run(method: str, target: float | None, seed: int) -> dict[str, Any]:
         "peak_memory": 6.5e8 + 1e6 * rank,
         "eval_loss": math.log(score),
     }
-    noise = [0.15 * math.sin(12.9 * (step + 37 * seed + 5 * rank)) for step in range(200)]
+    noise = [0.15 * math.sin(12.9898 * (step + 37 * seed + 5 * rank) ** 2) for step in range(200)]
     floor = math.log(score)
     curve = tuple((step, floor + 3.5 * math.exp(-step / 35) + noise[step - 1]) for step in range(1, 201))
     return {

@@ -1,0 +1,61 @@
+"""The numbers of the README: its tables are filled from records between two markers, and a test compares them.
+
+A block `<!-- records: cpu/controls -->` ... `<!-- end -->` holds the table `controls` of tier cpu, and only its most
+telling columns; the notes of a table (texts that a model wrote, protocol) follow it where COLUMNS says so.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from paper_tables.item import Table, records_of
+from paper_tables.registry import items
+from paper_tables.writers import markdown_rows
+from results import Store
+
+README = Path(__file__).parent.parent / "README.md"
+COLUMNS = {
+    "coupled_vs_uncoupled": (
+        *("Method", "Blocks kept", "Perplexity", "Bits/byte", "Stored in blocks", "Non-zero in blocks"),
+        *("Run FLOPs", "Final step / dense", "Seeds"),
+    ),
+    "controls": ("Blocks kept", "EcoSpa against", "Difference in perplexity", "Reading", "Seeds"),
+    "pretrained_shrink": (
+        *("Blocks kept", "Parameters", "Perplexity after the cut", "Perplexity after recovery", "Seeds"),
+    ),
+}
+WITH_NOTES = ("pretrained_shrink",)
+_BLOCK = re.compile(r"(<!-- records: (\w+)/(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(text: str, store: Store | None = None) -> str:
+    """Return the README with every block filled from the records.
+
+    Args:
+        text: the README.
+        store: records; those of the checkout by default.
+
+    Raises:
+        ValueError: a block names a table that does not exist or has no columns here.
+    """
+    tables = {item.name: item for item in items() if isinstance(item, Table)}
+    chosen = store or Store()
+
+    def block(match: re.Match[str]) -> str:
+        opening, tier, name, closing = match.groups()
+        if name not in tables or name not in COLUMNS:
+            raise ValueError(f"README: no table {name!r}; choose one of {', '.join(COLUMNS)}")
+        return f"{opening}{_table(tables[name], tier, chosen)}{closing}"
+
+    return _BLOCK.sub(block, text)
+
+
+def _table(item: Table, tier: str, store: Store) -> str:
+    records = records_of(item, store.records(tier=tier))
+    table = item.build(records)
+    if table.empty:
+        return f"Not run yet: `python -m benchmarks reproduce --tier {tier}`\n"
+    chosen = table[[name for name in COLUMNS[item.name] if name in table]]
+    notes = "".join(f"\n{note}\n" for note in item.notes(records)) if item.name in WITH_NOTES else ""
+    return f"{markdown_rows(chosen)}\n{notes}"

@@ -1,0 +1,32 @@
+"""Every number of the literature says where it is from and how far it was checked."""
+
+from __future__ import annotations
+
+from paper_tables.published import GPT2_WIKITEXT103, HEADLINE, LLAMA_C4, TAGS, numbers
+
+
+def test_every_number_has_source_and_tag() -> None:
+    for number in numbers():
+        assert number.source and number.method and number.metric
+        assert number.tag in TAGS
+        assert f"[{number.tag}]" in number.reference
+
+
+def test_no_number_is_printed_twice() -> None:
+    keys = [(number.setting, number.method, number.metric, number.source) for number in numbers()]
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_was_only_recalled_is_called_unverified() -> None:
+    recalled = [number for number in numbers() if number.tag == "M"]
+    assert recalled and all(number.reference.endswith("unverified") for number in recalled)
+    assert not any("unverified" in number.reference for number in numbers() if number.tag != "M")
+
+
+def test_the_tables_that_the_paper_stands_beside_are_there() -> None:
+    found = {(number.setting, number.method, number.metric): number.value for number in numbers()}
+    assert found[GPT2_WIKITEXT103, "GPT-2-Medium", "perplexity"] == 20.9
+    assert found[GPT2_WIKITEXT103, "Monarch-GPT-2-Medium", "parameters"] == 165.0
+    assert found[LLAMA_C4, "full rank, AdamW 1B", "perplexity"] == 15.56
+    assert found[LLAMA_C4, "full rank, tuned Adam 60M", "perplexity"] == 30.05
+    assert found[HEADLINE, "EcoSpa GPT-2-Medium", "perplexity difference"] == -2.4

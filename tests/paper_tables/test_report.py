@@ -1,0 +1,175 @@
+"""The whole way from a store to files: complete, the same every time, self-contained, honest when there is nothing."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from paper_tables import items, render, terminal_table
+from paper_tables.__main__ import main
+from results import RunRecord, Store
+from tests.results.factory import fill, make_record
+
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+NEWCOMER = "my_own_method"
+
+
+class Page(HTMLParser):
+    """Collects ids and references, and checks that elements are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.references: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src", "xlink:href", "srcset", "data", "action"):
+                self.references.append((tag, value or ""))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = Store(tmp_path_factory.mktemp("records"))
+    fill(made)
+    made.append(make_record(900, method="magnitude", status="failed", error="Traceback\nMemoryError: <full>"))
+    made.append(make_record(901, {"perplexity": 70.0}, method=NEWCOMER, device={"kind": "cpu"}, dirty=True))
+    made.append(make_record(902, {"perplexity": 1.25}, tier="cpu"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render("smoke", tmp_path_factory.mktemp("rendered"), store).parent
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_item_is_rendered(folder: Path) -> None:
+    suffixes = {"table": (".md", ".tex"), "figure": (".png", ".svg")}
+    expected = {f"{item.name}{suffix}" for item in items() for suffix in suffixes[item.kind]} | {"report.html"}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert all(path.stat().st_size > 200 for path in folder.iterdir())
+
+
+def test_the_same_records_give_the_same_bytes(store: Store, folder: Path, tmp_path: Path) -> None:
+    render("smoke", tmp_path, store)
+    for path in folder.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_page_needs_nothing_but_itself(text: str) -> None:
+    page = Page(text)
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+    for tag, reference in page.references:
+        assert reference.startswith(("#", "data:")), (tag, reference)
+        assert not reference.startswith("#") or reference[1:] in page.ids
+    outside = re.findall(r"url\((?!#|&quot;#)[^)]*\)|@import", text)
+    assert outside == []
+    assert "<script" not in text and "<link" not in text and "<img" not in text
+
+
+def test_the_page_is_for_phones_and_the_dark_too(text: str) -> None:
+    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text and "max-width: 40rem" in text
+    assert "var(--ink)" in text.partition("<main>")[2]  # the drawings follow the page's colours
+    assert "#1b1f24" not in text.partition("<main>")[2] and "#ffffff" not in text.partition("<main>")[2]
+
+
+def test_headline_claims_come_first(text: str) -> None:
+    places = [text.index(f'id="{anchor}"') for anchor in ("claims-first", "thesis", "tables", "figures", "not-run")]
+    assert places == sorted(places)
+    assert "not run (needs LLaMA-1B on C4" in text
+    assert "direction holds at reduced scale (n=3)" in text and "not reproduced (the opposite is measured" in text
+
+
+def test_every_run_is_told_with_commit_device_and_command(text: str, store: Store) -> None:
+    for record in store.records(tier="smoke"):
+        assert f'id="r-{record.id}"' in text
+    assert "commit 0123456789, Test CPU" in text and "commit 0123456789 + changes" in text
+    assert "sequence_length 64" in text and "torch 2.11.0" in text
+    assert "MemoryError: &lt;full&gt;" in text and "<full>" not in text
+    assert "<little>" not in text  # what a model wrote is text, not markup
+
+
+def test_a_newcomer_is_in_the_tables_and_other_tiers_are_not(folder: Path, text: str) -> None:
+    assert NEWCOMER in text and NEWCOMER in (folder / "coupled_vs_uncoupled.md").read_text(encoding="utf-8")
+    assert "1.250" not in (folder / "coupled_vs_uncoupled.md").read_text(encoding="utf-8")
+
+
+def test_pictures_carry_no_date(folder: Path) -> None:
+    for path in folder.glob("*.svg"):
+        assert "dc:date" not in path.read_text(encoding="utf-8"), path.name
+    for path in folder.glob("*.png"):
+        assert b"Software" not in path.read_bytes() and b"Creation" not in path.read_bytes(), path.name
+
+
+def test_an_empty_store_says_what_was_not_run_and_how(tmp_path: Path) -> None:
+    empty = Store(tmp_path / "none")
+    text = render("gpu", tmp_path / "out", empty).read_text(encoding="utf-8")
+    assert Page(text).open == []
+    assert "python -m benchmarks reproduce --tier gpu" in text
+    assert "python -m benchmarks run coupled_vs_uncoupled --tier gpu" in text
+    assert "measured</dt>" not in text and 'id="figures"' not in text
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".md", ".tex", ".html"}
+    assert "python -m benchmarks reproduce --tier gpu" in terminal_table("gpu", empty)
+
+
+def test_a_figure_that_lost_its_records_is_not_left_behind(tmp_path: Path) -> None:
+    for name in ("pareto.png", "pareto.svg", "controls.md", "mine.md"):
+        (tmp_path / name).write_text("old")
+    render("smoke", tmp_path, Store(tmp_path / "none"))
+    assert not any((tmp_path / name).exists() for name in ("pareto.png", "pareto.svg", "controls.md"))
+    assert (tmp_path / "mine.md").read_text() == "old"
+
+
+def test_the_terminal_gets_a_narrow_table_and_the_verdicts(store: Store) -> None:
+    text = terminal_table("smoke", store)
+    assert max(map(len, text.splitlines())) <= 120
+    for part in ("EcoSpa, own pace", "Difference in perplexity", "Not reproduced (4)", "Not run (4)", NEWCOMER):
+        assert part in text
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = Store(tmp_path / "records")
+    path = records.append(make_record(1, {"perplexity": 30.0}))
+    arguments = ["--tier", "smoke", "--records", str(records.folder), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().out
+    path.write_text("{")
+    assert main(arguments) == 1
+    assert path.name in capsys.readouterr().err
+
+
+def test_the_registry_orders_tables_before_figures() -> None:
+    kinds = [item.kind for item in items()]
+    assert kinds == sorted(kinds, reverse=True)
+    assert len({item.name for item in items()}) == len(kinds)
+    assert all(item.title and item.caption for item in items())
+
+
+def test_records_of_one_seed_still_make_a_report(tmp_path: Path) -> None:
+    store = Store(tmp_path / "records")
+    made: list[RunRecord] = fill(store, seeds=1)
+    text = render("smoke", tmp_path / "out", store).read_text(encoding="utf-8")
+    assert len(made) == 17 and "needs 3 seeds, has 1" in text
+    assert "±" not in text.partition('id="tables"')[2].partition("<figcaption>")[0]

@@ -1,0 +1,160 @@
+"""The tables hold what the records hold, and nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from paper_tables.item import RECORDS, Table
+from paper_tables.tables import claims, controls, coupled_vs_uncoupled, pretrained_shrink, published_numbers
+from paper_tables.writers import html, latex, markdown, plain
+from results import RunRecord
+from tests.results.factory import make_record
+
+
+def training() -> list[RunRecord]:
+    values = {"ecospa": (10.0, 12.0, 14.0), "uncoupled": (11.0, 13.0, 15.0), "dense": (9.0, 13.5, 14.0)}
+    return [
+        make_record(
+            10 * place + seed,
+            {"perplexity": value, "block_parameters_nonzero": 400_000, "step_time": 0.05},
+            method=method,
+            seed=seed,
+            target=None if method == "dense" else 0.5,
+        )
+        for place, (method, sample) in enumerate(values.items())
+        for seed, value in enumerate(sample)
+    ]
+
+
+def cell(table: pd.DataFrame, row: int, column: str) -> str:
+    return str(table.iloc[row][column])
+
+
+def test_the_main_table_shows_means_intervals_and_provenance() -> None:
+    records = training()
+    table = coupled_vs_uncoupled.build(records)
+    assert list(table["Method"]) == ["dense", "EcoSpa", "uncoupled indices"]
+    # mean 12, half width 4.9683: two digits of the interval
+    assert cell(table, 1, "Perplexity") == "12.0 ± 5.0"
+    assert cell(table, 1, "Non-zero in blocks") == "400.0 k"
+    assert cell(table, 1, "Step time") == "50.00 ms"
+    assert cell(table, 1, "Blocks kept") == "50%" and cell(table, 0, "Blocks kept") == "all"
+    assert cell(table, 1, "Seeds") == "3" and cell(table, 1, "Device") == "Test CPU"
+    assert cell(table, 1, RECORDS).split() == [record.id for record in records[:3]]
+
+
+def test_a_number_without_record_does_not_appear() -> None:
+    table = coupled_vs_uncoupled.build(training())
+    assert "Bits/byte" not in table and "Peak memory" not in table
+    mixed = [*training(), make_record(90, {"bits_per_byte": 1.5}, method="magnitude")]
+    column = coupled_vs_uncoupled.build(mixed)["Bits/byte"]
+    assert list(column) == ["-", "-", "-", "1.500"]
+    assert coupled_vs_uncoupled.build([]).empty
+
+
+def test_controls_are_paired_by_seed() -> None:
+    table = controls.build(training())
+    assert list(table["EcoSpa against"]) == ["dense", "uncoupled indices"]
+    # differences 1, -1.5, 0: mean -0.1667, s = 1.2583, half width 4.3027 * 1.2583 / sqrt(3) = 3.1259
+    assert cell(table, 0, "Difference in perplexity") == "-0.167 [-3.293, +2.959]"
+    assert cell(table, 0, "Reading") == "no difference shown (n=3)"
+    assert cell(table, 1, "Difference in perplexity") == "-1.00 [-1.00, -1.00]"
+    assert cell(table, 1, "Reading") == "EcoSpa better"
+    assert len(cell(table, 1, RECORDS).split()) == 6
+
+
+@pytest.mark.parametrize(
+    ("sample", "text"),
+    [((20.0, 21.0, 22.5), "EcoSpa better"), ((5.0, 6.0, 7.5), "EcoSpa worse"), ((9.0,), "too few seeds (n=1)")],
+)
+def test_readings_of_a_difference(sample: tuple[float, ...], text: str) -> None:
+    theirs = [make_record(50 + s, {"perplexity": v}, method="magnitude", seed=s) for s, v in enumerate(sample)]
+    assert cell(controls.build([*training()[:3], *theirs]), 0, "Reading") == text
+
+
+def test_own_target_is_compared_with_its_own_target_only() -> None:
+    other = make_record(80, {"perplexity": 1.0}, method="small_dense", target=0.3)
+    assert "small dense" not in list(controls.build([*training(), other])["EcoSpa against"])
+
+
+def test_stages_are_joined_by_their_number() -> None:
+    records = [
+        make_record(
+            seed,
+            {"perplexity_before": 4.0},
+            experiment="pretrained_shrink",
+            seed=seed,
+            payload={
+                "stages": [
+                    {"size": 1.0, "parameters": 100, "perplexity_cut": 4.0, "perplexity_recovered": 4.0},
+                    {"size": 0.5 + 0.002 * seed, "parameters": 60, "perplexity_cut": 8.0, "perplexity_recovered": 6.0},
+                ],
+                "prompt": "Once",
+                "text_after": "Once | upon\na *time*",
+            },
+        )
+        for seed in range(3)
+    ]
+    table = pretrained_shrink.build(records)
+    assert list(table["Blocks kept"]) == ["100%", "50.2%"]
+    assert list(table["Won back"]) == ["0.0%", "25.0%"]
+    assert list(table["Seeds"]) == ["3", "3"]
+    notes = pretrained_shrink.notes(records)
+    assert "Continuation after: Once | upon a *time*" in notes
+    assert notes[0] == "before any cut: perplexity 4.000."
+    assert pretrained_shrink.build([]).empty and pretrained_shrink.notes([]) == ()
+
+
+def test_claims_and_published_numbers_are_always_there() -> None:
+    table = claims.build(training())
+    row = table[table["Claim"].str.startswith("Removing coupled indices") & table["Claim"].str.contains("50%")].iloc[0]
+    assert row["Verdict"] == "direction holds at reduced scale (n=3)"
+    assert row["Measured"] == "perplexity -1.00 [-1.00, -1.00]"
+    assert "--tier TIER" in " ".join(claims.build([])["Verdict"])
+    assert len(published_numbers.build([])) > 40
+
+
+def example() -> tuple[Table, pd.DataFrame]:
+    table = pd.DataFrame(
+        [
+            {"Method": "a_b & <c>", "Value | unit": "1.5 ± 0.2", RECORDS: "r1 r2"},
+            {"Method": "dense", "Value | unit": "-", RECORDS: ""},
+        ]
+    )
+    return Table("example", "Example", "50% of $all", (), lambda records: table), table
+
+
+def test_markdown_is_aligned_and_escaped() -> None:
+    text = markdown(*example(), notes=["*wild* [text]"])
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0] == "| Method    | Value \\| unit |"
+    assert r"\*wild\* \[text\]" in text
+    assert "- a_b & <c>, 1.5 ± 0.2: r1, r2" in text
+
+
+def test_latex_is_escaped() -> None:
+    text = latex(*example(), notes=["a note"])
+    assert r"a\_b \& \textless{}c\textgreater{} & 1.5 $\pm$ 0.2 \\" in text
+    assert r"\caption{50\% of \$all}" in text and r"\begin{tabular}{lr}" in text
+    assert "% a note" in text and "r1 r2" in text
+
+
+def test_html_is_escaped_and_tells_its_provenance() -> None:
+    _, table = example()
+    records = {name: make_record(number, seed=number) for number, name in enumerate(("r1", "r2"))}
+    text = html(table, records)
+    assert "a_b &amp; &lt;c&gt;" in text and "<c>" not in text
+    assert 'title="2 runs; commit 0123456789, Test CPU; records r1, r2"' in text
+    assert '<a href="#r-r1">' in text and "<summary>2 runs</summary>" in text
+    assert 'title="no run"' in text
+
+
+def test_plain_text_drops_columns_until_it_fits() -> None:
+    table = pd.DataFrame([{"A": "x" * 30, "B": "y" * 30, "C": "z" * 30}])
+    assert plain(table, ("A", "B", "C"), 70).splitlines()[0].split() == ["A", "B"]
+    assert plain(table, ("A", "absent"), 70).splitlines()[1] == "x" * 30
+    assert math.isclose(len(plain(table, ("A", "B", "C"), 200).splitlines()[1]), 94)

@@ -1,0 +1,195 @@
+"""Every verdict that a claim can get, from records whose numbers are worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from paper_tables.intervals import Interval
+from paper_tables.judges import against_dense, aligned_error_below, beats, changes_when_cut, faster_at_the_end
+from paper_tables.published import INFERENCE_SPEED, LLAMA_1B_MEMORY
+from paper_tables.tables.claims import judged
+from paper_tables.verdicts import (
+    DIRECTION,
+    KINDS,
+    NO_DIFFERENCE,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    Verdict,
+    decide,
+)
+from results import RunRecord
+from tests.results.factory import make_record
+
+MEMORY = against_dense(LLAMA_1B_MEMORY, "training_memory", "peak_memory", "a GPU", as_ratio=True)
+SPEED = against_dense(INFERENCE_SPEED, "inference_speed", "throughput", "a GPU", as_ratio=True, more=True)
+
+
+def runs(method: str, values: Sequence[float], metric: str = "perplexity", **changes: object) -> list[RunRecord]:
+    start = 100 * sum(method.encode()) % 5000
+    return [
+        make_record(start + seed, {metric: value}, method=method, seed=seed, **changes)
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("effect", "full_scale", "published", "kind"),
+    [
+        (Interval(-1.0, 0.5, 2), True, None, NOT_RUN),
+        (Interval(-1.0, 1.5, 3), True, None, NO_DIFFERENCE),
+        (Interval(-1.0, 1.0, 3), True, None, NO_DIFFERENCE),
+        (Interval(1.0, 0.5, 3), True, None, NOT_REPRODUCED),
+        (Interval(1.0, 0.5, 3), False, None, NOT_REPRODUCED),
+        (Interval(-1.0, 0.5, 3), False, None, DIRECTION),
+        (Interval(-1.0, 0.5, 3), True, None, REPRODUCED),
+        (Interval(-1.0, 0.5, 3), True, -1.2, REPRODUCED),
+        (Interval(-3.0, 0.5, 3), True, -1.2, REPRODUCED),
+        (Interval(-1.0, 0.5, 3), True, -2.4, NOT_REPRODUCED),
+    ],
+)
+def test_the_interval_decides(effect: Interval, full_scale: bool, published: float | None, kind: str) -> None:
+    assert decide(effect, 0.0, full_scale=full_scale, published=published)[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("theirs", "tier", "text"),
+    [
+        ((51.0, 51.2, 51.1), "smoke", "direction holds at reduced scale (n=3)"),
+        ((51.0, 51.2, 51.1), "paper", "reproduced (n=3)"),
+        ((49.0, 49.1, 49.3), "smoke", "not reproduced (the opposite is measured, n=3)"),
+        ((49.0, 51.0, 50.5), "paper", "no difference shown (n=3)"),
+        ((51.0, 51.2), "paper", "not run (needs 3 seeds, has 2)"),
+    ],
+)
+def test_ecospa_against_another_method(theirs: Sequence[float], tier: str, text: str) -> None:
+    # The first differences are -1.0, -1.1, -0.9: mean -1, s = 0.1, half width 4.3027 * 0.1 / sqrt(3) = 0.248.
+    records = [*runs("ecospa", (50.0, 50.1, 50.2), tier=tier), *runs("uncoupled", theirs, tier=tier)]
+    found = beats("uncoupled", 0.5)(records, tier)
+    assert found.text == text
+    assert found.n == len(theirs)
+    assert set(found.records) == {record.id for record in records}
+
+
+def test_the_measured_difference_is_printed_and_losing_too() -> None:
+    # 4 - 1, 5 - 2, 6 - 3 = 3, always: no spread, no width
+    records = [*runs("ecospa", (4.0, 5.0, 6.0)), *runs("small_dense", (1.0, 2.0, 3.0))]
+    assert beats("small_dense", 0.5)(records, "smoke").measured == "perplexity +3.00 [+3.00, +3.00]"
+
+
+def test_dense_is_the_control_of_every_target() -> None:
+    records = [*runs("ecospa", (4.0, 5.0, 6.0), target=0.3), *runs("dense", (5.0, 6.1, 7.0), target=None)]
+    assert beats("dense", 0.3)(records, "smoke").kind == DIRECTION
+    assert beats("dense", 0.5)(records, "smoke").kind == NOT_RUN
+
+
+def test_what_is_missing_is_told_with_its_command() -> None:
+    command = "needs python -m benchmarks run coupled_vs_uncoupled --tier cpu --methods ecospa magnitude"
+    assert beats("magnitude", 0.5)([], "cpu").text == f"not run ({command})"
+    other_target = [*runs("ecospa", (1.0,)), *runs("magnitude", (1.0,), target=0.3)]
+    assert beats("magnitude", 0.5)(other_target, "cpu").detail == command
+    other_seeds = [make_record(1, {"perplexity": 1.0}), make_record(2, {"perplexity": 1.0}, method="magnitude", seed=4)]
+    assert "same seeds" in beats("magnitude", 0.5)(other_seeds, "cpu").detail
+
+
+@pytest.mark.parametrize(
+    ("ratios", "kind"),
+    [((0.6, 0.61, 0.62), DIRECTION), ((1.2, 1.21, 1.22), NOT_REPRODUCED), ((0.9, 1.1, 1.0), NO_DIFFERENCE)],
+)
+def test_time_of_the_final_step(ratios: Sequence[float], kind: str) -> None:
+    found = faster_at_the_end(0.5)(runs("ecospa", ratios, "final_step_time_ratio"), "smoke")
+    assert (found.kind, found.n) == (kind, 3)
+    assert faster_at_the_end(0.3)(runs("ecospa", ratios, "final_step_time_ratio"), "smoke").kind == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("ours", "tier", "kind"),
+    [
+        ((45.0, 46.0, 47.0), "gpu", REPRODUCED),
+        ((70.0, 71.0, 72.0), "gpu", NOT_REPRODUCED),
+        ((45.0, 46.0, 47.0), "cpu", DIRECTION),
+        ((120.0, 121.0, 122.0), "gpu", NOT_REPRODUCED),
+    ],
+)
+def test_a_headline_ratio(ours: Sequence[float], tier: str, kind: str) -> None:
+    common = {"experiment": "training_memory", "tier": tier}
+    records = [
+        *runs("ecospa", ours, "peak_memory", **common),
+        *runs("dense", (100.0, 100.0, 100.0), "peak_memory", target=None, **common),
+    ]
+    assert MEMORY(records, tier).kind == kind
+    assert MEMORY(records[:3], tier).text == "not run (needs a GPU)"
+
+
+@pytest.mark.parametrize(
+    ("ours", "kind"),
+    [((165.0, 166.0, 170.0), REPRODUCED), ((120.0, 121.0, 122.0), NOT_REPRODUCED), ((90.0,) * 3, NOT_REPRODUCED)],
+)
+def test_a_headline_ratio_of_which_more_is_better(ours: Sequence[float], kind: str) -> None:
+    common = {"experiment": "inference_speed", "tier": "gpu"}
+    records = [
+        *runs("ecospa", ours, "throughput", **common),
+        *runs("dense", (100.0, 100.0, 100.0), "throughput", target=None, **common),
+    ]
+    assert SPEED(records, "gpu").kind == kind
+
+
+def mismatch(aligned: Sequence[float], other: Sequence[float], seeds: int = 3) -> list[RunRecord]:
+    def curve(removal: str, errors: Sequence[float], seed: int) -> dict[str, object]:
+        points = {"removed_share": [0.0, 0.5, 1.0], "relative_error": [0.0, *(e + 0.001 * seed for e in errors)]}
+        return {"matrix": "trained", "removal": removal, **points}
+
+    return [
+        make_record(
+            seed,
+            experiment="mismatch_error",
+            method="index_removal",
+            target=None,
+            seed=seed,
+            payload={"curves": [curve("aligned", aligned, seed), curve("random", other, 0)]},
+        )
+        for seed in range(seeds)
+    ]
+
+
+def test_the_worst_share_between_nothing_and_everything_decides() -> None:
+    # 0.4 / 0.8 at half; at a share of 1 both lose all, whatever they chose
+    found = aligned_error_below("random")(mismatch((0.4, 1.0), (0.8, 0.9)), "smoke")
+    assert found.kind == DIRECTION
+    assert found.measured.startswith("largest ratio of errors 0.50 [")
+    assert aligned_error_below("random")(mismatch((0.9, 1.0), (0.8, 1.0)), "smoke").kind == NOT_REPRODUCED
+    assert aligned_error_below("random")(mismatch((0.4, 1.0), (0.8, 1.0), seeds=1), "smoke").kind == NOT_RUN
+    assert aligned_error_below("misaligned")(mismatch((0.4, 1.0), (0.8, 1.0)), "smoke").kind == NOT_RUN
+
+
+def test_a_pre_trained_model() -> None:
+    records = [
+        make_record(
+            seed,
+            {"perplexity_cut": 20.0, "perplexity_recovered": 8.0 + 0.1 * seed},
+            experiment="pretrained_shrink",
+            seed=seed,
+        )
+        for seed in range(3)
+    ]
+    assert changes_when_cut("perplexity_recovered", "perplexity_cut")(records, "cpu").kind == DIRECTION
+    assert changes_when_cut("perplexity_cut", "perplexity_recovered")(records, "cpu").kind == NOT_REPRODUCED
+    assert changes_when_cut("perplexity_before", "perplexity_cut")(records, "cpu").kind == NOT_RUN
+
+
+def test_without_records_every_claim_says_what_it_needs() -> None:
+    found = judged([], "cpu")
+    assert [claim.headline for claim, _ in found[:5]] == [True] * 4 + [False]
+    assert len({claim.statement for claim, _ in found}) == len(found) >= 20
+    for claim, verdict in found:
+        assert verdict.kind == NOT_RUN and verdict.text.startswith("not run (needs ")
+        assert verdict.n == 0 and verdict.records == () and verdict.measured == ""
+        assert claim.source and claim.published
+
+
+def test_a_verdict_reads_as_one_line() -> None:
+    assert Verdict(REPRODUCED).text == "reproduced"
+    assert Verdict(NO_DIFFERENCE, "n=3").text == "no difference shown (n=3)"
+    assert len(KINDS) == 5
