@@ -63,8 +63,7 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
     Args:
         folder: the folder.
         model: a freshly built dense model to cut to the checkpoint's widths and fill; needed for models that are
-            neither
-            transformers' nor timm's.
+            neither transformers' nor timm's.
         options: passed to transformers' `from_pretrained`, such as `dtype` or `device_map`.
 
     Returns:
@@ -72,8 +71,7 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
 
     Raises:
         CheckpointError: a file is missing, truncated or edited, a key is missing, unexpected or of another shape, or
-            the
-            model's class is not known; the message names the file.
+            the model's class is not known; the message names the file.
     """
     source = Path(folder)
     verify(source)

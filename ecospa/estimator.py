@@ -73,8 +73,7 @@ class CoupledEstimator:
 
         Raises:
             RuntimeError: a matrix has no gradient: the model was not trained, the matrix is frozen, or the gradients
-                were
-                cleared before this call.
+                were cleared before this call.
         """
         if self.mode == "adam":
             self.steps += 1

@@ -84,8 +84,7 @@ class CoupledSparsifier:
             model: the model as it is now.
             importances: importance of every pair, finite.
             goal: parameters in the target scope that the event comes down to, and not below; None is the paper's pace,
-                at
-                which K and theta alone decide, and the target is the only limit.
+                at which K and theta alone decide, and the target is the only limit.
             scores: index scores to use instead of the norm products of the current weights.
 
         Returns:

@@ -1,5 +1,4 @@
-"""Surgery: the only module that changes a parameter. Weights, biases, gradients, optimizer state and averages are cut
-alike.
+"""Surgery: the only module that changes a parameter; gradients, optimizer state and averages are cut with it.
 
 Every Parameter stays the object that it was: optimizers, hooks, tied modules and user variables go on holding it. All
 checks come before the first cut, so a refused plan leaves everything as it was.

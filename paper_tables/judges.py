@@ -52,7 +52,14 @@ def faster_at_the_end(target: float) -> Judge:
 
 
 def against_dense(
-    number: PublishedNumber, experiment: str, metric: str, what: str, *, as_ratio: bool, more: bool = False
+    number: PublishedNumber,
+    experiment: str,
+    metric: str,
+    what: str,
+    *,
+    as_ratio: bool,
+    more: bool = False,
+    at_scale: tuple[str, ...] = ("paper",),
 ) -> Judge:
     """Return the judge of a headline claim of EcoSpa against a dense model, at the scale of the paper.
 
@@ -63,6 +70,7 @@ def against_dense(
         what: what it takes to run, where there are no records.
         as_ratio: ours over theirs; else ours minus theirs.
         more: whether more is better.
+        at_scale: tiers in which the experiment has the model of the claim, so that the claim can be reproduced there.
     """
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
@@ -78,7 +86,7 @@ def against_dense(
         kind, detail = decide(
             effect.mirrored() if more else effect,
             sign * (1.0 if as_ratio else 0.0),
-            full_scale=tier in ("gpu", "paper"),
+            full_scale=tier in at_scale,
             published=sign * number.value,
         )
         shown = f"ratio {ratio(effect)}" if as_ratio else difference(effect)

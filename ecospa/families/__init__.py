@@ -1,5 +1,4 @@
-"""Architecture families: one file each, found by scanning this folder (paper: multi-head and grouped-query attention,
-FFN).
+"""Architecture families: one file each, found by scanning this folder (paper: attention and FFN blocks).
 
 A family names its transformer blocks, finds the coupled pairs of one block, and gives the attention forward for unequal
 widths. A new one needs one new file with a `FAMILY`, and nothing else. Whatever cannot be cut exactly is an error that

@@ -23,8 +23,10 @@ from paper_tables.verdicts import (
 from results import RunRecord
 from tests.results.factory import make_record
 
-MEMORY = against_dense(LLAMA_1B_MEMORY, "training_memory", "peak_memory", "a GPU", as_ratio=True)
-SPEED = against_dense(INFERENCE_SPEED, "inference_speed", "throughput", "a GPU", as_ratio=True, more=True)
+MEMORY = against_dense(LLAMA_1B_MEMORY, "training_memory", "peak_memory", "a GPU", as_ratio=True, at_scale=("gpu",))
+SPEED = against_dense(
+    INFERENCE_SPEED, "inference_speed", "throughput", "a GPU", as_ratio=True, more=True, at_scale=("gpu",)
+)
 
 
 def runs(method: str, values: Sequence[float], metric: str = "perplexity", **changes: object) -> list[RunRecord]:
