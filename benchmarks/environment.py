@@ -11,15 +11,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "safetensors", "ecospa")
+_OUTPUT = (":(exclude)results/records", ":(exclude)paper_tables/rendered")
 _UNKNOWN = "unknown"
 
 
 def commit() -> tuple[str, bool]:
-    """Commit of the checkout, and whether files differ from it; ("unknown", True) outside a repository."""
+    """Commit of the checkout, and whether files differ from it; ("unknown", True) outside a repository.
+
+    Records and what is rendered from them do not count: every run adds one, and none of them changes a result.
+    """
     head = _git("rev-parse", "HEAD")
     if head is None:
         return _UNKNOWN, True
-    return head, bool(_git("status", "--porcelain"))
+    return head, bool(_git("status", "--porcelain", "--", ".", *_OUTPUT))
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     if not found:
         return None
     targets = sorted({ours.target for ours, _, _ in found if ours.target is not None}, reverse=True)
-    figure, axes = panels(len(targets), height=2.3, labels=2.6)
+    figure, axes = panels(len(targets), height=2.3, labels=3.1)
     reach = [end for _, _, effect in found for end in _ends(effect)]
     margin = 0.06 * (max(*reach, 0.0) - min(*reach, 0.0)) or 1.0
     for panel, target in zip(axes, targets, strict=True):
@@ -43,7 +43,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         panel.spines["left"].set_visible(False)
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.set_title(f"{share(target)} of the block parameters kept")
-    axes[-1].set_xlabel("perplexity, EcoSpa minus other (left: EcoSpa better)")
+    axes[-1].set_xlabel("perplexity difference (left: EcoSpa better)")
     return figure
 
 
