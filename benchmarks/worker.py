@@ -11,8 +11,11 @@ from multiprocessing.connection import Connection
 from types import FrameType
 
 import benchmarks.runner  # noqa: F401  (imports torch, transformers, ecospa and baselines before the first fork)
+from benchmarks import registry
 from benchmarks.experiment import Run, Workplace
 from benchmarks.recording import carry_out
+
+registry.experiments()  # read once: a file that is edited during a long call changes none of its runs
 
 
 def work(connection: Connection, run: Run, workplace: Workplace, origin: tuple[str, bool]) -> None:
