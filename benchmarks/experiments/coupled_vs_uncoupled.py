@@ -24,6 +24,7 @@ paper: WikiText-103, 50 epochs, GPT-2 Small, 1024 tokens, 512 sequences per step
 Expected result: at equal size over steps, ecospa is ahead of uncoupled, and the more so at 30 %; it is ahead of
 random_pairs, and uncoupled_importance is near ecospa. Whether it beats small_dense, which has trained at its final size
 all along, is an open question at every scale. The smoke tier shows that everything works; its order means nothing.
+Tier cpu is too short as well: the dense model is not ahead of the small one there, so it cannot rank the rules.
 """
 
 from __future__ import annotations
