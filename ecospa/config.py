@@ -42,7 +42,8 @@ class EcoSpaConfig:
         start_step: optimizer steps before the first event may happen.
         end_step: optimizer step by which the target is reached; the `curve` pace needs it.
         pace: "paper" lets K and theta alone decide how much an event cuts; "curve" brings the size down to a
-            given curve, and K and theta decide where.
+            given curve, and K and theta decide where: an event that must cut more than theta lets it cuts the same K
+            pairs by theta again, as if several of the paper's events fell on one step.
         curve: shape of that curve, "linear" or "cubic" (Zhu and Gupta, arXiv 1710.01878, equation 1).
         width_multiple: widths stay multiples of this many indices (kernels like 8, 16, 64).
         min_width: no pair becomes narrower; None means `width_multiple`.
