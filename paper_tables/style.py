@@ -111,10 +111,10 @@ def panels(count: int, height: float = 2.7, columns: int = 1, labels: float = _L
     return figure, axes
 
 
-def logarithmic(axes: Axes) -> None:
-    """Make the y axis logarithmic, with ticks at 1, 2 and 5 of every decade in plain numbers."""
+def logarithmic(axes: Axes, ticks: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """Make the y axis logarithmic, with ticks at these multiples of every decade in plain numbers."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_locator(LogLocator(subs=tuple(ticks)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 

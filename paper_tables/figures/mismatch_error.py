@@ -34,7 +34,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         panel.set_title(MATRICES.get(matrix, matrix))
         panel.set_xlabel("indices removed (%)")
     for panel in axes[::2]:
-        panel.set_ylabel("relative error")
+        panel.set_ylabel("relative error (log scale)")
     return figure
 
 

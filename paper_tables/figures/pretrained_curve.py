@@ -23,7 +23,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     if not found:
         return None
     figure, (panel,) = panels(1, height=3.2, labels=1.55)
-    logarithmic(panel)
+    logarithmic(panel, ticks=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
     ends = []
     for shade, (field, text, mark) in zip((SERIES[1], SERIES[0]), LINES, strict=True):
         points = [(100 * stage.values["size"].mean, stage.values[field]) for stage in found if field in stage.values]
@@ -41,7 +41,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         ends.append((100 * found[-1].values["size"].mean, level, text, INK))
     panel.invert_xaxis()
     panel.set_xlabel("block parameters kept (%)")
-    panel.set_ylabel("perplexity")
+    panel.set_ylabel("perplexity (log scale)")
     label_ends(panel, ends, emphasis="after recovery")
     return figure
 
