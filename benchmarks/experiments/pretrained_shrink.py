@@ -115,7 +115,7 @@ def execute(run: Run, workplace: Workplace) -> Outcome:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="a pretrained LLaMA (stories260K) cut to 50 % of its blocks in five events, with recovery after each",
+    question="a pretrained LLaMA (stories260K) cut to 50 % of its blocks in ten events, with recovery after each",
     tiers={"cpu": TierPlan(seeds=(0, 1, 2), hours=0.25, machine="2 cores, 4 GB")},
     methods=(METHOD,),
     cells=cells,
