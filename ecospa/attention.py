@@ -31,7 +31,6 @@ class HeadGeometry:
         head_width: width of a head before anything was cut; fixes scale and norm denominator.
         qk_width: current query/key width per head.
         vo_width: current value width per head.
-        rotary: query and key are rotated in couples (j, j + head_width / 2).
         tracked: the module must know which original query/key indices survive (rotary embedding or query/key norm).
     """
 
@@ -40,7 +39,6 @@ class HeadGeometry:
     head_width: int
     qk_width: int
     vo_width: int
-    rotary: bool = False
     tracked: bool = False
 
     @property

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class SkippedEventWarning(RuntimeWarning):
-    """An event was due and nothing was cut, because the gradients since the last one were not finite."""
+    """An event was due and nothing was cut: the gradients since the last one were not finite, or there were none."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,14 @@ class CoupledSparsity:
         return following
 
     def _shrink(self) -> None:
+        if self.estimator.steps == 0:
+            # loss scaling may have skipped every step of a short window; that must not end a long run
+            message = (
+                f"step {self.step}: no gradient was seen since the last event, so nothing was cut; "
+                "call after_backward() before every after_step(), unless loss scaling skipped the steps"
+            )
+            warnings.warn(message, SkippedEventWarning, stacklevel=3)
+            return
         importances = self.estimator.importances()
         broken = [name for name, value in importances.items() if not math.isfinite(value)]
         self.estimator.reset()

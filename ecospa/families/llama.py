@@ -61,7 +61,7 @@ def geometry(attention: Any) -> HeadGeometry:
     if isinstance(attention, CoupledAttention):
         return attention.geometry
     width, groups, repeats = attention.head_dim, attention.config.num_key_value_heads, attention.num_key_value_groups
-    return HeadGeometry(groups, repeats, width, width, width, rotary=True, tracked=True)
+    return HeadGeometry(groups, repeats, width, width, width, tracked=True)
 
 
 def find(name: str, block: Any) -> Iterator[CoupledPair]:

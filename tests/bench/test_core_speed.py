@@ -138,6 +138,7 @@ def test_half_of_the_blocks_trains_and_infers_faster(benchmark, kind):
     )
     flops = ecospa.accounting.forward_flops(half, 4, 128) / ecospa.accounting.forward_flops(dense, 4, 128)
     benchmark.extra_info["flop_ratio"] = round(flops, 4)
+    assert 0.5 < flops < 0.6, "half of the blocks, and embeddings and head whole"
     print(f"\n{kind} flop ratio with embeddings and head: {flops:.4f}")
     told(benchmark, f"{kind}_training_step_ratio", medians["half_step"] / medians["dense_step"], 0.65)
     told(benchmark, f"{kind}_inference_ratio", medians["half_forward"] / medians["dense_forward"], 0.75)

@@ -87,6 +87,22 @@ def test_missing_gradients_and_empty_windows_are_told():
         estimator.update()
 
 
+def test_an_event_without_gradients_is_told_and_training_goes_on():
+    """Loss scaling can skip every step between two events."""
+    model = ZOO["gpt2"].build()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    config = ecospa.EcoSpaConfig(interval=1, top_k=1.0, target_size=0.6, target_scope="blocks", width_multiple=2)
+    sparsity = ecospa.CoupledSparsity(model, optimizer, config)
+    with pytest.warns(ecospa.SkippedEventWarning, match="no gradient was seen"):
+        sparsity.after_step()
+    assert len(sparsity.history) == 1
+    for step in range(3):
+        backward(model, "gpt2", step)
+        sparsity.after_backward()
+        sparsity.after_step()
+    assert len(sparsity.history) > 1
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nothing_is_cut_on_garbage(bad):
     model = ZOO["gpt2"].build()
