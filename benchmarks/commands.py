@@ -53,7 +53,7 @@ class RunOptions:
         dry_run: print the plan and stop.
         records: folder of the records.
         work: folder of unfinished runs and caches.
-        threads: processor threads per run; all cores, at most 8, by default.
+        threads: processor threads per run; by default one at tier smoke, else all cores, at most 8.
     """
 
     tier: Tier = "smoke"
@@ -143,7 +143,9 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
         return 0
     if not plan.in_state("to do"):
         return report.print_missing(plan, console)
-    workplace = Workplace(options.work, options.threads or min(_cores(), _MOST_THREADS))
+    # smoke models are so small that threads cost more than they bring
+    threads = 1 if options.tier == "smoke" else min(_cores(), _MOST_THREADS)
+    workplace = Workplace(options.work, options.threads or threads)
     summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
     report.print_summary(summary, options.records, console)
     return max(report.print_missing(plan, console), int(bool(summary.failed)))
