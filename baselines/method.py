@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
 
-from ecospa import ConfigError, EcoSpaConfig, coupled_pairs
+import ecospa
+from baselines.calibration import Calibration, as_calibration
+from ecospa import ConfigError, EcoSpaConfig, UnsupportedModelError, coupled_pairs
 from ecospa.accounting import parameters
 from ecospa.config import Curve, Pace, TargetScope
+from ecospa.families import family_of, transformer_blocks
+
+ARCHITECTURES = frozenset({"bert", "gpt2", "llama", "timm_vit", "vit"})
+"""Family files of ecospa: what a method is defined for unless it says otherwise."""
 
 HistoryEntry = dict[str, Any]
 """{"step", "parameters", "block_parameters", "widths"} of the model after an event; the first entry is step 0."""
@@ -104,12 +111,14 @@ class TrainingState:
         optimizer: its optimizer; an accelerate wrapper is fine.
         step: optimizer steps completed: in `after_backward` those before the coming one, in `after_step` with it.
         total_steps: optimizer steps of the whole run.
+        calibration: given to `finish` again, because a resumed run has not called `prepare`.
     """
 
     model: nn.Module
     optimizer: Any
     step: int
     total_steps: int
+    calibration: Any = None
 
 
 class Shrinker(Protocol):
@@ -154,15 +163,23 @@ class TrainingMethod:
 
     Attributes:
         name: how tables and the command line call the method.
+        stage: "training" methods shrink while they train; "one-shot" ones cut a trained model in `finish`.
+        architectures: family files of ecospa that the method is defined for; the others are refused.
+        needs_calibration: whether `prepare` refuses to go on without data.
+        calibration: what `prepare` or `finish` was given, or None.
         history: {"step", "parameters", "block_parameters", "widths"} at the start and after every event that cut;
             parameters that are stored but masked do not count.
     """
 
     name: ClassVar[str]
+    stage: ClassVar[Literal["training", "one-shot"]] = "training"
+    architectures: ClassVar[frozenset[str]] = ARCHITECTURES
+    needs_calibration: ClassVar[bool] = False
 
     def __init__(self, budget: Budget, shrinker: Shrinker | None = None) -> None:
         self.budget = budget
         self.shrinker = shrinker
+        self.calibration: Calibration | None = None
         self.history: list[HistoryEntry] = [] if shrinker is None else shrinker.history
 
     def prepare(self, model: nn.Module, calibration: Any = None) -> nn.Module | None:
@@ -176,13 +193,31 @@ class TrainingMethod:
             The model to train instead, or None to train this one.
 
         Raises:
-            ConfigError: the budget's target cannot be reached with this model.
+            ConfigError: the budget's target cannot be reached with this model, or data is needed and not given.
+            UnsupportedModelError: the method is not defined for this architecture.
         """
+        self.accept(model, calibration)
         if self.shrinker is not None:
             self.shrinker.start(model)
         else:
             self.history[:] = [size_entry(0, model)]
         return None
+
+    def accept(self, model: nn.Module, calibration: Any) -> None:
+        """Refuse an architecture that the method is not defined for, and missing data; keep the data.
+
+        Raises:
+            ConfigError: data is needed and not given.
+            UnsupportedModelError: the method is not defined for this architecture.
+        """
+        if (kind := architecture(model)) not in self.architectures:
+            defined = ", ".join(sorted(self.architectures))
+            raise UnsupportedModelError(f"{self.name} is not defined for the {kind} family; it is for: {defined}")
+        if calibration is not None or self.needs_calibration:
+            try:
+                self.calibration = as_calibration(calibration)
+            except ConfigError as error:
+                raise ConfigError(f"{self.name}: {error}") from error
 
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer | None:
         """Called once in every run, fresh or resumed, with the model that will be trained, before its first step.
@@ -206,8 +241,25 @@ class TrainingMethod:
 
     def finish(self, state: TrainingState) -> None:
         """Called once after the last step."""
+        if state.calibration is not None:
+            self.calibration = as_calibration(state.calibration)
         if self.shrinker is not None:
             self.shrinker.finish(state)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the model as it is now, during the run or after `finish`, to a folder."""
+        ecospa.save_pretrained(model, folder)
+
+    def load(self, folder: Path, dense: nn.Module) -> nn.Module:
+        """Read what `save` wrote.
+
+        Args:
+            folder: where.
+            dense: the experiment's whole model, freshly built, for methods that rebuild its modules; it may be
+                changed and returned.
+        """
+        loaded: nn.Module = ecospa.from_pretrained(folder)
+        return loaded
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state to resume from, beside the checkpoint of model and optimizer."""
@@ -228,6 +280,20 @@ class TrainingMethod:
         """Parameters that are not masked: of the whole model, and of its blocks; a live weight of value zero counts."""
         removed = 0 if self.shrinker is None else self.shrinker.removed(model)
         return parameters(model) - removed, parameters(model, "blocks") - removed
+
+
+def architecture(model: nn.Module) -> str:
+    """The file of `ecospa/families` that knows the blocks of a model, such as "gpt2" or "timm_vit".
+
+    Raises:
+        UnsupportedModelError: no family does.
+    """
+    for block in transformer_blocks(model).values():
+        family = family_of(block)
+        assert family is not None  # transformer_blocks() holds known blocks only
+        return family.find.__module__.rpartition(".")[2]
+    coupled_pairs(model)  # says what is wrong and how to go on
+    raise UnsupportedModelError(f"{type(model).__name__} has no transformer block")
 
 
 def size_entry(step: int, model: nn.Module, removed: int = 0, widths: Mapping[str, int] | None = None) -> HistoryEntry:
