@@ -78,7 +78,25 @@ _CLASSES: dict[tuple[type[nn.Module], type[CoupledAttention]], type[nn.Module]] 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
     """The class that a module had before it was swapped."""
-    return type(module).original if isinstance(module, CoupledAttention) else type(module)
+    original: type[nn.Module] = getattr(type(module), "original", type(module))
+    return original
+
+
+def swap_attention(module: nn.Module, mixin: type[CoupledAttention], geometry: HeadGeometry) -> None:
+    """Give an attention module the class with the family's forward, at its first cut.
+
+    Args:
+        module: the user's attention module.
+        mixin: the family's forward.
+        geometry: its widths now.
+    """
+    if isinstance(module, CoupledAttention):
+        return
+    module.__class__ = coupled_class(type(module), mixin)
+    if geometry.tracked:
+        device = next(module.parameters()).device
+        every = torch.arange(geometry.head_width, device=device).repeat(geometry.groups, 1)
+        module.register_buffer("kept_qk", every)
 
 
 def narrow_attention(
@@ -97,12 +115,7 @@ def narrow_attention(
         kind: which width shrinks.
         kept: positions within that width that stay.
     """
-    if not isinstance(module, CoupledAttention):
-        module.__class__ = coupled_class(type(module), mixin)
-        if geometry.tracked:
-            device = next(module.parameters()).device
-            every = torch.arange(geometry.head_width, device=device).repeat(geometry.groups, 1)
-            module.register_buffer("kept_qk", every)
+    swap_attention(module, mixin, geometry)
     width = kept.shape[1]
     if kind is PairKind.QK:
         module.geometry = replace(geometry, qk_width=width)  # type: ignore[assignment]

@@ -10,19 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ecospa.families import coupled_pairs
-from ecospa.pairs import unit_positions
+from ecospa.pairs import PairKind, unit_positions
 from ecospa.plan import PlanError, SparsityPlan
-from ecospa.surgery import apply_plan
+from ecospa.surgery import add_biases, apply_plan, keep_heads, shape_of
 
 MANIFEST = "ecospa.json"
 VERSION = 1
+_ALIGNMENT = 64  # bytes; what torch gives its own CPU tensors
 _DATA = ("*.safetensors", "*.safetensors.index.json", "config.json")
 
 
@@ -86,7 +88,7 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
         raise CheckpointError(
             f"{source / 'config.json'} names no architecture; give the freshly built dense model as model="
         )
-    narrow_to(model, checkpoint_widths(source), source)
+    narrow_to(model, checkpoint_shape(source), source)
     _fill(model, source)
     return model.eval()
 
@@ -94,8 +96,13 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
 def write_manifest(model: nn.Module, folder: Path) -> None:
     """Write `ecospa.json`: the model's widths and the SHA-256 of every data file of the folder."""
     files = sorted({path for pattern in _DATA for path in folder.glob(pattern)})
-    widths = {pair.name: pair.width for pair in coupled_pairs(model)}
-    content = {"version": VERSION, "widths": widths, "sha256": {path.name: _sha256(path) for path in files}}
+    added = (getattr(getattr(model, "config", None), "ecospa", None) or {}).get("biases", [])
+    content = {
+        "version": VERSION,
+        **shape_of(model),
+        "biases": added,
+        "sha256": {path.name: _sha256(path) for path in files},
+    }
     partial = folder / f"{MANIFEST}.partial"
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(folder / MANIFEST)
@@ -132,50 +139,83 @@ def verify(folder: Path) -> None:
             raise CheckpointError(f"{path} cannot be read ({error}); it is truncated or no safetensors file") from error
 
 
-def checkpoint_widths(folder: Path) -> dict[str, int]:
-    """Widths of every pair of a checkpoint; empty for a dense one that knows nothing of ecospa.
+@dataclass(frozen=True)
+class Shape:
+    """What was cut from a model.
+
+    Attributes:
+        widths: width per pair.
+        heads: key/value heads per attention module; one that is not named has them all.
+        biases: projections that were given a bias which the architecture does not have.
+    """
+
+    widths: Mapping[str, int]
+    heads: Mapping[str, int] = field(default_factory=dict)
+    biases: tuple[str, ...] = ()
+
+
+def checkpoint_shape(folder: Path) -> Shape:
+    """The shape of a checkpoint; empty for a dense one that knows nothing of ecospa.
 
     Raises:
-        CheckpointError: the widths are malformed.
+        CheckpointError: it is malformed.
     """
     holder = folder / (MANIFEST if (folder / MANIFEST).exists() else "config.json")
     content = _read_json(holder)
     recorded = content if holder.name == MANIFEST else content.get("ecospa", {"widths": {}})
-    widths = recorded.get("widths") if isinstance(recorded, dict) else None
-    if not isinstance(widths, dict) or not all(type(width) is int and width > 0 for width in widths.values()):
-        raise CheckpointError(f"{holder}: widths must map pair names to positive whole numbers")
-    return widths
+    recorded = recorded if isinstance(recorded, dict) else {}
+    counts = (recorded.get("widths"), recorded.get("heads", {}))
+    for counted in counts:
+        if not isinstance(counted, dict) or not all(type(count) is int and count > 0 for count in counted.values()):
+            raise CheckpointError(f"{holder}: widths and heads must map names to positive whole numbers")
+    return Shape(recorded["widths"], recorded.get("heads", {}), tuple(recorded.get("biases", ())))
 
 
-def narrow_to(model: nn.Module, widths: Mapping[str, int], source: Path) -> None:
-    """Cut a model to given widths, whatever indices; its weights are about to be replaced.
+def narrow_to(model: nn.Module, shape: Shape, source: Path) -> None:
+    """Cut a model to a given shape, whatever indices; its weights are about to be replaced.
 
     Args:
-        model: model at the same widths or wider ones.
-        widths: pair name -> width; pairs that are not named stay.
+        model: model of the same shape or a wider one.
+        shape: what it becomes; pairs that are not named stay.
         source: the checkpoint, for the message.
 
     Raises:
         CheckpointError: the model has no such pair, or is narrower already.
     """
     pairs = {pair.name: pair for pair in coupled_pairs(model)}
-    if unknown := sorted(set(widths) - set(pairs)):
+    if unknown := sorted(set(shape.widths) - set(pairs)):
         raise CheckpointError(
             f"{source}: it has the pair {unknown[0]}, this model does not; it belongs to another model"
         )
     kept = {}
-    for name, width in widths.items():
+    for name, width in shape.widths.items():
         pair = pairs[name]
         if width > pair.width or width % pair.unit:
             raise CheckpointError(
                 f"{source}: width {width} of {name} does not fit this model, whose width is {pair.width}"
             )
-        units = torch.arange(width // pair.unit, device="cpu").repeat(pair.groups, 1)
+        groups = shape.heads.get(pair.module, pair.groups) if pair.kind is not PairKind.FFN else 1
+        units = torch.arange(width // pair.unit, device="cpu").repeat(groups, 1)
         kept[name] = unit_positions(pair, units)
     try:
+        keep_heads(model, {name: torch.arange(heads, device="cpu") for name, heads in shape.heads.items()})
         apply_plan(model, SparsityPlan.build(model, kept))
-    except PlanError as error:
+        _make_biases(model, shape.biases)
+    except (PlanError, AttributeError) as error:
         raise CheckpointError(f"{source}: {error}") from error
+
+
+def _shape_now(model: nn.Module) -> Shape:
+    added = (getattr(getattr(model, "config", None), "ecospa", None) or {}).get("biases", [])
+    now = shape_of(model)
+    return Shape(now["widths"], now["heads"], tuple(added))
+
+
+def _make_biases(model: nn.Module, names: tuple[str, ...]) -> None:
+    bare = [name for name in names if model.get_submodule(name).bias is None]
+    weights = {name: cast(Tensor, model.get_submodule(name).weight) for name in bare}
+    # only llama's output projections lack one: a Linear, weight (out, in)
+    add_biases(model, {name: weight.new_zeros(weight.shape[0]) for name, weight in weights.items()})
 
 
 def _load_transformers(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> Any:
@@ -187,13 +227,14 @@ def _load_transformers(folder: Path, config: dict[str, Any], options: dict[str, 
         raise CheckpointError(
             f"{folder / 'config.json'}: transformers has no class {name}; give the dense model as model="
         )
-    widths = checkpoint_widths(folder)
-    kind: Any = _narrow_class(base, widths, folder) if widths else base
+    shape = checkpoint_shape(folder)
+    kind: Any = _narrow_class(base, shape, folder) if shape.widths else base
     try:
         model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: its weights do not fit its config ({error})") from error
     model.__class__ = base
+    _align(model)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := report[problem]:
             raise CheckpointError(
@@ -202,13 +243,25 @@ def _load_transformers(folder: Path, config: dict[str, Any], options: dict[str, 
     return model
 
 
-def _narrow_class(base: Any, widths: Mapping[str, int], folder: Path) -> Any:
+@torch.no_grad()
+def _align(model: nn.Module) -> None:
+    """Move weights that lie in a mapped file, at any address, to memory of their own.
+
+    Matrix kernels of some processors sum in another order where data is not aligned, and loading would then change the
+    last bit of the logits.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone()
+
+
+def _narrow_class(base: Any, shape: Shape, folder: Path) -> Any:
     """`base`, built at the checkpoint's widths; name and module stay, because transformers finds key conversions by
     them."""
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, config, *args, **kwargs)
-        narrow_to(self, widths, folder)
+        narrow_to(self, shape, folder)
 
     return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
 
@@ -233,7 +286,7 @@ def _timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
     architecture = model.pretrained_cfg["architecture"]
     with torch.device("meta"):
         rebuilt = timm.create_model(architecture, pretrained=False, **arguments)
-    narrow_to(rebuilt, {pair.name: pair.width for pair in coupled_pairs(model)}, Path(architecture))
+    narrow_to(rebuilt, _shape_now(model), Path(architecture))
     here = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     there = {name: tuple(value.shape) for name, value in rebuilt.state_dict().items()}
     if here != there:

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ecospa.checkpoint import checkpoint_widths, narrow_to, verify, write_manifest
+from ecospa.checkpoint import checkpoint_shape, narrow_to, verify, write_manifest
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent
 
@@ -109,7 +109,7 @@ class EcoSpaTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         verify(folder)
         narrow_to(
-            self.accelerator.unwrap_model(self.model) if model is None else model, checkpoint_widths(folder), folder
+            self.accelerator.unwrap_model(self.model) if model is None else model, checkpoint_shape(folder), folder
         )
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 

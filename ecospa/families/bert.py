@@ -24,7 +24,7 @@ class BertCoupledAttention(CoupledAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Self attention as in transformers; the output projection follows in the parent module."""
         query, key, value = (
-            split_heads(projection(hidden_states), self.num_attention_heads)
+            split_heads(projection(hidden_states), self.geometry.groups)
             for projection in (self.query, self.key, self.value)
         )
         if past_key_values is not None:

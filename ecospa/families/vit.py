@@ -20,7 +20,7 @@ class ViTCoupledAttention(CoupledAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Self attention as in transformers, without a cache."""
         query, key, value = (
-            split_heads(projection(hidden_states), self.num_attention_heads)
+            split_heads(projection(hidden_states), self.geometry.groups)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         dropout = self.attention_dropout if self.training else 0.0
