@@ -71,7 +71,9 @@ def walk_blocks(model: nn.Module, calibration: Calibration) -> Iterator[BlockInp
             step = BlockInputs(name, block, calls)
             yield step
             if block is not list(blocks.values())[-1]:
-                calls = [((new, *args[1:]), kwargs) for new, (args, kwargs) in zip(step.observe({}), calls, strict=True)]
+                calls = [
+                    ((new, *args[1:]), kwargs) for new, (args, kwargs) in zip(step.observe({}), calls, strict=True)
+                ]
     finally:
         model.train(was_training)
 

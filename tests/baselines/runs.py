@@ -14,6 +14,7 @@ from torch import nn
 
 import baselines
 import ecospa
+from baselines.calibration import Calibration
 from baselines.method import Budget, TrainingMethod, TrainingState
 
 VOCABULARY = 31
@@ -42,6 +43,11 @@ def tokens(step: int) -> torch.Tensor:
     return torch.randint(1, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(1000 + step))
 
 
+CALIBRATION = Calibration(
+    tuple({"input_ids": tokens(step), "labels": tokens(step)} for step in range(1000, 1008)), "random tokens", 0
+)
+
+
 def largest_step(model: nn.Module, width_multiple: int) -> int:
     """Parameters of the largest single width step of any pair."""
     from ecospa.plan import index_parameters
@@ -64,7 +70,7 @@ class Run:
         """A run at step 0."""
         method = kind(budget)
         model = tiny_gpt2() if model is None else model
-        other = method.prepare(model, None)
+        other = method.prepare(model, CALIBRATION)
         return cls(method, model if other is None else other)
 
     def train(self, until: int) -> Run:
@@ -89,7 +95,8 @@ class Run:
 
     def state(self) -> TrainingState:
         """What a hook sees now."""
-        return TrainingState(self.model, self.optimizer, self.step, self.method.budget.total_steps)
+        total = self.method.budget.total_steps
+        return TrainingState(self.model, self.optimizer, self.step, total, CALIBRATION)
 
     def resumed(self, folder: Path) -> Run:
         """The run again in a new process: model, optimizer and method only through what a checkpoint holds."""

@@ -17,6 +17,7 @@ from tests.baselines.runs import BUDGET, Run, assert_same_weights, finished, lar
 from tests.model_zoo import build
 
 NAMES = sorted(baselines.methods())
+ONE_SHOT = sorted(name for name, method in baselines.methods().items() if method.stage == "one-shot")
 ON_THE_CURVE = ("ecospa", "uncoupled", "uncoupled_importance", "random_pairs", "magnitude")
 MASKED = ("uncoupled", "magnitude")
 AT_TARGET = (*ON_THE_CURVE, "small_dense")
@@ -48,6 +49,31 @@ def test_it_lands_on_the_target(name: str) -> None:
     assert target <= blocks < target + largest_step(whole, 2)
     outside = parameters(whole) - parameters(whole, "blocks")
     assert run.method.nonzero_parameters(run.model)[0] == blocks + outside
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_a_one_shot_method_cuts_at_the_end_alone(name: str) -> None:
+    run = Run.fresh(baselines.load(name)).train(12)
+    whole = parameters(tiny_gpt2(), "blocks")
+    assert run.method.nonzero_parameters(run.model)[1] == whole
+    blocks = run.finish().method.nonzero_parameters(run.model)[1]
+    assert 0 <= blocks - round(0.5 * whole) <= 0.01 * whole
+    run.finish()  # a second call changes nothing
+    assert run.method.nonzero_parameters(run.model)[1] == blocks
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if baselines.load(name).needs_calibration])
+def test_missing_data_is_refused(name: str) -> None:
+    for nothing in (None, [], "text", {"input_ids": tokens(0)}, [tokens(0)]):
+        with pytest.raises(ecospa.ConfigError, match=f"{name}: calibration"):
+            baselines.load(name)(BUDGET).prepare(tiny_gpt2(), nothing)
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+@pytest.mark.parametrize("target", [0, 1.5, None])
+def test_a_senseless_target_is_refused(name: str, target: float | None) -> None:
+    with pytest.raises(ecospa.ConfigError, match="target_size"):
+        baselines.load(name)(replace(BUDGET, target_size=target))
 
 
 @pytest.mark.parametrize("name", [name for name in AT_TARGET if name not in MASKED])
@@ -85,7 +111,7 @@ def test_it_never_falls_below_the_curve(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_repeats_itself(name: str) -> None:
-    first, second = finished(name), Run.fresh(baselines.load(name)).train(12)
+    first, second = finished(name), Run.fresh(baselines.load(name)).train(12).finish()
     assert first.losses == second.losses
     assert first.method.history == second.method.history
     assert_same_weights(first.model, second.model)
@@ -96,7 +122,7 @@ def test_it_repeats_itself(name: str) -> None:
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(name: str, stop: int, tmp_path: Path) -> None:
     whole = finished(name)
-    halves = Run.fresh(baselines.load(name)).train(stop).resumed(tmp_path / "checkpoint").train(12)
+    halves = Run.fresh(baselines.load(name)).train(stop).resumed(tmp_path / "checkpoint").train(12).finish()
     assert halves.losses == whole.losses
     assert halves.method.history == whole.method.history
     assert halves.method.state_dict() == whole.method.state_dict()
