@@ -34,7 +34,7 @@ class Magnitude(TrainingMethod):
 
     def _choose(self, event: Event) -> None:
         matrices = block_matrices(event.state.model)
-        shares = _spread(event.excess + self.masks.count, {name: weight.numel() for name, weight in matrices.items()})
+        shares = spread(event.excess + self.masks.count, {name: weight.numel() for name, weight in matrices.items()})
         for name, weight in matrices.items():
             size = weight.detach().abs()
             if name in self.masks.removed:
@@ -63,32 +63,28 @@ def prune_weight(weight: Tensor, sparsity: float = 0.5, pattern: str | None = No
 
     Source: Han et al., arXiv 1506.02626; Zhou et al., arXiv 2102.04010.
     """
-    _check_weight(weight)
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity is {sparsity!r}; it must be a share in [0, 1)")
+    check_weight(weight)
+    check_share(sparsity)
     size = weight.detach().abs()
     if pattern is None:
         removed = _smallest(size.flatten(), round(sparsity * weight.numel())).view(weight.shape)
     else:
-        keep, run = parse_pattern(pattern, weight.shape[1])
-        if sparsity not in (0.5, 1 - keep / run):
-            raise ValueError(
-                f"sparsity is {sparsity}, but pattern {pattern!r} means {1 - keep / run}; give one of them"
-            )
+        keep, run = parse_pattern(pattern, weight.shape[1], sparsity)
         order = torch.sort(size.view(-1, run), dim=1, descending=True, stable=True).indices
         removed = torch.ones_like(order, dtype=torch.bool).scatter_(1, order[:, :keep], False).view(weight.shape)
     return weight.detach().masked_fill(removed, 0)
 
 
-def parse_pattern(pattern: str, inputs: int) -> tuple[int, int]:
+def parse_pattern(pattern: str, inputs: int, sparsity: float = 0.5) -> tuple[int, int]:
     """n and m of an "n:m" pattern, n of every m inputs stay.
 
     Args:
         pattern: such as "2:4".
         inputs: input features, which m must divide.
+        sparsity: what the caller was given beside it: its default, 0.5, or the share that the pattern means.
 
     Raises:
-        ValueError: the pattern is malformed or does not divide the inputs.
+        ValueError: the pattern is malformed, does not divide the inputs, or contradicts the sparsity.
     """
     match = re.fullmatch(r"(\d+):(\d+)", pattern) if isinstance(pattern, str) else None
     keep, run = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -96,6 +92,8 @@ def parse_pattern(pattern: str, inputs: int) -> tuple[int, int]:
         raise ValueError(f"pattern is {pattern!r}; it must be 'n:m' with 0 < n < m, such as '2:4'")
     if inputs % run:
         raise ValueError(f"pattern is {pattern!r}; {run} must divide the {inputs} inputs of the weight")
+    if sparsity not in (0.5, 1 - keep / run):
+        raise ValueError(f"sparsity is {sparsity}, but pattern {pattern!r} means {1 - keep / run}; give one of them")
     return keep, run
 
 
@@ -111,7 +109,7 @@ def _smallest(size: Tensor, count: int) -> Tensor:
     return torch.zeros_like(size, dtype=torch.bool).index_fill_(0, order[len(order) - count :], True)
 
 
-def _spread(count: int, sizes: dict[str, int]) -> dict[str, int]:
+def spread(count: int, sizes: dict[str, int]) -> dict[str, int]:
     """`count` entries over matrices in proportion to their sizes, exactly: the first ones take the remainder."""
     total = sum(sizes.values())
     if count >= total:
@@ -124,7 +122,14 @@ def _spread(count: int, sizes: dict[str, int]) -> dict[str, int]:
     return shares
 
 
-def _check_weight(weight: Tensor) -> None:
+def check_share(sparsity: float) -> None:
+    """Refuse a sparsity outside [0, 1)."""
+    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity is {sparsity!r}; it must be a share in [0, 1)")
+
+
+def check_weight(weight: Tensor) -> None:
+    """Refuse what is no finite floating-point matrix."""
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         what = f"{weight.dtype} {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"weight is {what}; it must be a floating-point tensor (out, in)")

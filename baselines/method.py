@@ -203,6 +203,11 @@ class TrainingMethod:
             self.history[:] = [size_entry(0, model)]
         return None
 
+    @classmethod
+    def only_size(cls, model: nn.Module, scope: TargetScope) -> float | None:
+        """The one target_size that the method can give this model, or None where it can give many."""
+        return None
+
     def accept(self, model: nn.Module, calibration: Any) -> None:
         """Refuse an architecture that the method is not defined for, and missing data; keep the data.
 

@@ -58,20 +58,29 @@ def largest_step(model: nn.Module, width_multiple: int) -> int:
 class Run:
     """One run: model, optimizer, method and the losses so far."""
 
-    def __init__(self, method: TrainingMethod, model: Any, optimizer: Any = None) -> None:
-        self.method, self.model = method, model
+    def __init__(
+        self, method: TrainingMethod, model: Any, optimizer: Any = None, calibration: Calibration = CALIBRATION
+    ) -> None:
+        self.method, self.model, self.calibration = method, model, calibration
         own = method.build_optimizer(model)
         self.optimizer = optimizer or own or adamw(model)
         self.step = 0
         self.losses: list[float] = []
 
     @classmethod
-    def fresh(cls, kind: type[TrainingMethod], budget: Budget = BUDGET, model: Any = None) -> Run:
-        """A run at step 0."""
-        method = kind(budget)
+    def fresh(
+        cls,
+        kind: type[TrainingMethod],
+        budget: Budget = BUDGET,
+        model: Any = None,
+        calibration: Calibration = CALIBRATION,
+    ) -> Run:
+        """A run at step 0; a method that can give one size only is asked for that."""
         model = tiny_gpt2() if model is None else model
-        other = method.prepare(model, CALIBRATION)
-        return cls(method, model if other is None else other)
+        size = kind.only_size(model, budget.target_scope)
+        method = kind(budget if size is None else replace(budget, target_size=size))
+        other = method.prepare(model, calibration)
+        return cls(method, model if other is None else other, calibration=calibration)
 
     def train(self, until: int) -> Run:
         """Optimizer steps up to and with number `until`."""
@@ -96,7 +105,7 @@ class Run:
     def state(self) -> TrainingState:
         """What a hook sees now."""
         total = self.method.budget.total_steps
-        return TrainingState(self.model, self.optimizer, self.step, total, CALIBRATION)
+        return TrainingState(self.model, self.optimizer, self.step, total, self.calibration)
 
     def resumed(self, folder: Path) -> Run:
         """The run again in a new process: model, optimizer and method only through what a checkpoint holds."""
