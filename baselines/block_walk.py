@@ -19,6 +19,8 @@ from transformers.pytorch_utils import Conv1D
 from baselines.calibration import Calibration
 from ecospa.families import transformer_blocks
 
+_CACHE = ("past_key_values", "cache")  # its name in older and newer releases of transformers
+
 Observer = Callable[[Tensor], None]
 """Called with the inputs of a projection, (positions, in), once per batch and call."""
 
@@ -105,7 +107,7 @@ def _first_calls(model: nn.Module, block: nn.Module, calibration: Calibration) -
     calls: list[Any] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((args, {name: value for name, value in kwargs.items() if "past_key_value" not in name}))
+        calls.append((args, {name: value for name, value in kwargs.items() if name not in _CACHE}))
         raise _Reached
 
     hook = block.register_forward_pre_hook(keep, with_kwargs=True)

@@ -162,6 +162,31 @@ def attend(
     return output[..., :width], weights
 
 
+def extend_cache(
+    module: Any, key: Tensor, value: Tensor, given: Any, options: dict[str, Any]
+) -> tuple[Float[Tensor, "batch groups past qk"], Float[Tensor, "batch groups past vo"]]:
+    """Keys and values of all tokens so far: those of a key/value cache, with the new ones added to it.
+
+    transformers calls the cache `past_key_values` up to release 5.23 and `cache` from 5.24 on.
+
+    Args:
+        module: attention module with a `layer_idx`.
+        key: (batch, key/value heads, time, qk width), new.
+        value: (batch, key/value heads, time, vo width), new.
+        given: the cache by its older name, or None.
+        options: the other arguments of the forward pass; the cache's newer name is taken out of them.
+
+    Returns:
+        Keys and values to attend to; the new ones alone without a cache.
+    """
+    newer = options.pop("cache", None)
+    cache = newer if given is None else given
+    if cache is None:
+        return key, value
+    extended: tuple[Tensor, Tensor] = getattr(cache, "self_attention_cache", cache).update(key, value, module.layer_idx)
+    return extended
+
+
 def pad_to_equal(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Pad the narrower of query/key and value with zero columns to the width of the other."""
     gap = query.shape[-1] - value.shape[-1]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ecospa.attention import CoupledAttention, HeadGeometry, attend, split_heads
+from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cache, split_heads
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 
@@ -27,9 +27,7 @@ class BertCoupledAttention(CoupledAttention):
             split_heads(projection(hidden_states), self.geometry.groups)
             for projection in (self.query, self.key, self.value)
         )
-        if past_key_values is not None:
-            cache = getattr(past_key_values, "self_attention_cache", past_key_values)
-            key, value = cache.update(key, value, self.layer_idx)
+        key, value = extend_cache(self, key, value, past_key_values, kwargs)
         dropout = self.dropout.p if self.training else 0.0
         output, weights = attend(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs

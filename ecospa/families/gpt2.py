@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ecospa.attention import CoupledAttention, HeadGeometry, attend, split_heads
+from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cache, split_heads
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 
@@ -29,9 +29,7 @@ class GPT2CoupledAttention(CoupledAttention):
         heads, qk, vo = self.geometry.groups, self.geometry.qk_width, self.geometry.vo_width
         fused = self.c_attn(hidden_states).split([heads * qk, heads * qk, heads * vo], dim=2)
         query, key, value = (split_heads(states, heads) for states in fused)
-        if past_key_values is not None:
-            cache = getattr(past_key_values, "self_attention_cache", past_key_values)
-            key, value = cache.update(key, value, self.layer_idx)
+        key, value = extend_cache(self, key, value, past_key_values, kwargs)
         if self.config._attn_implementation == "eager" and self.reorder_and_upcast_attn:
             output, weights = self._upcast_and_reordered_attn(query, key, value, attention_mask)
         else:

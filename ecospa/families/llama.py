@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ecospa.attention import CoupledAttention, HeadGeometry, attend, head_rms_norm, rotate, split_heads
+from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cache, head_rms_norm, rotate, split_heads
 from ecospa.families import Family, require_plain
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 
@@ -38,8 +38,7 @@ class RotaryCoupledAttention(CoupledAttention):
             key = head_rms_norm(key, self.k_norm.weight, self.k_norm.variance_epsilon, self.kept_qk)
         cos, sin = position_embeddings
         query, key = rotate(query, cos, sin, self.kept_qk), rotate(key, cos, sin, self.kept_qk)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        key, value = extend_cache(self, key, value, past_key_values, kwargs)
         if (window := _sliding_window(self)) is not None:
             kwargs["sliding_window"] = window
         dropout = self.attention_dropout if self.training else 0.0
