@@ -45,6 +45,8 @@ class Budget:
         top_k: K, share of the pairs that one event cuts.
         importance_threshold: theta, share of a pair's scores that one cut keeps.
         seed: decides every random choice of a method.
+        learning_rate: peak rate of the experiment's AdamW, for methods that build an optimizer of their own.
+        weight_decay: of the experiment's AdamW, likewise.
 
     Raises:
         ConfigError: a field is outside its range.
@@ -61,12 +63,18 @@ class Budget:
     top_k: float = 0.30
     importance_threshold: float = 0.90
     seed: int = 0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("total_steps", 1), ("start_step", 0), ("end_step", 1), ("interval", 1), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise ConfigError(f"{name} is {value!r}; it must be a number of at least 0")
         self._config(1.0 if self.target_size is None else self.target_size, "curve")
         if self.end_step > self.total_steps:
             raise ConfigError(
@@ -154,8 +162,8 @@ class Shrinker(Protocol):
 class TrainingMethod:
     """A method: a name and some hooks. Everything does nothing until a subclass or a `shrinker` gives it a meaning.
 
-    A fresh run calls `prepare` once. A resumed run builds the method anew, loads model and optimizer from the
-    checkpoint and calls `load_state_dict` instead. Either then calls `build_optimizer`, and trains.
+    A fresh run calls `prepare` once. A resumed run builds the method anew and calls `load_state_dict` and then `load`
+    instead. Either then calls `build_optimizer`, and trains.
 
     Args:
         budget: what the method has to keep to.

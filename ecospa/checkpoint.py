@@ -83,7 +83,7 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
     if model is None and "architecture" in config:
         import timm
 
-        model = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
+        model = timm.create_model(config["architecture"], pretrained=False, **config["model_args"]).to(_dtype(source))
     if model is None:
         raise CheckpointError(
             f"{source / 'config.json'} names no architecture; give the freshly built dense model as model="
@@ -306,6 +306,19 @@ def _fill(model: nn.Module, folder: Path) -> None:
             load_model(model, path)
         except RuntimeError as error:
             raise CheckpointError(f"{path}: its weights do not fit the model ({error})") from error
+
+
+def _dtype(folder: Path) -> torch.dtype:
+    """The floating-point dtype of the first stored tensor that has one: timm builds float32 whatever was saved."""
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118  no mapping, it has keys() alone
+                tensor: Tensor = stored.get_tensor(name)
+                if tensor.is_floating_point():
+                    return tensor.dtype
+    raise CheckpointError(f"{folder} holds no weights; save the model again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

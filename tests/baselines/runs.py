@@ -58,12 +58,9 @@ def largest_step(model: nn.Module, width_multiple: int) -> int:
 class Run:
     """One run: model, optimizer, method and the losses so far."""
 
-    def __init__(
-        self, method: TrainingMethod, model: Any, optimizer: Any = None, calibration: Calibration = CALIBRATION
-    ) -> None:
+    def __init__(self, method: TrainingMethod, model: Any, calibration: Calibration = CALIBRATION) -> None:
         self.method, self.model, self.calibration = method, model, calibration
-        own = method.build_optimizer(model)
-        self.optimizer = optimizer or own or adamw(model)
+        self.optimizer = method.build_optimizer(model) or adamw(model)
         self.step = 0
         self.losses: list[float] = []
 
@@ -109,14 +106,12 @@ class Run:
 
     def resumed(self, folder: Path) -> Run:
         """The run again in a new process: model, optimizer and method only through what a checkpoint holds."""
-        ecospa.save_pretrained(self.model, folder)
+        self.method.save(self.model, folder)
         text = json.dumps(self.method.state_dict())
-        model = ecospa.from_pretrained(folder).train()
-        optimizer = adamw(model)
-        optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
         method = type(self.method)(replace(self.method.budget))
         method.load_state_dict(json.loads(text))
-        again = Run(method, model, optimizer)
+        again = Run(method, method.load(folder, tiny_gpt2()).train())
+        again.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
         again.step, again.losses = self.step, list(self.losses)
         return again
 

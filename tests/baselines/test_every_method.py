@@ -144,8 +144,8 @@ def test_a_state_can_be_saved_again_before_the_first_hook(name: str, tmp_path: P
 @pytest.mark.parametrize("name", NAMES)
 def test_the_model_saves_and_loads(name: str, tmp_path: Path) -> None:
     run = finished(name)
-    ecospa.save_pretrained(run.model, tmp_path)
-    loaded = ecospa.from_pretrained(tmp_path)
+    run.method.save(run.model, tmp_path)
+    loaded = run.method.load(tmp_path, tiny_gpt2())
     assert_same_weights(loaded, run.model)
     with torch.no_grad():
         assert torch.equal(loaded(tokens(99)).logits, run.model(tokens(99)).logits)
