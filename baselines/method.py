@@ -16,6 +16,8 @@ from torch import nn
 
 import ecospa
 from baselines.calibration import Calibration, as_calibration
+from baselines.effective import effective_parameters
+from baselines.masks import Masks
 from ecospa import ConfigError, EcoSpaConfig, UnsupportedModelError, coupled_pairs
 from ecospa.accounting import parameters
 from ecospa.config import Curve, Pace, TargetScope
@@ -174,6 +176,7 @@ class TrainingMethod:
         stage: "training" methods shrink while they train; "one-shot" ones cut a trained model in `finish`.
         architectures: family files of ecospa that the method is defined for; the others are refused.
         needs_calibration: whether `prepare` refuses to go on without data.
+        masks: entries that are zero for good but stored; None for a method that masks nothing.
         calibration: what `prepare` or `finish` was given, or None.
         history: {"step", "parameters", "block_parameters", "widths"} at the start and after every event that cut;
             parameters that are stored but masked do not count.
@@ -183,6 +186,7 @@ class TrainingMethod:
     stage: ClassVar[Literal["training", "one-shot"]] = "training"
     architectures: ClassVar[frozenset[str]] = ARCHITECTURES
     needs_calibration: ClassVar[bool] = False
+    masks: Masks | None = None
 
     def __init__(self, budget: Budget, shrinker: Shrinker | None = None) -> None:
         self.budget = budget
@@ -293,6 +297,11 @@ class TrainingMethod:
         """Parameters that are not masked: of the whole model, and of its blocks; a live weight of value zero counts."""
         removed = 0 if self.shrinker is None else self.shrinker.removed(model)
         return parameters(model) - removed, parameters(model, "blocks") - removed
+
+    def effective_parameters(self, model: nn.Module) -> tuple[int, int]:
+        """Parameters that can have an effect, of the whole model and of its blocks: what is not masked, less what
+        masks cut off from input or output (baselines.effective)."""
+        return effective_parameters(model, {} if self.masks is None else self.masks.removed)
 
 
 def architecture(model: nn.Module) -> str:

@@ -314,7 +314,7 @@ def _dtype(folder: Path) -> torch.dtype:
 
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as stored:
-            for name in stored.keys():  # noqa: SIM118  no mapping, it has keys() alone
+            for name in stored.keys():
                 tensor: Tensor = stored.get_tensor(name)
                 if tensor.is_floating_point():
                     return tensor.dtype

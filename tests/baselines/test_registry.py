@@ -85,7 +85,8 @@ def test_a_newcomers_own_broken_import_says_so_itself(newcomer: str) -> None:
         ("target_size", float("nan")), ("target_size", "half"), ("total_steps", 0), ("total_steps", 2.5),
         ("start_step", -1), ("end_step", 2), ("end_step", 13), ("interval", 0), ("interval", None), ("curve", "steep"),
         ("target_scope", "heads"), ("width_multiple", 0), ("top_k", 0), ("top_k", 1.1), ("importance_threshold", 1.0),
-        ("seed", -1), ("seed", None), ("learning_rate", -1.0), ("learning_rate", "fast"), ("weight_decay", float("nan")),
+        ("seed", -1), ("seed", None), ("learning_rate", -1.0), ("learning_rate", "fast"),
+        ("weight_decay", float("nan")),
     ],
 )  # fmt: skip
 def test_a_senseless_budget_is_refused(field: str, value: Any) -> None:

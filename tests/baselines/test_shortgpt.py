@@ -265,6 +265,6 @@ def test_what_cannot_be_done_is_refused() -> None:
     with pytest.raises(ecospa.UnsupportedModelError, match="one ModuleList"):
         remove_blocks(two, ["one.transformer.h.0"])
     model.transformer.h[2].mlp.c_proj.weight.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="NaN|nan"):
+    with pytest.raises(ValueError, match=r"NaN|nan"):
         block_influence(model, data("gpt2"))
     assert len(model.transformer.h) == 4 and VOCABULARY == model.config.vocab_size
