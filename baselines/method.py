@@ -325,8 +325,16 @@ def size_entry(step: int, model: nn.Module, removed: int = 0, widths: Mapping[st
         step: optimizer steps completed.
         model: the model now.
         removed: entries of its blocks that are masked.
-        widths: width per pair; None reads them from the model's shapes.
+        widths: width per pair; None reads them from the model's shapes, if its blocks are still built of pairs.
     """
-    found = {pair.name: pair.width for pair in coupled_pairs(model)} if widths is None else dict(widths)
+    found = _widths(model) if widths is None else dict(widths)
     stored, blocks = parameters(model), parameters(model, "blocks")
     return {"step": step, "parameters": stored - removed, "block_parameters": blocks - removed, "widths": found}
+
+
+def _widths(model: nn.Module) -> dict[str, int]:
+    """Width per pair; none where a method has rebuilt the blocks, with adapters, factors or shortcuts."""
+    try:
+        return {pair.name: pair.width for pair in coupled_pairs(model)}
+    except UnsupportedModelError:
+        return {}

@@ -13,7 +13,7 @@ from torch import nn
 
 from baselines.masks import Masks
 from baselines.method import Budget, HistoryEntry, TrainingState, size_entry
-from ecospa import ConfigError, UnsupportedModelError
+from ecospa import ConfigError
 from ecospa.accounting import parameters
 
 Compress = Callable[[nn.Module, int], None]
@@ -60,7 +60,7 @@ class PostTraining:
                 f"target_size is {self.config.target_size}; the smallest reachable value is {share:.4f} of the "
                 f"{self.config.target_scope}; raise target_size, or count target_scope='blocks'"
             )
-        self.history[:] = [entry(0, model)]
+        self.history[:] = [size_entry(0, model)]
 
     def attach(self, model: nn.Module) -> None:
         """Nothing is done before the end."""
@@ -83,7 +83,7 @@ class PostTraining:
             self.masks.zero_weights(state.model)
             self.masks.detach()
         self._done = True
-        new = entry(state.step, state.model, self.removed(state.model))
+        new = size_entry(state.step, state.model, self.removed(state.model))
         if self.history[-1]["step"] == state.step:
             self.history.pop()
         self.history.append(new)
@@ -111,10 +111,3 @@ class PostTraining:
     def _excess(self, model: nn.Module) -> int:
         return parameters(model, self.config.target_scope) - round(self.config.target_size * self._full_size)
 
-
-def entry(step: int, model: nn.Module, removed: int = 0) -> HistoryEntry:
-    """One entry of a history, without widths where the method has rebuilt the blocks so that they have none."""
-    try:
-        return size_entry(step, model, removed)
-    except UnsupportedModelError:
-        return size_entry(step, model, removed, widths={})

@@ -22,6 +22,7 @@ from benchmarks.metrics.flops import step_flops
 from benchmarks.metrics.memory import peak_memory
 
 if TYPE_CHECKING:
+    from baselines.calibration import Calibration
     from baselines.method import TrainingMethod
 
 _REPORT_SECONDS = 0.5
@@ -35,6 +36,7 @@ class MethodCallback(TrainerCallback):
         settings: of the run.
         workplace: told how far the run is; says how often a checkpoint is due.
         progress: measurements so far, continued in place.
+        data: calibration data, given to the method again at the end.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class MethodCallback(TrainerCallback):
         settings: LanguageModelSettings,
         workplace: Workplace,
         progress: checkpoint.Progress,
+        data: Calibration | None = None,
     ) -> None:
+        self.data = data
         self.method, self.settings, self.workplace, self.progress = method, settings, workplace, progress
         self._began = self._saved = time.monotonic()
         self._seconds_before = progress.seconds
@@ -98,7 +102,7 @@ class MethodCallback(TrainerCallback):
         self.progress.seconds = self._seconds_before + time.monotonic() - self._began
         self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.settings.training.device))
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        checkpoint.save(folder, kwargs["model"], self.method.state_dict(), self.progress)
+        checkpoint.save(folder, kwargs["model"], self.method, self.progress)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -108,7 +112,7 @@ class MethodCallback(TrainerCallback):
 
     def _state(self, state: TrainerState, kwargs: dict[str, Any]) -> TrainingState:
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # unwrap accelerate's
-        return TrainingState(kwargs["model"], optimizer, state.global_step, self.settings.training.steps)
+        return TrainingState(kwargs["model"], optimizer, state.global_step, self.settings.training.steps, self.data)
 
     def _step_flops(self, model: nn.Module) -> int:
         """Operations of a step, counted again only when the model has changed its size."""

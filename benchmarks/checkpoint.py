@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-import ecospa
+if TYPE_CHECKING:
+    from baselines.method import TrainingMethod
 
 _MODEL = "model_with_widths"
 _RUN = "run.json"
@@ -38,11 +39,11 @@ class Progress:
     started: dict[str, Any] = field(default_factory=dict)
 
 
-def save(folder: Path, model: nn.Module, method_state: dict[str, Any], progress: Progress) -> None:
+def save(folder: Path, model: nn.Module, method: TrainingMethod, progress: Progress) -> None:
     """Complete a Trainer checkpoint, its mark of completeness last."""
-    ecospa.save_pretrained(model, folder / _MODEL)
+    method.save(model, folder / _MODEL)
     partial = folder / (_RUN + ".part")
-    partial.write_text(json.dumps({"method": method_state, "progress": asdict(progress)}))
+    partial.write_text(json.dumps({"method": method.state_dict(), "progress": asdict(progress)}))
     partial.replace(folder / _RUN)
 
 
@@ -52,10 +53,9 @@ def latest(folder: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def load_model(folder: Path) -> nn.Module:
-    """The model of a checkpoint with the widths that it had."""
-    model: nn.Module = ecospa.from_pretrained(folder / _MODEL)
-    return model
+def load_model(folder: Path, method: TrainingMethod, dense: nn.Module) -> nn.Module:
+    """The model of a checkpoint as the method left it; `dense` is the whole one, freshly built, and may be used up."""
+    return method.load(folder / _MODEL, dense)
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any], Progress]:

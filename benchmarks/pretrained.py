@@ -113,7 +113,7 @@ def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
     final = held_out.predict(model)
     metrics = {
         **perplexity_metrics(final, held_out.words, held_out.size),
-        **size_metrics(model, _sizes(model)),
+        **size_metrics(model),
         "perplexity_before": _perplexity(before),
         "perplexity_cut": _perplexity(stages.rows[-1]["perplexity_cut"]),
         "perplexity_recovered": _perplexity(stages.rows[-1]["perplexity_recovered"]),
@@ -239,10 +239,6 @@ def _batches(text: Tensor, size: int, steps: int, seed: int) -> Iterator[Tensor]
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         yield text[torch.randint(len(text), (size,), generator=generator)]
-
-
-def _sizes(model: nn.Module) -> tuple[int, int]:
-    return ecospa.accounting.parameters(model), ecospa.accounting.parameters(model, scope="blocks")
 
 
 def _perplexity(value: float) -> Metric:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from benchmarks import checkpoint
+from baselines.method import size_entry
+from benchmarks import calibration, checkpoint
 from benchmarks.callback import MethodCallback
 from benchmarks.competitors import build_method
 from benchmarks.data.packing import evaluation_windows, training_sequences
@@ -27,16 +28,16 @@ from benchmarks.experiment import LanguageModelSettings, Outcome, Run, Workplace
 from benchmarks.metrics.flops import flops_metrics, step_flops
 from benchmarks.metrics.memory import memory_metrics, peak_memory
 from benchmarks.metrics.perplexity import perplexity_metrics, predict
-from benchmarks.metrics.size import plan_event, size_metrics
+from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.step_time import final_step_time_ratio, step_time_metrics
 from benchmarks.models import build_model, quieten
 from results.record import Metric, PlanEvent
 
 if TYPE_CHECKING:
+    from baselines.calibration import Calibration
     from baselines.method import TrainingMethod
 
 _CURVE_POINTS = 200
-_CALIBRATION_BATCHES = 8
 _TURNS = 10  # steps behind the ratio of step times
 
 
@@ -59,8 +60,28 @@ class _Started:
 
     model: nn.Module
     method: TrainingMethod
+    data: Calibration
     progress: checkpoint.Progress
     resume_from: Path | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what the training left behind.
+
+    Attributes:
+        started: model, method and measurements; the model is the one that was trained.
+        text: what it was trained and is to be evaluated on.
+        sequences: int64 (sequences, length), the training text.
+        log: the Trainer's log.
+        seconds_before: time of earlier processes of the same run.
+    """
+
+    started: _Started
+    text: PreparedText
+    sequences: NDArray[np.int64]
+    log: list[dict[str, Any]]
+    seconds_before: float
 
 
 def run_language_model(run: Run, workplace: Workplace) -> Outcome:
@@ -77,6 +98,28 @@ def run_language_model(run: Run, workplace: Workplace) -> Outcome:
         MissingSourceError: the text is not at hand.
         FloatingPointError: the loss became NaN or infinite.
     """
+    trained = train_language_model(run, workplace)
+    started = trained.started
+    metrics = _measure(run, started, trained.text, trained.sequences)
+    given = {"calibration": calibration.described(started.data)} if started.method.needs_calibration else {}
+    return Outcome(
+        metrics=metrics,
+        data_fingerprint=trained.text.fingerprint,
+        plan_history=_plan_history(started),
+        loss_curve=_loss_curve(trained.log),
+        payload=given,
+        device=run.cell.settings.training.device,
+        seconds_before=trained.seconds_before,
+    )
+
+
+def train_language_model(run: Run, workplace: Workplace) -> Trained:
+    """The training alone, from the start or from the last checkpoint in the run's folder.
+
+    Raises:
+        MissingSourceError: the text is not at hand.
+        FloatingPointError: the loss became NaN or infinite.
+    """
     settings: LanguageModelSettings = run.cell.settings
     torch.set_num_threads(workplace.threads)
     quieten()
@@ -88,41 +131,25 @@ def run_language_model(run: Run, workplace: Workplace) -> Outcome:
     trainer = _trainer(run, started, sequences, folder, workplace)
     trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))
     started.progress.peak_memory = max(started.progress.peak_memory, peak_memory(settings.training.device))
-    metrics = _measure(run, started, text, sequences)
-    return Outcome(
-        metrics=metrics,
-        data_fingerprint=text.fingerprint,
-        plan_history=_plan_history(started),
-        loss_curve=_loss_curve(trainer.state.log_history),
-        device=settings.training.device,
-        seconds_before=seconds_before,
-    )
+    return Trained(started, text, sequences, trainer.state.log_history, seconds_before)
 
 
 def _start(run: Run, text: PreparedText, sequences: NDArray[np.int64], folder: Path) -> _Started:
     settings: LanguageModelSettings = run.cell.settings
-    method = build_method(settings.method, settings.shrink, run.seed)
+    training, name = settings.training, f"{settings.data.source} {settings.data.configuration}, training side"
+    data = calibration.draw(sequences, training.micro_batch_size, run.seed, name, training.device)
+    method = build_method(settings.method, settings.shrink, run.seed, training)
+    dense = build_model(settings.model, run.seed, text.end_of_text, training.device)
     resume_from = checkpoint.latest(folder)
-    device = settings.training.device
     if resume_from is not None:
-        model = checkpoint.load_model(resume_from).to(torch.device(device))
         method_state, progress = checkpoint.load_state(resume_from)
         method.load_state_dict(method_state)
-        return _Started(model, method, progress, resume_from)
-    dense = build_model(settings.model, run.seed, text.end_of_text, device)
-    prepared = method.prepare(dense, _calibration(sequences, settings, run.seed))
+        model = checkpoint.load_model(resume_from, method, dense).to(torch.device(training.device))
+        return _Started(model, method, data, progress, resume_from)
+    prepared = method.prepare(dense, data)
     model = dense if prepared is None else prepared
-    return _Started(model, method, checkpoint.Progress(started=plan_event(model, 0)), None)
-
-
-def _calibration(sequences: NDArray[np.int64], settings: LanguageModelSettings, seed: int) -> list[dict[str, Tensor]]:
-    """A few batches of training sequences for methods that look at activations or gradients before they begin."""
-    size = settings.training.micro_batch_size
-    count = min(len(sequences), _CALIBRATION_BATCHES * size)
-    chosen = np.random.default_rng(seed).choice(len(sequences), size=count, replace=False)
-    batches = (torch.from_numpy(sequences[chosen[at : at + size]]) for at in range(0, count, size))
-    moved = (batch.to(settings.training.device) for batch in batches)
-    return [{"input_ids": batch, "labels": batch} for batch in moved]
+    first = method.history[0] if method.history else size_entry(0, model)
+    return _Started(model, method, data, checkpoint.Progress(started=dict(first)), None)
 
 
 def _trainer(run: Run, started: _Started, sequences: NDArray[np.int64], folder: Path, workplace: Workplace) -> Trainer:
@@ -153,7 +180,7 @@ def _trainer(run: Run, started: _Started, sequences: NDArray[np.int64], folder: 
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
-    callback = MethodCallback(started.method, run.cell.settings, workplace, started.progress)
+    callback = MethodCallback(started.method, run.cell.settings, workplace, started.progress, started.data)
     trainer = Trainer(
         model=started.model,
         args=arguments,
@@ -170,7 +197,7 @@ def _measure(run: Run, started: _Started, text: PreparedText, sequences: NDArray
     protocol, training, model = settings.protocol, settings.training, started.model
     windows = evaluation_windows(text.evaluation, protocol.sequence_length, protocol.stride)
     prediction = predict(model, *windows, batch_size=2 * training.micro_batch_size, device=training.device)
-    sizes = size_metrics(model, started.method.nonzero_parameters(model))
+    sizes = size_metrics(model, started.method)
     final_flops = step_flops(model, training.batch_size, protocol.sequence_length)
     dense = build_model(settings.model, run.seed, text.end_of_text, training.device)
     batch = torch.from_numpy(sequences[: training.micro_batch_size]).to(training.device)

@@ -1,35 +1,30 @@
-"""How large a model is: parameters stored, and parameters not forced to zero (methods that mask store all)."""
+"""How large a model is: parameters stored, those not forced to zero, and those that can have an effect.
+
+Methods that mask store all; what masks cut off from input or output is stored and not zero, but has no effect.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-import ecospa
+from baselines.method import TrainingMethod
+from ecospa.accounting import parameters
 from results.record import Metric
 
 
-def size_metrics(model: nn.Module, nonzero: tuple[int, int]) -> dict[str, Metric]:
-    """Stored and non-zero parameters, of the whole model and of its blocks.
+def size_metrics(model: nn.Module, method: TrainingMethod | None = None) -> dict[str, Metric]:
+    """Stored, non-zero and effective parameters, of the whole model and of its blocks.
 
     Args:
         model: the final model.
-        nonzero: the method's own count of (all, block) parameters that are not forced to zero.
+        method: counts what it masks; None for a model that holds no masks.
     """
-    stored = {
-        "parameters": ecospa.accounting.parameters(model),
-        "block_parameters": ecospa.accounting.parameters(model, scope="blocks"),
-    }
-    counted = {**stored, "parameters_nonzero": nonzero[0], "block_parameters_nonzero": nonzero[1]}
-    return {name: Metric(float(value), "parameters", False) for name, value in counted.items()}
-
-
-def plan_event(model: nn.Module, step: int) -> dict[str, Any]:
-    """Size and widths of a model at a step, in the form of a method's history."""
+    stored = (parameters(model), parameters(model, "blocks"))
+    nonzero = stored if method is None else method.nonzero_parameters(model)
+    effective = stored if method is None else method.effective_parameters(model)
+    counted = {"": stored, "_nonzero": nonzero, "_effective": effective}
     return {
-        "step": step,
-        "parameters": ecospa.accounting.parameters(model),
-        "block_parameters": ecospa.accounting.parameters(model, scope="blocks"),
-        "widths": {pair.name: pair.width for pair in ecospa.coupled_pairs(model)},
+        f"{scope}{kind}": Metric(float(count), "parameters", False)
+        for kind, counts in counted.items()
+        for scope, count in zip(("parameters", "block_parameters"), counts, strict=True)
     }
