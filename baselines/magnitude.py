@@ -3,24 +3,35 @@
 Source: Han et al. (arXiv 1506.02626); gradual schedule of Zhu and Gupta (arXiv 1710.01878, equation 1), which is the
 budget's cubic curve. N:M pattern: Zhou et al. (arXiv 2102.04010): n of every m consecutive inputs stay.
 Equations: of a matrix with n entries the round(s n) of smallest |w| become zero; s is the same in every matrix of the
-blocks.
-Faithful: gradual, uniform per layer, masks stay, pruned weights are not trained.
+blocks (per layer), or all entries of all matrices stand in one ranking (global).
+Faithful: gradual and one-shot, per layer and global, n:m; masks stay, pruned weights are not trained.
 Simplified: the matrices of the coupled pairs are pruned (every matrix inside the blocks), biases and norms are not.
 What is removed is masked, so no memory and no time is saved: unstructured zeros need sparse kernels.
 """
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from baselines.block_walk import matrix
 from baselines.curve import Event, SizeCurve
+from baselines.entries import (
+    block_matrices,
+    check_share,
+    check_weight,
+    half_of_matrices,
+    matrix_entries,
+    parse_pattern,
+    spread,
+)
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
-from ecospa import ConfigError, coupled_pairs
+from baselines.posttraining import PostTraining
+from ecospa.accounting import parameters
+from ecospa.config import TargetScope
 
 
 class Magnitude(TrainingMethod):
@@ -33,14 +44,76 @@ class Magnitude(TrainingMethod):
         super().__init__(budget, SizeCurve(budget, self._choose, masks=self.masks))
 
     def _choose(self, event: Event) -> None:
-        matrices = block_matrices(event.state.model)
+        model = event.state.model
+        matrices = block_matrices(model)
         shares = spread(event.excess + self.masks.count, {name: weight.numel() for name, weight in matrices.items()})
-        for name, weight in matrices.items():
-            size = weight.detach().abs()
-            if name in self.masks.removed:
-                # below every magnitude: what is gone stays gone, a live weight of value zero goes before others do
-                size = size.masked_fill(self.masks.removed[name].to(size.device), -1)
-            self.masks.remove(event.state.model, name, _smallest(size.flatten(), shares[name]).view(weight.shape))
+        for name, size in live_sizes(model, self.masks).items():
+            self.masks.remove(model, name, _smallest(size.flatten(), shares[name]).view(size.shape))
+
+
+class MagnitudeGlobal(TrainingMethod):
+    """Gradual, all matrices in one ranking."""
+
+    name: ClassVar[str] = "magnitude_global"
+
+    def __init__(self, budget: Budget) -> None:
+        self.masks = Masks()
+        super().__init__(budget, SizeCurve(budget, self._choose, masks=self.masks))
+
+    def _choose(self, event: Event) -> None:
+        remove_globally(event.state.model, self.masks, event.excess + self.masks.count)
+
+
+class MagnitudeOneShot(TrainingMethod):
+    """At the end, the same share of every matrix."""
+
+    name: ClassVar[str] = "magnitude_one_shot"
+    stage = "one-shot"
+
+    def __init__(self, budget: Budget) -> None:
+        self.masks = Masks()
+        super().__init__(budget, PostTraining(budget, self._compress, self.masks, matrix_entries))
+
+    def _compress(self, model: nn.Module, excess: int) -> None:
+        shares = spread(excess, {name: weight.numel() for name, weight in block_matrices(model).items()})
+        for name, size in live_sizes(model, self.masks).items():
+            self.masks.remove(model, name, _smallest(size.flatten(), shares[name]).view(size.shape))
+
+
+class MagnitudeGlobalOneShot(TrainingMethod):
+    """At the end, all matrices in one ranking."""
+
+    name: ClassVar[str] = "magnitude_global_one_shot"
+    stage = "one-shot"
+
+    def __init__(self, budget: Budget) -> None:
+        self.masks = Masks()
+        super().__init__(budget, PostTraining(budget, self._compress, self.masks, matrix_entries))
+
+    def _compress(self, model: nn.Module, excess: int) -> None:
+        remove_globally(model, self.masks, excess)
+
+
+class MagnitudeNM(TrainingMethod):
+    """At the end, 2 of every 4 consecutive inputs stay; the size is what this gives, and another target is refused."""
+
+    name: ClassVar[str] = "magnitude_2_4"
+    stage = "one-shot"
+
+    def __init__(self, budget: Budget) -> None:
+        self.masks = Masks()
+        super().__init__(budget, PostTraining(budget, self._compress, self.masks, half_of_matrices(budget)))
+
+    @classmethod
+    def only_size(cls, model: nn.Module, scope: TargetScope) -> float:
+        """Share that is left when half of every matrix goes."""
+        return 1 - matrix_entries(model) // 2 / parameters(model, scope)
+
+    def _compress(self, model: nn.Module, excess: int) -> None:
+        for name in block_matrices(model):
+            module = model.get_submodule(name.removesuffix(".weight"))
+            removed = _others_of_run(matrix(module).abs(), 2, 4)
+            self.masks.remove(model, name, removed if isinstance(module, nn.Linear) else removed.t())
 
 
 def prune_weight(weight: Tensor, sparsity: float = 0.5, pattern: str | None = None) -> Tensor:
@@ -69,38 +142,26 @@ def prune_weight(weight: Tensor, sparsity: float = 0.5, pattern: str | None = No
     if pattern is None:
         removed = _smallest(size.flatten(), round(sparsity * weight.numel())).view(weight.shape)
     else:
-        keep, run = parse_pattern(pattern, weight.shape[1], sparsity)
-        order = torch.sort(size.view(-1, run), dim=1, descending=True, stable=True).indices
-        removed = torch.ones_like(order, dtype=torch.bool).scatter_(1, order[:, :keep], False).view(weight.shape)
+        removed = _others_of_run(size, *parse_pattern(pattern, weight.shape[1], sparsity))
     return weight.detach().masked_fill(removed, 0)
 
 
-def parse_pattern(pattern: str, inputs: int, sparsity: float = 0.5) -> tuple[int, int]:
-    """n and m of an "n:m" pattern, n of every m inputs stay.
-
-    Args:
-        pattern: such as "2:4".
-        inputs: input features, which m must divide.
-        sparsity: what the caller was given beside it: its default, 0.5, or the share that the pattern means.
-
-    Raises:
-        ValueError: the pattern is malformed, does not divide the inputs, or contradicts the sparsity.
-    """
-    match = re.fullmatch(r"(\d+):(\d+)", pattern) if isinstance(pattern, str) else None
-    keep, run = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 0 < keep < run:
-        raise ValueError(f"pattern is {pattern!r}; it must be 'n:m' with 0 < n < m, such as '2:4'")
-    if inputs % run:
-        raise ValueError(f"pattern is {pattern!r}; {run} must divide the {inputs} inputs of the weight")
-    if sparsity not in (0.5, 1 - keep / run):
-        raise ValueError(f"sparsity is {sparsity}, but pattern {pattern!r} means {1 - keep / run}; give one of them")
-    return keep, run
+def live_sizes(model: nn.Module, masks: Masks) -> dict[str, Tensor]:
+    """Magnitudes of all block matrices; what is gone is below every magnitude, so that it goes before a live zero."""
+    sizes = {name: weight.detach().abs() for name, weight in block_matrices(model).items()}
+    return {
+        name: size.masked_fill(masks.removed[name].to(size.device), -1) if name in masks.removed else size
+        for name, size in sizes.items()
+    }
 
 
-def block_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The matrices of all coupled pairs by name, in the order of the blocks; a fused one once."""
-    names = dict.fromkeys(axis.parameter for pair in coupled_pairs(model) for axis in pair.axes)
-    return {name: model.get_parameter(name) for name in names if model.get_parameter(name).ndim > 1}
+def remove_globally(model: nn.Module, masks: Masks, count: int) -> None:
+    """Mask the `count` smallest entries of all block matrices together; of equal ones the later goes first."""
+    sizes = live_sizes(model, masks)
+    flat = torch.cat([size.flatten() for size in sizes.values()])
+    gone = _smallest(flat, count).split([size.numel() for size in sizes.values()])
+    for (name, size), part in zip(sizes.items(), gone, strict=True):
+        masks.remove(model, name, part.view(size.shape))
 
 
 def _smallest(size: Tensor, count: int) -> Tensor:
@@ -109,29 +170,8 @@ def _smallest(size: Tensor, count: int) -> Tensor:
     return torch.zeros_like(size, dtype=torch.bool).index_fill_(0, order[len(order) - count :], True)
 
 
-def spread(count: int, sizes: dict[str, int]) -> dict[str, int]:
-    """`count` entries over matrices in proportion to their sizes, exactly: the first ones take the remainder."""
-    total = sum(sizes.values())
-    if count >= total:
-        raise ConfigError(
-            f"the size curve asks to remove {count} weights, the matrices of the blocks have {total}; raise target_size"
-        )
-    shares = {name: count * size // total for name, size in sizes.items()}
-    for name in list(shares)[: count - sum(shares.values())]:
-        shares[name] += 1
-    return shares
-
-
-def check_share(sparsity: float) -> None:
-    """Refuse a sparsity outside [0, 1)."""
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity is {sparsity!r}; it must be a share in [0, 1)")
-
-
-def check_weight(weight: Tensor) -> None:
-    """Refuse what is no finite floating-point matrix."""
-    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
-        what = f"{weight.dtype} {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
-        raise ValueError(f"weight is {what}; it must be a floating-point tensor (out, in)")
-    if not bool(torch.isfinite(weight).all()):
-        raise ValueError("weight holds a NaN or infinite entry; nothing can be ranked by it")
+def _others_of_run(size: Tensor, keep: int, run: int) -> Tensor:
+    """(out, in) -> bool (out, in), True at all but the `keep` largest of every run of inputs; of equal ones the later
+    goes first."""
+    order = torch.sort(size.reshape(-1, run), dim=1, descending=True, stable=True).indices
+    return torch.ones_like(order, dtype=torch.bool).scatter_(1, order[:, :keep], False).view(size.shape)

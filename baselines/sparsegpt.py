@@ -22,11 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from baselines.block_walk import Observer, matrix, projections, walk_blocks
-from baselines.magnitude import block_matrices, check_share, check_weight, parse_pattern, spread
+from baselines.entries import (
+    block_matrices,
+    check_share,
+    check_weight,
+    half_of_matrices,
+    matrix_entries,
+    parse_pattern,
+    spread,
+)
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
 from baselines.posttraining import PostTraining
-from baselines.wanda import WandaNM, check_inputs, half_of_matrices, matrix_entries, wide
+from baselines.wanda import WandaNM, check_inputs, wide
 from ecospa import ConfigError
 from ecospa.config import TargetScope
 

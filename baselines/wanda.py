@@ -20,11 +20,18 @@ import torch
 from torch import Tensor, nn
 
 from baselines.block_walk import Observer, matrix, projections, walk_blocks
-from baselines.magnitude import block_matrices, check_share, check_weight, parse_pattern, spread
+from baselines.entries import (
+    block_matrices,
+    check_share,
+    check_weight,
+    half_of_matrices,
+    matrix_entries,
+    parse_pattern,
+    spread,
+)
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
 from baselines.posttraining import PostTraining
-from ecospa import ConfigError
 from ecospa.accounting import parameters
 from ecospa.config import TargetScope
 
@@ -131,32 +138,6 @@ def prune_blocks(method: Wanda | WandaNM, model: nn.Module, choose: Choice) -> N
             method.masks.remove(model, parameter, removed)
             with torch.no_grad():
                 module.weight.masked_fill_(removed, 0)
-
-
-def half_of_matrices(budget: Budget) -> Callable[[nn.Module], int]:
-    """model -> half of the entries of its matrices, after refusing a target that 2:4 cannot meet within 1 %."""
-
-    def removable(model: nn.Module) -> int:
-        half = matrix_entries(model) // 2
-        whole = parameters(model, budget.target_scope)
-        wanted = budget.config().target_size
-        if abs(whole - half - wanted * whole) > 0.01 * whole:
-            raise ConfigError(
-                f"target_size is {wanted}; the pattern 2:4 gives {1 - half / whole:.4f} of the {budget.target_scope} "
-                "of this model and nothing else; give that value"
-            )
-        for name in block_matrices(model):
-            inputs = matrix(model.get_submodule(name.removesuffix(".weight"))).shape[1]
-            if inputs % 4:
-                raise ConfigError(f"{name} has {inputs} inputs; the pattern 2:4 needs a multiple of 4")
-        return whole
-
-    return removable
-
-
-def matrix_entries(model: nn.Module) -> int:
-    """Entries of all matrices inside the blocks: what an unstructured method can remove."""
-    return sum(weight.numel() for weight in block_matrices(model).values())
 
 
 def check_inputs(inputs: Tensor, weight: Tensor) -> None:

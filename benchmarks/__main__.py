@@ -1,4 +1,4 @@
-"""The command line, `python -m benchmarks list | show NAME | run NAME... | reproduce`, made from commands.py."""
+"""The command line, `python -m benchmarks list | show | run | compare | reproduce`, made from commands.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     console = Console()
     command = tyro.cli(
-        commands.List | commands.Show | commands.Run | commands.Reproduce,  # type: ignore[arg-type]
+        commands.List | commands.Show | commands.Run | commands.Compare | commands.Reproduce,  # type: ignore[arg-type]
         prog="python -m benchmarks",
         description="Run the experiments of the EcoSpa reproduction suite.",
         args=arguments,
@@ -45,6 +45,8 @@ def _obey(command: object, console: Console) -> int:
             return commands.show(command, console)
         case commands.Run():
             return commands.run(command, console)
+        case commands.Compare():
+            return commands.compare(command, console)
         case commands.Reproduce():
             return commands.reproduce(command, console)
     raise AssertionError(f"no command: {command!r}")

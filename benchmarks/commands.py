@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -16,7 +17,8 @@ from rich.console import Console
 from benchmarks import registry, report
 from benchmarks.campaign import Executor, carry_out_plan
 from benchmarks.environment import ROOT
-from benchmarks.experiment import TIERS, Experiment, MethodRef, Tier, Workplace
+from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, Workplace
+from benchmarks.experiments import compare as one_shot
 from benchmarks.isolation import carry_out_apart
 from benchmarks.plan import Plan, make_plan
 from results.store import DEFAULT_FOLDER, Store
@@ -47,7 +49,7 @@ class RunOptions:
 
     Attributes:
         tier: smoke (any laptop, no network), cpu (a local mirror), gpu (one large GPU), paper (days, the Hub).
-        methods: only these methods; my_package.my_module:MyMethod takes one of your own.
+        methods: only these methods, by spaces or commas; my_package.my_module:MyMethod takes one of your own.
         seeds: only these seeds; those of the tier by default.
         force: make runs again whose records are there; the old records stay.
         dry_run: print the plan and stop.
@@ -86,6 +88,19 @@ class Reproduce(RunOptions):
     """
 
     only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compare(RunOptions):
+    """Compress a trained model with several methods, then make the tables: one plot and one table per model.
+
+    Attributes:
+        model: gpt2 (trained here once) or stories260K (from the mirror, tier cpu).
+        sizes: shares of the block parameters to keep, such as 0.8,0.5.
+    """
+
+    model: Literal["gpt2", "stories260K"] = "gpt2"
+    sizes: Annotated[str, tyro.conf.arg(metavar="SHARES")] = "0.8,0.7,0.6,0.5"
 
 
 def list_experiments(console: Console) -> int:
@@ -130,6 +145,35 @@ def reproduce(command: Reproduce, console: Console, execute: Executor = carry_ou
     return code or make_tables(command.tier, command.records)
 
 
+def compare(command: Compare, console: Console, execute: Executor = carry_out_apart) -> int:
+    """Compress one model with the named methods at the named sizes and make the tables."""
+    if command.tier not in one_shot.SUBJECTS or command.model not in {s.model for s in one_shot.SUBJECTS[command.tier]}:
+        there = [f"{s.model} in tier {tier}" for tier, found in one_shot.SUBJECTS.items() for s in found]
+        raise ValueError(f"model is {command.model!r} in tier {command.tier}; choose {', '.join(there)}")
+    sizes = _shares(command.sizes)
+
+    def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+        return tuple(one_shot.chosen_cells(tier, methods, command.model, sizes))
+
+    experiment = dataclasses.replace(registry.experiment(one_shot.NAME), cells=cells)
+    code = _plan_and_run([experiment], command, console, execute)
+    if command.dry_run:
+        return code
+    console.file.flush()
+    return max(code, make_tables(command.tier, command.records))
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Shares from "0.8,0.5"."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"sizes is {text!r}; give shares in (0, 1] with commas between them, such as 0.8,0.5")
+    return shares
+
+
 def make_tables(tier: Tier, records: Path) -> int:
     """Make every table and figure of a tier in a process of its own (imports go down only); 0 or 1."""
     words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve())]
@@ -156,7 +200,7 @@ def _plan(experiments: Sequence[Experiment], options: RunOptions) -> Plan:
         raise ValueError(f"threads is {options.threads}; it must be at least 1")
     if options.tier not in TIERS:
         raise ValueError(f"tier is {options.tier!r}; choose from {', '.join(TIERS)}")
-    methods = tuple(MethodRef.parse(text) for text in options.methods)
+    methods = tuple(MethodRef.parse(text) for words in options.methods for text in words.split(","))
     _check_methods(methods, experiments)
     return make_plan(experiments, options.tier, Store(options.records), methods, options.seeds, options.force)
 

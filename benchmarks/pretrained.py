@@ -19,7 +19,7 @@ import ecospa
 from benchmarks.data import source as sources
 from benchmarks.data.packing import evaluation_windows, pack
 from benchmarks.data.stories_model import folder
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import DataSpec, Outcome, ProtocolSpec, Run, Workplace
 from benchmarks.experiments.pretrained_shrink import PretrainedSettings
 from benchmarks.metrics.perplexity import Prediction, perplexity_metrics, predict
 from benchmarks.metrics.size import size_metrics
@@ -92,7 +92,7 @@ def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
     quieten()
     place = folder(run.cell.tier)
     tokenizer = AutoTokenizer.from_pretrained(place)
-    held_out = _held_out(settings, tokenizer, run.cell.tier)
+    held_out = held_out_text(settings.data, settings.protocol, tokenizer, run.cell.tier)
 
     def whole() -> nn.Module:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
@@ -101,7 +101,8 @@ def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
     model = whole()
     set_seed(run.seed)
     text_before = _tell(model, tokenizer, settings)
-    text = _sample(model, settings, int(tokenizer.bos_token_id))
+    training = settings.training
+    text = sample_stories(model, training.stories, training.story_tokens, int(tokenizer.bos_token_id))
     total = 2 * settings.shrink.total_steps
     control, _, _ = _train(whole(), text, settings, run.seed, None, lambda step: workplace.progress(step, total))
     stages = Stages(held_out, settings, ecospa.accounting.parameters(model, scope="blocks"))
@@ -195,11 +196,15 @@ def _config(settings: PretrainedSettings) -> ecospa.EcoSpaConfig:
     )
 
 
-def _held_out(settings: PretrainedSettings, tokenizer: Any, tier: str) -> HeldOut:
-    protocol = settings.protocol
-    corpus = sources.find(settings.data.source).load(settings.data.configuration, protocol.split, tier, None)
+def held_out_text(data: DataSpec, protocol: ProtocolSpec, tokenizer: Any, tier: str) -> HeldOut:
+    """The stories to evaluate on, BOS before every one as in llama2.c.
+
+    Raises:
+        MissingSourceError: they are not at hand.
+    """
+    corpus = sources.find(data.source).load(data.configuration, protocol.split, tier, None)
     documents = tokenizer(list(corpus.evaluation), add_special_tokens=False)["input_ids"]
-    stream = pack(documents, int(tokenizer.bos_token_id))  # llama2.c puts BOS before every story
+    stream = pack(documents, int(tokenizer.bos_token_id))
     inputs, labels = evaluation_windows(stream, protocol.sequence_length, protocol.stride)
     words = sum(len(text.split()) for text in corpus.evaluation)
     size = sum(len(text.encode()) for text in corpus.evaluation)
@@ -207,14 +212,12 @@ def _held_out(settings: PretrainedSettings, tokenizer: Any, tier: str) -> HeldOu
 
 
 @torch.no_grad()
-def _sample(model: Any, settings: PretrainedSettings, begin: int) -> Tensor:
-    """Stories that the model tells from nothing but BOS, int64 (stories, tokens), sampled at temperature 1."""
+def sample_stories(model: Any, stories: int, length: int, begin: int) -> Tensor:
+    """Stories that a model tells from nothing but BOS, int64 (stories, length), sampled at temperature 1."""
     model.eval()
     parts = []
-    for start in range(0, settings.training.stories, _SAMPLED_AT_ONCE):
-        count = min(_SAMPLED_AT_ONCE, settings.training.stories - start)
-        prompt = torch.full((count, 1), begin)
-        length = settings.training.story_tokens
+    for start in range(0, stories, _SAMPLED_AT_ONCE):
+        prompt = torch.full((min(_SAMPLED_AT_ONCE, stories - start), 1), begin)
         parts.append(
             model.generate(
                 prompt, max_length=length, min_length=length, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,

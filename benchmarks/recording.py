@@ -49,10 +49,14 @@ def _without_places(text: str) -> str:
 
 def command(run: Run) -> str:
     """The command that makes this one record again."""
-    words = ["python", "-m", "benchmarks", "run", run.cell.experiment, "--tier", run.cell.tier]
-    reference = getattr(run.cell.settings, "method", None)
-    words += ["--methods", getattr(reference, "location", None) or run.cell.method]
-    return " ".join([*words, "--seeds", str(run.seed)])
+    settings, tier = run.cell.settings, ["--tier", run.cell.tier]
+    if hasattr(settings, "command_words"):
+        words = [*settings.command_words(), *tier]
+    else:
+        reference = getattr(settings, "method", None)
+        method = getattr(reference, "location", None) or run.cell.method
+        words = ["run", run.cell.experiment, *tier, "--methods", method]
+    return " ".join(["python", "-m", "benchmarks", *words, "--seeds", str(run.seed)])
 
 
 def _record(

@@ -11,7 +11,7 @@ import torch
 import baselines
 import ecospa
 from baselines.coupled_sparsity import EcoSpa, EcoSpaOwnPace
-from baselines.magnitude import block_matrices
+from baselines.entries import block_matrices
 from baselines.method import TrainingState
 from baselines.small_dense import uniform_plan
 from baselines.uncoupled import Uncoupled

@@ -12,7 +12,7 @@ from torch import Tensor
 import baselines
 from baselines import magnitude, wanda
 from baselines.calibration import Calibration, output_error
-from baselines.magnitude import block_matrices
+from baselines.entries import block_matrices
 from baselines.sparsegpt import others_of_run, prune_weight, surgeon, up_to
 from ecospa import ConfigError
 from ecospa.accounting import parameters

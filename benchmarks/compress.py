@@ -1,0 +1,48 @@
+"""A method used once on a trained model: all its hooks, and not a single optimizer step.
+
+One-shot methods act in `prepare` or `finish`. Methods that shrink during training see the gradients of every
+calibration batch and then one event, which has to come down to the target at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from baselines.calibration import Calibration, batch_loss
+from baselines.method import TrainingMethod, TrainingState
+from benchmarks.experiment import ShrinkSpec
+
+
+def one_event(target: float | None, width_multiple: int) -> ShrinkSpec:
+    """The budget of a run with one event and nothing else."""
+    return ShrinkSpec(target, total_steps=1, start_step=0, end_step=1, interval=1, width_multiple=width_multiple)
+
+
+def compress(method: TrainingMethod, model: nn.Module, calibration: Calibration) -> nn.Module:
+    """Let a method do its work on a model.
+
+    Args:
+        method: built with the budget of `one_event`.
+        model: the trained model, which may be changed in place.
+        calibration: batches with labels.
+
+    Returns:
+        The compressed model, in evaluation mode: `model` itself, or what `prepare` gave instead.
+
+    Raises:
+        ConfigError, UnsupportedModelError: what the method says about target, data and architecture.
+    """
+    model.eval()  # the loss without dropout: a calibration pass has nothing random in it
+    prepared = method.prepare(model, calibration)
+    model = model if prepared is None else prepared
+    optimizer = method.build_optimizer(model) or torch.optim.SGD(model.parameters(), lr=0.0)
+    if method.stage == "training":
+        for batch in calibration.batches:
+            model.zero_grad(set_to_none=True)
+            batch_loss(model, batch).backward()
+            method.after_backward(TrainingState(model, optimizer, 0, 1, calibration))
+        method.after_step(TrainingState(model, optimizer, 1, 1, calibration))
+    method.finish(TrainingState(model, optimizer, 1, 1, calibration))
+    model.zero_grad(set_to_none=True)
+    return model.eval()

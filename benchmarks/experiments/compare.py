@@ -1,0 +1,189 @@
+"""What is left of a trained model when a method compresses it at once, without a single step of training?
+
+What it tests: every method under the conditions of the one-shot literature. A trained model and 128 calibration
+sequences are given, and a target share of the block parameters; the compressed model is evaluated as it is. Methods
+that belong to training (ecospa, its ablations, low_rank, llm_pruner) get the gradients of the calibration data and one
+event, and no optimizer step, so they lack what they were made for: read their numbers as the quality of the cut alone.
+
+Models: `gpt2`, a small GPT-2 that is trained here once and kept in the work folder; `stories260K`, a LLaMA of 260,032
+parameters that others have trained, compared on real TinyStories and calibrated on stories that it has told itself,
+because the mirror has no training text of its kind.
+
+Command: python -m benchmarks compare --model gpt2 --methods ecospa,wanda --sizes 0.8,0.7,0.6,0.5 --tier cpu
+(or all of it, python -m benchmarks run compare --tier cpu)
+
+A newcomer's method stands beside the others: --methods ecospa,my_package.my_module:MyMethod
+
+Hours for all runs of a tier: smoke 0.04 (1 seed, gpt2 at 50 %), cpu 3 (3 calibration seeds, 2 cores).
+
+Data: smoke: docstrings of the installed packages. cpu: WikiText-2; models/stories260K and roneneldan/TinyStories in the
+mirror that ECOSPA_DATA names.
+
+Expected result: SparseGPT ahead of Wanda ahead of magnitude at the same number of zeros; masks far ahead of everything
+that really removes structures, which is what their zeros cost on ordinary hardware: nothing is saved. Among the
+structured ones those with compensation (flap) or gradients (surgeon, llm_pruner) ahead of random_pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.data import source as sources
+from benchmarks.experiment import (
+    Cell,
+    DataSpec,
+    Experiment,
+    MethodRef,
+    ModelSpec,
+    Outcome,
+    ProtocolSpec,
+    Run,
+    Tier,
+    TierPlan,
+    TrainingSpec,
+    Workplace,
+)
+
+NAME = "compare"
+SIZES = (0.8, 0.7, 0.6, 0.5)
+WITHOUT_SIZE = ("dense", "magnitude_2_4", "wanda_2_4", "sparsegpt_2_4")
+"""The control, and methods that can give one size only."""
+METHODS = (
+    *("dense", "ecospa", "uncoupled", "uncoupled_importance", "random_pairs"),
+    *("magnitude_one_shot", "magnitude_global_one_shot", "magnitude_2_4", "wanda", "wanda_2_4"),
+    *("sparsegpt", "sparsegpt_2_4", "wanda_sp", "flap", "slicegpt", "shortgpt"),
+)
+ONLY_FOR = {"torch_pruning": ("stories260K",)}
+"""Models on which a method is known to work; ask for it by `compare --methods` to see what it says of the others."""
+
+
+@dataclass(frozen=True)
+class CalibrationSpec:
+    """Sequences that a method is given; their length is the protocol's."""
+
+    sequences: int = 128
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """All that decides the outcome of one compression, but the seed, which draws the calibration data.
+
+    `architecture` and `training` say how the model comes about; both are None for one that others have trained.
+    """
+
+    method: MethodRef
+    target: float | None
+    model: str
+    architecture: ModelSpec | None
+    training: TrainingSpec | None
+    data: DataSpec
+    protocol: ProtocolSpec
+    calibration: CalibrationSpec
+    width_multiple: int
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as plain JSON."""
+        method_config: dict[str, Any] = {"width_multiple": self.width_multiple}
+        if self.method.location is not None:
+            method_config["location"] = self.method.location
+        own = {} if self.architecture is None else dataclasses.asdict(self.architecture)
+        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("calibration", "data", "protocol")}
+        trained = {} if self.training is None else {"training": dataclasses.asdict(self.training)}
+        model = {"name": self.model, **own}
+        return {"method_config": method_config, "target": self.target, "model": model, **parts, **trained}
+
+    def command_words(self) -> list[str]:
+        """Words behind `python -m benchmarks` that make runs of this cell alone."""
+        sizes = [] if self.target is None else ["--sizes", f"{self.target:g}"]
+        return ["compare", "--model", self.model, "--methods", self.method.location or self.method.name, *sizes]
+
+
+def _gpt2(architecture: ModelSpec, training: TrainingSpec, data: DataSpec, protocol: ProtocolSpec) -> CompareSettings:
+    return CompareSettings(
+        MethodRef("dense"), None, "gpt2", architecture, training, data, protocol, CalibrationSpec(), width_multiple=2
+    )
+
+
+SUBJECTS: dict[Tier, tuple[CompareSettings, ...]] = {
+    "smoke": (
+        _gpt2(
+            ModelSpec(layers=4, width=64, heads=4, vocabulary=2048, positions=64),
+            TrainingSpec(steps=150, batch_size=8, learning_rate=3e-3, micro_batch_size=8, warmup_steps=15),
+            DataSpec("docstrings", "default", evaluation_tokens=10_000),
+            ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
+        ),
+    ),
+    "cpu": (
+        _gpt2(
+            ModelSpec(layers=6, width=192, heads=6, vocabulary=4096, positions=128),
+            TrainingSpec(steps=2400, batch_size=16, learning_rate=1.5e-3, micro_batch_size=16, warmup_steps=120),
+            DataSpec("wikitext", "wikitext-2-v1", evaluation_tokens=60_000),
+            ProtocolSpec("bpe-4096", sequence_length=128, stride=127, split="test"),
+        ),
+        CompareSettings(
+            MethodRef("dense"), None, "stories260K", None, None,
+            DataSpec("tinystories", "default"),
+            ProtocolSpec("stories260K", sequence_length=256, stride=255, split="validation"),
+            CalibrationSpec(), width_multiple=2,
+        ),
+    ),
+}  # fmt: skip
+MODELS = ("gpt2", "stories260K")
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """Every method at every size on every model of the tier that it is known to work with."""
+    sizes = SIZES if tier != "smoke" else SIZES[-1:]
+    found = []
+    for model in MODELS:
+        fitting = [method for method in methods if model in ONLY_FOR.get(method.name, MODELS)]
+        found += chosen_cells(tier, fitting, model, sizes)
+    return tuple(found)
+
+
+def chosen_cells(tier: Tier, methods: Sequence[MethodRef], model: str, sizes: Sequence[float]) -> list[Cell]:
+    """Methods at sizes on one model; methods without a size once."""
+    return [
+        Cell(NAME, tier, method.name, dataclasses.replace(subject, method=method, target=size))
+        for subject in SUBJECTS[tier]
+        if subject.model == model
+        for method in methods
+        for size in ((None,) if method.name in WITHOUT_SIZE else sizes)
+    ]
+
+
+def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
+    """Texts, and the weights that others have trained."""
+    found = [sources.find(subject.data.source).bind(subject.data.configuration) for subject in SUBJECTS[tier]]
+    if any(subject.model == "stories260K" for subject in SUBJECTS[tier]):
+        found.append(sources.find("stories_model").bind("default"))
+    return tuple(found)
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Compress one model with one method, and evaluate it."""
+    from benchmarks.comparison import run_comparison  # imports torch, which a plan does without
+
+    return run_comparison(run, workplace)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="a trained model compressed at once to 80, 70, 60 and 50 % of its blocks: quality, size, FLOPs, latency",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.04, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="2 cores, 8 GB"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+    absent={
+        "gpu": "its models are small; what a large model costs is for the fine-tuning experiments",
+        "paper": "as tier gpu",
+    },
+)
