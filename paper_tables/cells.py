@@ -24,7 +24,29 @@ METHODS = {
     "uncoupled": "uncoupled indices",
     "uncoupled_importance": "uncoupled importance",
     "random_pairs": "random, aligned",
+    "surgeon": "K-OBD",
+    "llm_pruner": "LLM-Pruner, element",
+    "llm_pruner_vector": "LLM-Pruner, vector",
+    "flap": "FLAP",
+    "wanda_sp": "Wanda-sp",
+    "movement": "movement",
+    "svite": "S2ViTE",
+    "slicegpt": "SliceGPT",
+    "shortgpt": "ShortGPT",
+    "low_rank": "low rank",
+    "torch_pruning": "Torch-Pruning",
+    "sparsegpt": "SparseGPT",
+    "sparsegpt_2_4": "SparseGPT 2:4",
+    "wanda": "Wanda",
+    "wanda_2_4": "Wanda 2:4",
     "magnitude": "magnitude mask",
+    "magnitude_global": "magnitude, global, gradual",
+    "magnitude_one_shot": "magnitude, one shot",
+    "magnitude_global_one_shot": "magnitude, global",
+    "magnitude_2_4": "magnitude 2:4",
+    "galore": "GaLore",
+    "lora": "LoRA",
+    "relora": "ReLoRA",
     "dense": "dense",
     "small_dense": "small dense",
 }
@@ -105,6 +127,12 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
     ]
     cells.sort(key=lambda cell: (cell.target is not None, -(cell.target or 0.0), rank(cell.method)))
     return Comparison(tuple(cells), len(finished) - sum(len(cell.records) for cell in cells))
+
+
+def by_model(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the finished `records` of every model, by its name: numbers of two models share no column."""
+    finished = [record for record in records if record.status == "finished"]
+    return _grouped((str((record.config.get("model") or {}).get("name", "unnamed")), record) for record in finished)
 
 
 def protocol_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:

@@ -28,7 +28,10 @@ def no_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `build` turns the records of its experiments (none named: all) into rows of text; maybe no rows."""
+    """A table: `build` turns the records of its experiments (none named: all) into rows of text; maybe no rows.
+
+    `failed` tables show what went wrong, too: they are given the records of failed runs beside the finished ones.
+    """
 
     kind: ClassVar[str] = "table"
     name: str
@@ -38,6 +41,7 @@ class Table:
     build: Callable[[Sequence[RunRecord]], pd.DataFrame]
     notes: Notes = no_notes
     place: int = 50
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,11 @@ Item = Table | Plot
 
 
 def records_of(item: Item, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the finished records that `item` reads."""
+    """Return the records that `item` reads: the finished ones, and the failed ones where it asks for them."""
+    everything = isinstance(item, Table) and item.failed
     return [
         record
         for record in records
-        if record.status == "finished" and (not item.experiments or record.experiment in item.experiments)
+        if (everything or record.status == "finished")
+        and (not item.experiments or record.experiment in item.experiments)
     ]

@@ -48,7 +48,7 @@ def report(tier: str, records: Sequence[RunRecord], contents: Sequence[Content],
     """Return the page for all `records` of one tier, failed ones too; `missing` are items with nothing to show."""
     finished = [record for record in records if record.status == "finished"]
     claims = judged(finished, tier)
-    known = {record.id: record for record in finished}
+    known = {record.id: record for record in records}
     # The cards above are the table of claims, with its runs; only the files hold it as a table.
     tables = [_content(c, known) for c in contents if c.table is not None and c.item is not CLAIMS]
     figures = [_content(c, known) for c in contents if c.svg is not None]
@@ -170,12 +170,16 @@ def _not_run(tier: str, claims: Sequence[tuple[Claim, Verdict]], missing: Sequen
 
 def _failed(records: Sequence[RunRecord]) -> str:
     lines = (
-        f"<li>{_title(record)}: <code>{escape((record.error or '').strip().splitlines()[-1])}</code></li>"
+        f'<li id="r-{record.id}">{_title(record)}: <code>{escape(_last_line(record))}</code></li>'
         for record in records
         if record.status == "failed"
     )
     text = "".join(lines)
     return f'<ul class="notes">{text}</ul>' if text else ""
+
+
+def _last_line(record: RunRecord) -> str:
+    return (record.error or "").strip().splitlines()[-1]
 
 
 def _runs(finished: Sequence[RunRecord]) -> str:

@@ -32,10 +32,36 @@ _METHODS = {
     "magnitude": "#cc79a7",
     "dense": INK,
     "small_dense": "#7d8590",
+    # what removes structures
+    "surgeon": "#6f3fa0",
+    "llm_pruner": "#b5485d",
+    "llm_pruner_vector": "#d98b98",
+    "flap": "#1b7f5c",
+    "wanda_sp": "#66b28f",
+    "movement": "#8a6d3b",
+    "svite": "#3f7f8f",
+    "slicegpt": "#a0522d",
+    "shortgpt": "#c9a24b",
+    "low_rank": "#5a6fc0",
+    "torch_pruning": "#4d4d4d",
+    # what masks entries
+    "sparsegpt": "#004c7f",
+    "sparsegpt_2_4": "#004c7f",
+    "wanda": "#117733",
+    "wanda_2_4": "#117733",
+    "magnitude_one_shot": "#cc79a7",
+    "magnitude_global": "#aa4499",
+    "magnitude_global_one_shot": "#aa4499",
+    "magnitude_2_4": "#cc79a7",
 }
+_MASKS = ("magnitude", "sparsegpt", "wanda", "uncoupled")
 _NEWCOMERS = ("#8a6d3b", "#6f62c4", "#b5485d", "#3f7f8f")
 _MARKERS = {"ecospa": "o", "ecospa_own_pace": "D", "uncoupled": "s", "uncoupled_importance": "^"}
 _MORE_MARKERS = {"random_pairs": "v", "magnitude": "P", "dense": "*", "small_dense": "X"}
+_STRUCTURED_MARKERS = {
+    **{"surgeon": "p", "llm_pruner": ">", "llm_pruner_vector": "<", "flap": "8", "wanda_sp": "H", "slicegpt": "d"},
+    **{"shortgpt": "_", "low_rank": "|", "torch_pruning": "x", "movement": "4", "svite": "3"},
+}
 SERIES = ("#0072b2", "#d55e00", "#009e73")
 
 _LEADER: Any = {
@@ -86,13 +112,22 @@ def color(method: str) -> str:
 
 
 def line_style(method: str) -> str:
-    """Return the line style of a method: models that do not shrink are dashed."""
-    return "--" if method in ("dense", "small_dense") else "-"
+    """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted."""
+    if method in ("dense", "small_dense"):
+        return "--"
+    return ":" if method not in ("wanda_sp", "uncoupled", "magnitude") and masks_entries(method) else "-"
+
+
+def masks_entries(method: str) -> bool:
+    """Return whether a method leaves a model of the whole size with zeros in it."""
+    return method.startswith(_MASKS) and method not in ("uncoupled_importance", "wanda_sp")
 
 
 def marker(method: str) -> str:
     """Return the marker of a method, so that colour is not the only difference."""
-    return {**_MARKERS, **_MORE_MARKERS}.get(method, "h")
+    if method.endswith("_2_4"):
+        return "1"
+    return {**_MARKERS, **_MORE_MARKERS, **_STRUCTURED_MARKERS}.get(method, "h")
 
 
 def panels(count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS) -> tuple[Figure, list[Axes]]:

@@ -119,8 +119,8 @@ SUBJECTS: dict[Tier, tuple[CompareSettings, ...]] = {
     ),
     "cpu": (
         _gpt2(
-            ModelSpec(layers=6, width=192, heads=6, vocabulary=4096, positions=128),
-            TrainingSpec(steps=2400, batch_size=16, learning_rate=1.5e-3, micro_batch_size=16, warmup_steps=120),
+            ModelSpec(layers=4, width=192, heads=6, vocabulary=4096, positions=128),
+            TrainingSpec(steps=1600, batch_size=16, learning_rate=2e-3, micro_batch_size=16, warmup_steps=80),
             DataSpec("wikitext", "wikitext-2-v1", evaluation_tokens=60_000),
             ProtocolSpec("bpe-4096", sequence_length=128, stride=127, split="test"),
         ),

@@ -58,7 +58,9 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
     """Append every experiment, method and seed of one tier; EcoSpa beats everything but the dense models."""
     made = [
         make_record(number, **{"tier": tier, **fields})
-        for number, fields in enumerate((*_training(seeds), *_mismatch(seeds), *_pretrained(seeds)))
+        for number, fields in enumerate(
+            (*_training(seeds), *_mismatch(seeds), *_pretrained(seeds), *_compared(seeds), *_costs(seeds))
+        )
     ]
     for record in made:
         store.append(record)
@@ -183,3 +185,58 @@ def _pretrained(seeds: int) -> Iterator[dict[str, Any]]:
                 "text_after": "Once upon a time there was a dog.\nHe ran.",
             },
         }
+
+
+COMPARED = (
+    *("ecospa", "surgeon", "flap", "llm_pruner", "wanda_sp", "slicegpt", "shortgpt", "low_rank", "torch_pruning"),
+    *("sparsegpt", "wanda", "magnitude_one_shot", "magnitude_global_one_shot", "random_pairs", "uncoupled"),
+)
+_MASKED = ("sparsegpt", "wanda", "magnitude_one_shot", "magnitude_global_one_shot", "uncoupled")
+
+
+def _compared(seeds: int) -> Iterator[dict[str, Any]]:
+    cells = [("dense", None, 1.0), ("wanda_2_4", None, 0.51)]
+    cells += [(method, size, size) for method in COMPARED for size in (0.8, 0.5)]
+    for model in ("gpt2", "stories260K"):
+        for seed in range(seeds):
+            for number, (method, target, size) in enumerate(cells):
+                masked = method.startswith(_MASKED)
+                cost = 1.0 if masked else 0.3 + 0.7 * size
+                metrics = {
+                    "perplexity": 20.0 / size ** (1 + 0.15 * (number // 2)) + 0.1 * seed,
+                    "bits_per_byte": 1.5 / size,
+                    "block_share": size,
+                    "block_parameters": DENSE_BLOCKS * (1.0 if masked else size),
+                    "block_parameters_nonzero": DENSE_BLOCKS * size,
+                    "block_parameters_effective": DENSE_BLOCKS * size * (0.97 if masked else 1.0),
+                    "forward_flops_ratio": cost,
+                    "latency": 0.004 * cost,
+                    "latency_ratio": cost + 0.02 * math.sin(number + seed),
+                    "compression_time": 0.1 + 0.05 * number,
+                }
+                given = {"source": "some text", "sequences": 128, "sequence_length": 64, "seed": seed}
+                yield {
+                    **{"experiment": "compare", "method": method, "target": target, "seed": seed, "metrics": metrics},
+                    "model": {"name": model, "layers": 4},
+                    "payload": {"calibration": given},
+                }
+
+
+def _costs(seeds: int) -> Iterator[dict[str, Any]]:
+    for number, method in enumerate(COMPARED):
+        for seed in range(seeds):
+            common = {"experiment": "pruning_cost", "method": method, "target": 0.5, "seed": seed}
+            if method == "torch_pruning":
+                error = "Traceback (most recent call last):\nRuntimeError: nothing was | removed"
+                yield {**common, "model": {"name": "gpt2"}, "status": "failed", "error": error}
+                continue
+            metrics = {
+                "compression_time": 0.2 + 0.1 * number + 0.01 * seed,
+                "time_to_plan_and_apply": 1.0 + number,
+                "memory_on_top": 1e7 * (1 + number),
+                "peak_memory": 6e8,
+                "block_parameters": DENSE_BLOCKS / 2,
+                "block_parameters_nonzero": DENSE_BLOCKS / 2,
+                "block_parameters_effective": DENSE_BLOCKS / 2,
+            }
+            yield {**common, "model": {"name": "gpt2"}, "metrics": metrics}

@@ -1,0 +1,126 @@
+"""What does it cost to compress a model of ten million parameters once: seconds, and memory on top of the model?
+
+What it tests: time and peak memory of every method, from the call to the ready model, at 50 % of the block parameters,
+with 128 calibration sequences of random tokens (or random images): values do not matter here, shapes do. Each method
+takes turns with EcoSpa's own one-shot plan and apply (`ecospa.plan_shrink` and `apply_plan`, scores from the weights)
+on copies of the same model in the same process, so the ratio of the two is that of one run.
+
+Models: gpt2, llama (grouped queries), bert, vit (timm), each about ten million parameters in six blocks.
+
+Command: python -m benchmarks run pruning_cost --tier cpu
+
+Hours for all runs of a tier: smoke 0.01 (gpt2 of 0.1 million parameters, 1 seed), cpu 1 (3 seeds, 2 cores).
+
+Data: none.
+
+Expected result: rankings by magnitude take well under a second, walks over blocks some seconds, what needs gradients of
+all calibration data tens of seconds; EcoSpa's plan and apply is not slower than torch-pruning where both work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.data import source as sources
+from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiments.compare import METHODS as COMPARED
+
+NAME = "pruning_cost"
+TARGET = 0.5
+METHODS = tuple(name for name in COMPARED if name != "dense")
+ONLY_FOR: dict[str, tuple[str, ...]] = {"slicegpt": ("gpt2", "llama")}
+"""Models that a method is defined for, where it is not for all."""
+ONE_SIZE = ("magnitude_2_4", "wanda_2_4", "sparsegpt_2_4")
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Sizes of a model; `length` in tokens, or pixels at a side of an image."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    length: int
+    vocabulary: int = 1024
+
+
+@dataclass(frozen=True)
+class CostSettings:
+    """All that decides what is measured, but the seed."""
+
+    method: MethodRef
+    target: float | None
+    model: CostModel
+    sequences: int
+    batch_size: int
+    turns: int
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as plain JSON."""
+        location = {} if self.method.location is None else {"location": self.method.location}
+        numbers = {name: getattr(self, name) for name in ("sequences", "batch_size", "turns")}
+        return {
+            "method_config": {**numbers, **location},
+            "target": self.target,
+            "model": dataclasses.asdict(self.model),
+            "data": {"source": "random numbers"},
+            "protocol": {},
+        }
+
+
+_SMALL = {"sequences": 16, "batch_size": 8, "turns": 3}
+_WHOLE = {"sequences": 128, "batch_size": 16, "turns": 3}
+MODELS: dict[Tier, tuple[CostModel, ...]] = {
+    "smoke": (CostModel("gpt2", 2, 64, 4, 32),),
+    "cpu": (
+        CostModel("gpt2", 6, 384, 6, 64),
+        CostModel("llama", 6, 384, 6, 64),
+        CostModel("bert", 6, 384, 6, 64),
+        CostModel("vit", 6, 384, 6, 32),
+    ),
+}
+SIZES: dict[Tier, dict[str, int]] = {"smoke": _SMALL, "cpu": _WHOLE}
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """Every method on every model that it is defined for."""
+    return tuple(
+        Cell(NAME, tier, method.name, CostSettings(method, _target(method), model, **SIZES[tier]))
+        for model in MODELS[tier]
+        for method in methods
+        if model.name in ONLY_FOR.get(method.name, (model.name,))
+    )
+
+
+def _target(method: MethodRef) -> float | None:
+    return None if method.name in ONE_SIZE else TARGET
+
+
+def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
+    """None: shapes are what costs."""
+    return ()
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Compress copies of one model, in turns with EcoSpa's plan and apply."""
+    from benchmarks.pruning_cost import run_pruning_cost  # imports torch, which a plan does without
+
+    return run_pruning_cost(run, workplace)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="seconds and memory that each method takes to compress ten million parameters, beside EcoSpa's plan",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=1, machine="2 cores, 8 GB"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+    absent={"gpu": "the question is asked of a CPU", "paper": "the question is asked of a CPU"},
+)

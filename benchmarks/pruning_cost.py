@@ -1,0 +1,151 @@
+"""Times the compression of one model and looks at its memory: the work of experiments/pruning_cost.py."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import ecospa
+from baselines.calibration import Calibration
+from benchmarks.competitors import build_method, find_method
+from benchmarks.compress import compress, one_event
+from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiments.pruning_cost import TARGET, CostModel, CostSettings
+from benchmarks.metrics.memory import memory_metrics, peak_memory
+from benchmarks.metrics.size import size_metrics
+from benchmarks.models import quieten
+from results.record import Metric
+
+_CLASSES = 10
+_WIDTH_MULTIPLE = 2
+
+
+def run_pruning_cost(run: Run, workplace: Workplace) -> Outcome:
+    """Compress once for the memory, then in turns with EcoSpa's plan and apply for the time."""
+    settings: CostSettings = run.cell.settings
+    torch.set_num_threads(workplace.threads)
+    quieten()
+    torch.manual_seed(run.seed)
+    model = build(settings.model).eval()
+    data = random_data(settings, run.seed)
+    target = settings.target
+    if target is None:
+        target = find_method(settings.method).only_size(model, "blocks")
+
+    def once(copied: nn.Module) -> tuple[nn.Module, float]:
+        method = build_method(settings.method, one_event(target, _WIDTH_MULTIPLE), run.seed)
+        began = time.perf_counter()
+        compressed = compress(method, copied, data)
+        return compressed, time.perf_counter() - began
+
+    method = build_method(settings.method, one_event(target, _WIDTH_MULTIPLE), run.seed)
+    victim = copy.deepcopy(model)
+    gc.collect()
+    before = resident_memory()
+    sizes = size_metrics(compress(method, victim, data), method)
+    peak = peak_memory("cpu")
+    del victim, method
+    own: list[float] = []
+    plain: list[float] = []
+    for turn in range(settings.turns):
+        own.append(once(copy.deepcopy(model))[1])
+        plain.append(_plan_and_apply(copy.deepcopy(model)))
+        workplace.progress(turn + 1, settings.turns)
+    seconds, reference = statistics.median(own), statistics.median(plain)
+    metrics = {
+        "compression_time": Metric(seconds, "s", False, n=len(own)),
+        "plan_and_apply_time": Metric(reference, "s", False, n=len(plain)),
+        "time_to_plan_and_apply": Metric(seconds / reference, "method / ecospa.plan_shrink and apply", False),
+        **memory_metrics(peak),
+        "memory_on_top": Metric(float(max(0, peak - before)), "bytes", False),
+        **sizes,
+    }
+    return Outcome(metrics, "0" * 64, payload={"calibration": {"source": data.source, "sequences": data.sequences}})
+
+
+def build(spec: CostModel) -> nn.Module:
+    """A model of random weights.
+
+    Raises:
+        ValueError: a name that is not known.
+    """
+    if spec.name == "gpt2":
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        return GPT2LMHeadModel(
+            GPT2Config(
+                n_layer=spec.layers, n_embd=spec.width, n_head=spec.heads, vocab_size=spec.vocabulary,
+                n_positions=spec.length, bos_token_id=0, eos_token_id=0,
+            )
+        )  # fmt: skip
+    if spec.name == "llama":
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        return LlamaForCausalLM(
+            LlamaConfig(
+                num_hidden_layers=spec.layers, hidden_size=spec.width, intermediate_size=spec.width * 8 // 3,
+                num_attention_heads=spec.heads, num_key_value_heads=spec.heads // 2, vocab_size=spec.vocabulary,
+                max_position_embeddings=spec.length,
+            )
+        )  # fmt: skip
+    if spec.name == "bert":
+        from transformers import BertConfig, BertForSequenceClassification
+
+        return BertForSequenceClassification(
+            BertConfig(
+                num_hidden_layers=spec.layers, hidden_size=spec.width, intermediate_size=4 * spec.width,
+                num_attention_heads=spec.heads, vocab_size=spec.vocabulary, max_position_embeddings=spec.length,
+                num_labels=_CLASSES,
+            )
+        )  # fmt: skip
+    if spec.name == "vit":
+        import timm
+
+        return timm.create_model(
+            "vit_tiny_patch16_224", img_size=spec.length, patch_size=4, embed_dim=spec.width, depth=spec.layers,
+            num_heads=spec.heads, num_classes=_CLASSES,
+        )  # fmt: skip
+    raise ValueError(f"model is {spec.name!r}; choose gpt2, llama, bert or vit")
+
+
+def random_data(settings: CostSettings, seed: int) -> Calibration:
+    """Random tokens with themselves or with classes as labels, or random images with classes."""
+    spec, generator = settings.model, torch.Generator().manual_seed(seed)
+    classes = torch.randint(0, _CLASSES, (settings.sequences,), generator=generator)
+    if spec.name == "vit":
+        given = {"x": torch.randn(settings.sequences, 3, spec.length, spec.length, generator=generator)}
+    else:
+        tokens = torch.randint(1, spec.vocabulary, (settings.sequences, spec.length), generator=generator)
+        given = {"input_ids": tokens}
+    labels = classes if spec.name in ("vit", "bert") else given["input_ids"]
+    whole = {**given, "labels": labels}
+    parts = {name: value.split(settings.batch_size) for name, value in whole.items()}
+    count = len(parts["labels"])
+    return Calibration(
+        tuple({name: values[number] for name, values in parts.items()} for number in range(count)),
+        "random numbers",
+        seed,
+    )
+
+
+def resident_memory() -> int:
+    """Memory of this process now, in bytes; where the system does not tell, its highest so far."""
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        return peak_memory("cpu")
+    import resource
+
+    return int(status.read_text().split()[1]) * resource.getpagesize()
+
+
+def _plan_and_apply(model: nn.Module) -> float:
+    """Seconds of EcoSpa's own one-shot shrink from the weights alone."""
+    began = time.perf_counter()
+    ecospa.apply_plan(model, ecospa.plan_shrink(model, target_size=TARGET, target_scope="blocks"))
+    return time.perf_counter() - began

@@ -1,0 +1,27 @@
+"""What is left of a GPT-2 trained here when methods compress it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from paper_tables.compared import pareto
+from paper_tables.item import Plot
+from results import RunRecord
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return the figure, or None without records of this model."""
+    return pareto(records, "gpt2")
+
+
+ITEM = Plot(
+    name="compare_gpt2",
+    title="Compressed at once: a GPT-2 trained here",
+    caption="Mean over calibration seeds with the 95% interval; lower left is better. A line joins the sizes of a "
+    "method, the label stands at the smallest. Dotted: masks, whose zeros are stored and multiplied.",
+    experiments=("compare",),
+    build=build,
+    place=6,
+)

@@ -1,0 +1,27 @@
+"""What is left of stories260K, a LLaMA of 260 k when methods compress it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from paper_tables.compared import pareto
+from paper_tables.item import Plot
+from results import RunRecord
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return the figure, or None without records of this model."""
+    return pareto(records, "stories260K")
+
+
+ITEM = Plot(
+    name="compare_stories260k",
+    title="Compressed at once: stories260K, a LLaMA of 260 k",
+    caption="Mean over calibration seeds with the 95% interval; lower left is better. A line joins the sizes of a "
+    "method, the label stands at the smallest. Dotted: masks, whose zeros are stored and multiplied.",
+    experiments=("compare",),
+    build=build,
+    place=6,
+)

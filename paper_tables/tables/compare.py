@@ -1,0 +1,77 @@
+"""Trained models compressed at once: quality beside what is stored, what is not zero, arithmetic and latency.
+
+Stands where the paper puts its fine-tuning tables, without the fine-tuning. Three counts of parameters are apart: masks
+store everything, and part of what they leave has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import Cell, by_model, compare, device_name, label, protocol_notes
+from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.item import RECORDS, Table
+from results import RunRecord
+
+COLUMNS = (
+    ("Perplexity", "perplexity", "plain"),
+    ("Bits/byte", "bits_per_byte", "plain"),
+    ("Stored in blocks", "block_parameters", "count"),
+    ("Non-zero in blocks", "block_parameters_nonzero", "count"),
+    ("Effective in blocks", "block_parameters_effective", "count"),
+    ("Forward FLOPs / dense", "forward_flops_ratio", "plain"),
+    ("Latency / dense", "latency_ratio", "plain"),
+    ("Latency", "latency", "milliseconds"),
+    ("Compression time", "compression_time", "milliseconds"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per model, method and target share."""
+    table = pd.DataFrame([_row(model, cell) for model, cell in _cells(records)])
+    return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
+
+
+def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return protocol and calibration of every model."""
+    lines = []
+    for model, own in by_model(records).items():
+        given = compare(own).records[0].payload.get("calibration", {})
+        length = given.get("sequence_length")
+        text = f"{given.get('sequences')} sequences of {length} tokens, drawn by the seed from: {given.get('source')}"
+        lines += [f"{model}. Calibration: {text}.", *protocol_notes(own)]
+    return tuple(lines)
+
+
+def _cells(records: Sequence[RunRecord]) -> list[tuple[str, Cell]]:
+    return [(model, cell) for model, own in by_model(records).items() for cell in compare(own).cells]
+
+
+def _row(model: str, cell: Cell) -> dict[str, str]:
+    measured = cell.interval("block_share")
+    only_size = cell.target is None and measured is not None and measured.mean < 1
+    return {
+        "Model": model,
+        "Method": label(cell.method),
+        "Blocks kept": share(round(measured.mean, 4)) if only_size and measured is not None else share(cell.target),
+        **{header: quantity(cell.interval(metric), kind) for header, metric, kind in COLUMNS},
+        "Seeds": str(len(cell.records)),
+        "Tier": cell.records[0].tier,
+        "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
+        RECORDS: " ".join(cell.ids),
+    }
+
+
+ITEM = Table(
+    name="compare",
+    title="Trained models compressed at once",
+    caption="No training after the compression. Mean over calibration seeds ± half the width of the 95% interval "
+    "(Student's t). Methods that belong to training had one event on calibration gradients, so this is the quality of "
+    "their cut alone. Stored, non-zero and effective parameters are apart: masks save nothing on ordinary hardware.",
+    experiments=("compare",),
+    build=build,
+    notes=notes,
+    place=6,
+)

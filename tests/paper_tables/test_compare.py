@@ -1,0 +1,72 @@
+"""The table and the plots of compressed models, and what a compression costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from paper_tables.compared import COSTS, pareto
+from paper_tables.item import records_of
+from paper_tables.style import drawing
+from paper_tables.tables import compare, pruning_cost
+from results import RunRecord
+from tests.results.factory import COMPARED, filled, make_record
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
+    return filled(tmp_path_factory.mktemp("store")).records(status=None)
+
+
+def test_every_method_stands_at_every_size_of_its_model(records: list[RunRecord]) -> None:
+    table = compare.build(records_of(compare.ITEM, records))
+    assert len(table) == 2 * (2 + 2 * len(COMPARED))
+    wanda = table[(table.Model == "gpt2") & (table.Method == "Wanda") & (table["Blocks kept"] == "50%")].iloc[0]
+    assert (wanda["Stored in blocks"], wanda["Non-zero in blocks"], wanda["Effective in blocks"]) == (
+        "800.0 k", "400.0 k", "388.0 k",
+    )  # fmt: skip
+    assert wanda["Forward FLOPs / dense"] == "1.000" and wanda["Seeds"] == "3"
+    by_pattern = table[(table.Model == "gpt2") & (table.Method == "Wanda 2:4")].iloc[0]
+    assert by_pattern["Blocks kept"] == "51%"
+    assert table[(table.Model == "gpt2") & (table.Method == "dense")].iloc[0]["Blocks kept"] == "all"
+
+
+def test_notes_name_calibration_and_protocol_of_each_model(records: list[RunRecord]) -> None:
+    notes = compare.notes(records_of(compare.ITEM, records))
+    for model in ("gpt2", "stories260K"):
+        assert any(note.startswith(f"{model}. Calibration: 128 sequences of 64 tokens") for note in notes)
+    assert sum(note.startswith("Protocol:") for note in notes) == 2
+
+
+def test_a_panel_per_cost_with_every_method_by_name(records: list[RunRecord]) -> None:
+    with drawing("test"):
+        figure = pareto(records_of(compare.ITEM, records), "gpt2")
+    assert figure is not None
+    assert [panel.get_xlabel() for panel in figure.axes] == [text for _, text in COSTS]
+    for panel in figure.axes:
+        labels = [text.get_text() for text in panel.texts]
+        assert len(labels) == len(COMPARED) + 2 and "EcoSpa" in labels and "Wanda 2:4" in labels
+    with drawing("test"):
+        assert pareto(records, "another") is None
+
+
+def test_a_newcomer_stands_in_table_and_plot() -> None:
+    metrics = {"perplexity": 30.0, **{metric: 0.5 for metric, _ in COSTS}}
+    record = make_record(1, metrics, experiment="compare", method="mine", model={"name": "gpt2"})
+    assert compare.build([record]).iloc[0]["Method"] == "mine"
+    with drawing("test"):
+        figure = pareto([record], "gpt2")
+    assert figure is not None and [text.get_text() for text in figure.axes[0].texts] == ["mine"]
+
+
+def test_costs_stand_in_order_and_failures_give_their_own_error(records: list[RunRecord]) -> None:
+    table = pruning_cost.build(records_of(pruning_cost.ITEM, records))
+    assert len(table) == len(COMPARED)
+    failed = table[table.Method == "Torch-Pruning"].iloc[0]
+    assert failed["Error"] == "RuntimeError: nothing was | removed" and failed["Time"] == "-"
+    assert table.iloc[0]["Method"] == "EcoSpa" and table.iloc[0]["Time"].endswith("ms")
+    assert list(table.iloc[:3]["Method"]) == ["EcoSpa", "K-OBD", "FLAP"]
+
+
+def test_tables_that_do_not_ask_for_failures_see_none(records: list[RunRecord]) -> None:
+    assert all(record.status == "finished" for record in records_of(compare.ITEM, records))
+    assert any(record.status == "failed" for record in records_of(pruning_cost.ITEM, records))
