@@ -175,8 +175,13 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def make_tables(tier: Tier, records: Path) -> int:
-    """Make every table and figure of a tier in a process of its own (imports go down only); 0 or 1."""
+    """Make every table and figure of a tier in a process of its own (imports go down only); 0 or 1.
+
+    Those of other records than the checkout's are put beside these, so that nothing that is committed changes.
+    """
     words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve())]
+    if records.resolve() != DEFAULT_FOLDER.resolve():
+        words += ["--out", str(records.resolve() / "rendered" / tier)]
     return int(subprocess.run([sys.executable, *words], cwd=ROOT, check=False).returncode != 0)
 
 
