@@ -17,6 +17,7 @@ from benchmarks import environment
 from benchmarks.experiment import Run, Workplace
 from benchmarks.isolation import carry_out_apart
 from benchmarks.plan import Plan, PlannedRun
+from benchmarks.recording import is_refusal
 from results.record import RunRecord
 from results.store import Store
 
@@ -26,10 +27,11 @@ _WITHOUT_ESTIMATE = 60.0  # seconds: weight in the progress bar where nothing is
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a plan: records that finished and records that failed."""
+    """What came of a plan: records that finished, that failed, and those of methods not defined for the model."""
 
     finished: tuple[RunRecord, ...]
     failed: tuple[RunRecord, ...]
+    refused: tuple[RunRecord, ...] = ()
 
 
 def carry_out_plan(
@@ -68,7 +70,8 @@ def carry_out_plan(
             bar.update(task, completed=done)
     return Summary(
         tuple(record for record in records if record.status == "finished"),
-        tuple(record for record in records if record.status == "failed"),
+        tuple(record for record in records if record.status == "failed" and not is_refusal(record)),
+        tuple(filter(is_refusal, records)),
     )
 
 
@@ -101,6 +104,9 @@ def _reporter(bar: Progress, task: object, label: str, done: float, weight: floa
 
 def _say(console: Console, record: RunRecord, run: Run) -> None:
     name = f"{record.experiment} {run.cell.label} seed {record.seed}"
+    if is_refusal(record):
+        console.print(f"refused  {name}: {last_line(record)}", markup=False, highlight=False)
+        return
     if record.status == "failed":
         console.print(f"failed   {name}: {last_line(record)}", style="red", markup=False, highlight=False)
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Run, Tier
+from benchmarks.recording import is_refusal
 from results.record import RunRecord
 from results.store import Store
 
@@ -62,8 +63,9 @@ def make_plan(
         seeds: only these; those of the tier when empty.
         force: make runs again that are there.
     """
-    records = store.records(tier=tier)
-    done = {(record.config_hash, record.seed) for record in records}
+    everything = store.records(tier=tier, status=None)
+    records = [record for record in everything if record.status == "finished"]
+    done = {(record.config_hash, record.seed) for record in (*records, *filter(is_refusal, everything))}
     runs: list[PlannedRun] = []
     absent: list[tuple[str, str]] = []
     for experiment in experiments:

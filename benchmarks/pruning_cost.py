@@ -90,7 +90,7 @@ def build(spec: CostModel) -> nn.Module:
         return LlamaForCausalLM(
             LlamaConfig(
                 num_hidden_layers=spec.layers, hidden_size=spec.width, intermediate_size=spec.width * 8 // 3,
-                num_attention_heads=spec.heads, num_key_value_heads=spec.heads // 2, vocab_size=spec.vocabulary,
+                num_attention_heads=spec.heads, num_key_value_heads=spec.heads, vocab_size=spec.vocabulary,
                 max_position_embeddings=spec.length,
             )
         )  # fmt: skip

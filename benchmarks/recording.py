@@ -14,6 +14,7 @@ from benchmarks.registry import experiment
 from results.record import SCHEMA_VERSION, RunRecord, new_id
 
 _UNREAD = "not read"
+_REFUSAL = "UnsupportedModelError"  # by its name: a plan reads records without importing torch
 
 
 def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRecord:
@@ -25,21 +26,31 @@ def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRe
         origin: commit and whether the checkout differs from it.
 
     Returns:
-        A record with status "finished" or "failed". KeyboardInterrupt is not an outcome and passes through.
+        A record with status "finished" or "failed", whose payload says `refused` where the method is not defined for
+        the model: such a run is not tried again. KeyboardInterrupt is not an outcome and passes through.
     """
     began = datetime.now(UTC)
     try:
         outcome = experiment(run.cell.experiment).execute(run, workplace)
     except Exception as error:  # whatever it is, the other runs go on and the record tells it in full
-        return failed(run, workplace, origin, began, _without_places("".join(traceback.format_exception(error))))
+        text = _without_places("".join(traceback.format_exception(error)))
+        return failed(run, workplace, origin, began, text, refused=type(error).__name__ == _REFUSAL)
     seconds = outcome.seconds_before + (datetime.now(UTC) - began).total_seconds()
     return _record(run, workplace, origin, began, seconds, outcome, None)
 
 
-def failed(run: Run, workplace: Workplace, origin: tuple[str, bool], began: datetime, error: str) -> RunRecord:
-    """The record of a run that ended with an error."""
+def failed(
+    run: Run, workplace: Workplace, origin: tuple[str, bool], began: datetime, error: str, refused: bool = False
+) -> RunRecord:
+    """The record of a run that ended with an error; `refused`: the method is not defined for the model."""
     seconds = (datetime.now(UTC) - began).total_seconds()
-    return _record(run, workplace, origin, began, seconds, Outcome({}, _UNREAD), error)
+    payload = {"refused": True} if refused else {}
+    return _record(run, workplace, origin, began, seconds, Outcome({}, _UNREAD, payload=payload), error)
+
+
+def is_refusal(record: RunRecord) -> bool:
+    """Whether a method has refused the model of its run, which it would do again."""
+    return record.status == "failed" and bool(record.payload.get("refused"))
 
 
 def _without_places(text: str) -> str:

@@ -38,7 +38,9 @@ def print_missing(plan: Plan, console: Console) -> int:
 
 def print_summary(summary: Summary, records: Path, console: Console) -> None:
     """How many runs finished, where their records are, and every failure with the line that says why."""
-    console.print(f"{len(summary.finished)} finished, {len(summary.failed)} failed; records in {escape(str(records))}")
+    refused = f", {len(summary.refused)} refused by their methods" if summary.refused else ""
+    counts = f"{len(summary.finished)} finished, {len(summary.failed)} failed{refused}"
+    console.print(f"{counts}; records in {escape(str(records))}")
     for record in summary.failed:
         name = f"{record.experiment} {record.method} target {record.config.get('target')} seed {record.seed}"
         _alarm(console, f"FAILED {name}: {last_line(record)}")

@@ -2,8 +2,9 @@
 
 What it tests: every method under the conditions of the one-shot literature. A trained model and 128 calibration
 sequences are given, and a target share of the block parameters; the compressed model is evaluated as it is. Methods
-that belong to training (ecospa, its ablations, low_rank, llm_pruner) get the gradients of the calibration data and one
-event, and no optimizer step, so they lack what they were made for: read their numbers as the quality of the cut alone.
+that belong to training (ecospa, its ablations, movement, low_rank, llm_pruner) get the gradients of the calibration
+data and one event, and no optimizer step, so they lack what they were made for: read their numbers as the quality of
+the cut alone.
 
 Models: `gpt2`, a small GPT-2 that is trained here once and kept in the work folder; `stories260K`, a LLaMA of 260,032
 parameters that others have trained, compared on real TinyStories and calibrated on stories that it has told itself,
@@ -54,10 +55,9 @@ WITHOUT_SIZE = ("dense", "magnitude_2_4", "wanda_2_4", "sparsegpt_2_4")
 METHODS = (
     *("dense", "ecospa", "uncoupled", "uncoupled_importance", "random_pairs"),
     *("magnitude_one_shot", "magnitude_global_one_shot", "magnitude_2_4", "wanda", "wanda_2_4"),
-    *("sparsegpt", "sparsegpt_2_4", "wanda_sp", "flap", "slicegpt", "shortgpt"),
+    *("sparsegpt", "sparsegpt_2_4", "wanda_sp", "flap", "surgeon", "llm_pruner", "llm_pruner_vector", "movement"),
+    *("slicegpt", "shortgpt", "low_rank"),
 )
-ONLY_FOR = {"torch_pruning": ("stories260K",)}
-"""Models on which a method is known to work; ask for it by `compare --methods` to see what it says of the others."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,9 @@ MODELS = ("gpt2", "stories260K")
 
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
-    """Every method at every size on every model of the tier that it is known to work with."""
+    """Every method at every size on every model of the tier."""
     sizes = SIZES if tier != "smoke" else SIZES[-1:]
-    found = []
-    for model in MODELS:
-        fitting = [method for method in methods if model in ONLY_FOR.get(method.name, MODELS)]
-        found += chosen_cells(tier, fitting, model, sizes)
-    return tuple(found)
+    return tuple(cell for model in MODELS for cell in chosen_cells(tier, methods, model, sizes))
 
 
 def chosen_cells(tier: Tier, methods: Sequence[MethodRef], model: str, sizes: Sequence[float]) -> list[Cell]:

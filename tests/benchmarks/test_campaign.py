@@ -27,7 +27,7 @@ from tests.benchmarks.tiny_runs import (
     workplace,
 )
 
-FAILING, INTERRUPTING = f"{HERE}:Failing", f"{HERE}:Interrupting"
+FAILING, INTERRUPTING, REFUSING = (f"{HERE}:{name}" for name in ("Failing", "Interrupting", "Refusing"))
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +63,20 @@ def test_a_failed_run_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypat
     again = make_plan([experiment], "smoke", store, refs(FAILING, "dense"))
     assert [planned.run.cell.method for planned in again.in_state("to do")] == ["Failing"]
     assert not list((tmp_path / "work").glob(f"{finished.config_hash}*"))  # nothing left of a finished run
+
+
+def test_a_refusal_is_an_outcome_and_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_text(monkeypatch)
+    experiment = tiny_experiment((), execute=train)
+    use_tiny_experiment(monkeypatch, experiment)
+    store, console = Store(tmp_path / "records"), silent()
+    plan = make_plan([experiment], "smoke", store, refs(REFUSING, "dense"))
+    summary = carry_out_plan(plan, store, workplace(tmp_path / "work"), console, carry_out)
+    assert [record.method for record in summary.refused] == ["Refusing"] and summary.failed == ()
+    (refused,) = store.records(status="failed")
+    assert last_line(refused).endswith("refusing is not defined for the gpt2 family; it is for: bert")
+    again = make_plan([experiment], "smoke", store, refs(REFUSING, "dense"))
+    assert again.in_state("to do") == () and len(again.in_state("there")) == 2
 
 
 def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(

@@ -60,6 +60,13 @@ class Failing(TrainingMethod):
             raise RuntimeError("the third step is one too many")
 
 
+class Refusing(TrainingMethod):
+    """Is for encoders only."""
+
+    name: ClassVar[str] = "refusing"
+    architectures: ClassVar[frozenset[str]] = frozenset({"bert"})
+
+
 def corpus() -> sources.Corpus:
     """Sixty documents to train on and ten to evaluate on."""
     lines = [f"{_WORDS[0]} {_WORDS[1 + n % 3]} number {n % 7}. " * (2 + n % 3) for n in range(70)]

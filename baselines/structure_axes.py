@@ -1,0 +1,84 @@
+"""Where heads and FFN channels lie in a model's parameters, for methods that score, freeze or revive them.
+
+`baselines.structures` says how many there are, what they cost, and cuts them; this says which entries they consist of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.structures import most_removable
+from ecospa import ConfigError, PairKind, coupled_pairs
+from ecospa.accounting import parameters
+from ecospa.config import TargetScope
+
+
+@dataclass(frozen=True, eq=False)
+class StructureAxis:
+    """Which positions of one parameter belong to which head or channel.
+
+    Attributes:
+        parameter: dotted name.
+        axis: axis of the parameter along which the positions lie.
+        positions: int64 (structures, positions), on the device of the parameter.
+        matrix: whether the parameter is a matrix; else it is a bias.
+        output: whether this is the matrix that reads the structures: W_O of an attention, W_down of an FFN.
+    """
+
+    parameter: str
+    axis: int
+    positions: Tensor
+    matrix: bool
+    output: bool
+
+
+def structure_axes(model: nn.Module) -> dict[str, list[StructureAxis]]:
+    """All that a head, with its query heads, or a channel consists of.
+
+    Returns:
+        Attention module or FFN pair, as in `structures` -> its parameters.
+    """
+    found: dict[str, list[StructureAxis]] = {}
+    for pair in coupled_pairs(model):
+        ffn = pair.kind is PairKind.FFN
+        own = found.setdefault(pair.name if ffn else pair.module, [])
+        for axis in pair.axes:
+            parameter = model.get_parameter(axis.parameter)
+            positions = (axis.index.view(-1, 1) if ffn else axis.index.flatten(1)).to(parameter.device)
+            output = pair.kind is not PairKind.QK and axis in pair.right
+            own.append(StructureAxis(axis.parameter, axis.axis, positions, parameter.ndim > 1, output))
+    return found
+
+
+def along(value: Tensor, axis: int) -> Tensor:
+    """Sum of a matrix over its other axis: float64 (entries of the axis,)."""
+    return value.sum(1 - axis, dtype=torch.float64)
+
+
+def per_structure(values: Tensor, part: StructureAxis) -> Tensor:
+    """Sum of values along the axis of a parameter over the positions of every structure: (structures,)."""
+    return values[part.positions.to(values.device)].sum(1)
+
+
+def removable(model: nn.Module, target_size: float, scope: TargetScope) -> int:
+    """Parameters that a model has to lose to come down to its target.
+
+    Args:
+        model: the whole model.
+        target_size: share of the parameters in the scope that is left.
+        scope: "blocks" or "parameters".
+
+    Raises:
+        ConfigError: they are more than go when every layer keeps one head and one channel.
+    """
+    full_size, most = parameters(model, scope), most_removable(model)
+    excess = full_size - round(target_size * full_size)
+    if excess > most:
+        raise ConfigError(
+            f"target_size is {target_size}; the smallest reachable value is {1 - most / full_size:.4f} of the {scope}; "
+            "raise target_size, or count target_scope='blocks'"
+        )
+    return excess
