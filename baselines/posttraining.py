@@ -110,4 +110,3 @@ class PostTraining:
 
     def _excess(self, model: nn.Module) -> int:
         return parameters(model, self.config.target_scope) - round(self.config.target_size * self._full_size)
-
