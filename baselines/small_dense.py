@@ -24,6 +24,7 @@ from torch import nn
 from baselines.curve import narrowed
 from baselines.method import Budget, TrainingMethod, size_entry
 from ecospa import ConfigError, CoupledPair, CoupledSparsifier, SparsityPlan, apply_plan, coupled_pairs
+from ecospa.checkpoint import timm_config
 from ecospa.plan import index_parameters
 
 
@@ -40,7 +41,7 @@ class SmallDense(TrainingMethod):
         """A fresh model of the target size; its first weights are not those of `model`.
 
         Raises:
-            ConfigError: the target cannot be reached, or the model cannot be built anew from its own `config`.
+            ConfigError: the target cannot be reached, or the model cannot be built anew from its own `config` or name.
         """
         sparsifier = CoupledSparsifier(model, self.config)
         small = _fresh(model, self.budget.seed)
@@ -85,15 +86,22 @@ def _narrower(pair: CoupledPair, width: int, width_multiple: int) -> int:
 
 
 def _fresh(model: Any, seed: int) -> nn.Module:
-    if not hasattr(model, "config") or not hasattr(model, "init_weights"):
-        kind = type(model)
-        raise ConfigError(
-            "small_dense builds a model anew from its transformers `config`, which "
-            f"{kind.__module__}.{kind.__qualname__} has not; give a transformers model"
-        )
+    """The same architecture with new weights by its own rule."""
     first = next(model.parameters())
     # another stream than the one that a run with this seed starts from, and the caller's stays where it is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 0x5D5D5D5D)
-        fresh: nn.Module = type(model)(copy.deepcopy(model.config))
+        if hasattr(model, "config") and hasattr(model, "init_weights"):
+            fresh: nn.Module = type(model)(copy.deepcopy(model.config))
+        elif hasattr(model, "pretrained_cfg"):
+            import timm
+
+            config = timm_config(model, {})
+            fresh = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
+        else:
+            kind = type(model)
+            raise ConfigError(
+                "small_dense builds a model anew from its transformers `config` or its timm name, which "
+                f"{kind.__module__}.{kind.__qualname__} has not; give a transformers or timm model"
+            )
     return fresh.to(device=first.device, dtype=first.dtype).train(model.training)

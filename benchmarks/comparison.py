@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from benchmarks import calibration
 from benchmarks.competitors import build_method, find_method
@@ -13,10 +19,10 @@ from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.latency import latency_metrics
-from benchmarks.metrics.perplexity import perplexity_metrics, predict
+from benchmarks.metrics.perplexity import Prediction, perplexity_metrics, predict
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models import quieten
-from benchmarks.subjects import subject
+from benchmarks.subjects import Subject, subject
 from ecospa.accounting import parameters
 from results.record import Metric, PlanEvent
 
@@ -46,7 +52,7 @@ def run_comparison(run: Run, workplace: Workplace) -> Outcome:
     model = compress(method, model, data)
     seconds = time.perf_counter() - began
     prediction = predict(model, own.inputs, own.labels, _EVALUATED_AT_ONCE)
-    before = predict(dense, own.inputs, own.labels, _EVALUATED_AT_ONCE)
+    before = _dense_prediction(own, dense, workplace.folder)
     length = settings.protocol.sequence_length
     operations = forward_flops(model, length)
     sizes = size_metrics(model, method)
@@ -62,3 +68,16 @@ def run_comparison(run: Run, workplace: Workplace) -> Outcome:
     }
     history = tuple(PlanEvent(**event) for event in method.history)
     return Outcome(metrics, own.fingerprint, history, payload={"calibration": calibration.described(data)})
+
+
+def _dense_prediction(own: Subject, dense: nn.Module, folder: Path) -> Prediction:
+    """What the whole model predicts: the same for every run, so it is kept in the work folder."""
+    windows = hashlib.sha256(own.inputs.tobytes() + own.labels.tobytes()).hexdigest()[:16]
+    path = folder / "trained" / f"dense-{own.fingerprint[:16]}-{windows}.json"
+    if not path.exists():
+        found = predict(dense, own.inputs, own.labels, _EVALUATED_AT_ONCE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(asdict(found)))
+        partial.replace(path)
+    return Prediction(**json.loads(path.read_text()))

@@ -10,11 +10,17 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import FrameType
 
-import benchmarks.runner  # noqa: F401  (imports torch, transformers, ecospa and baselines before the first fork)
+import baselines
+
+# imports torch, transformers, ecospa and what most runs need before the first fork
+import benchmarks.comparison
+import benchmarks.pruning_cost
+import benchmarks.runner  # noqa: F401
 from benchmarks import registry
 from benchmarks.experiment import Run, Workplace
 from benchmarks.recording import carry_out
 
+baselines.methods()
 registry.experiments()  # read once: a file that is edited during a long call changes none of its runs
 
 

@@ -53,7 +53,7 @@ def save_pretrained(
     else:
         from safetensors.torch import save_model
 
-        config = _timm_config(model, model_args or {}) if hasattr(model, "pretrained_cfg") else {}
+        config = timm_config(model, model_args or {}) if hasattr(model, "pretrained_cfg") else {}
         (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         save_model(model, str(target / "model.safetensors"))
     write_manifest(model, target)
@@ -266,8 +266,19 @@ def _narrow_class(base: Any, shape: Shape, folder: Path) -> Any:
     return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
 
 
-def _timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and arguments that rebuild a timm model, checked by rebuilding it without memory."""
+def timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and arguments that rebuild a timm model, checked by rebuilding it without memory.
+
+    Args:
+        model: a timm VisionTransformer, cut or whole.
+        model_args: arguments of `timm.create_model` that cannot be read off the model.
+
+    Returns:
+        {"architecture", "model_args"}.
+
+    Raises:
+        CheckpointError: the rebuilt model has other parameters.
+    """
     import timm
 
     attention, embedding = model.blocks[0].attn, model.patch_embed

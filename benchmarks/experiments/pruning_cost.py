@@ -70,7 +70,7 @@ class CostSettings:
 
 
 _SMALL = {"sequences": 16, "batch_size": 8, "turns": 3}
-_WHOLE = {"sequences": 128, "batch_size": 16, "turns": 3}
+_WHOLE = {"sequences": 128, "batch_size": 16, "turns": 1}
 MODELS: dict[Tier, tuple[CostModel, ...]] = {
     "smoke": (CostModel("gpt2", 2, 64, 4, 32),),
     "cpu": (

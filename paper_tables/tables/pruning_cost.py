@@ -76,7 +76,7 @@ def _failures(model: str, records: Sequence[RunRecord], finished: set[str]) -> l
 ITEM = Table(
     name="pruning_cost",
     title="What one compression costs",
-    caption="Mean over seeds ± half the width of the 95% interval (Student's t); the median of three turns per seed, "
+    caption="Mean over seeds ± half the width of the 95% interval (Student's t); the median of the turns of a seed, "
     "taken alternately with EcoSpa's own one-shot plan and apply on copies of one model. Memory on top is the peak "
     "of the process less what it held before; allocators keep pages, so it is a rough number.",
     experiments=("pruning_cost",),
