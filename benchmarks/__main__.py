@@ -1,4 +1,4 @@
-"""The command line, `python -m benchmarks list | show | run | compare | reproduce`, made from commands.py."""
+"""The command line: list, show, run, compare, reproduce and why-different of `python -m benchmarks`, from commands.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     console = Console()
     command = tyro.cli(
-        commands.List | commands.Show | commands.Run | commands.Compare | commands.Reproduce,  # type: ignore[arg-type]
+        commands.List | commands.Show | commands.Run | commands.Compare | commands.Reproduce | commands.WhyDifferent,  # type: ignore[arg-type]
         prog="python -m benchmarks",
         description="Run the experiments of the EcoSpa reproduction suite.",
         args=arguments,
@@ -49,6 +49,8 @@ def _obey(command: object, console: Console) -> int:
             return commands.compare(command, console)
         case commands.Reproduce():
             return commands.reproduce(command, console)
+        case commands.WhyDifferent():
+            return commands.why_different(command, console)
     raise AssertionError(f"no command: {command!r}")
 
 

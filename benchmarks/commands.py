@@ -21,6 +21,7 @@ from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, Work
 from benchmarks.experiments import compare as one_shot
 from benchmarks.isolation import carry_out_apart
 from benchmarks.plan import Plan, make_plan
+from results.record import RunRecord
 from results.store import DEFAULT_FOLDER, Store
 
 WORK_FOLDER = ROOT / ".ecospa-runs"
@@ -103,6 +104,21 @@ class Compare(RunOptions):
     sizes: Annotated[str, tyro.conf.arg(metavar="SHARES")] = "0.8,0.7,0.6,0.5"
 
 
+@dataclass(frozen=True)
+class WhyDifferent:
+    """Name every difference between two records: configuration, protocol, data, code, versions, device, and results.
+
+    Attributes:
+        first: id of a record, or its file.
+        second: id of the other, or its file.
+        records: folder of the records.
+    """
+
+    first: tyro.conf.Positional[str]
+    second: tyro.conf.Positional[str]
+    records: Path = DEFAULT_FOLDER
+
+
 def list_experiments(console: Console) -> int:
     """Print every experiment with its question."""
     for name, experiment in registry.experiments().items():
@@ -161,6 +177,25 @@ def compare(command: Compare, console: Console, execute: Executor = carry_out_ap
         return code
     console.file.flush()
     return max(code, make_tables(command.tier, command.records))
+
+
+def why_different(command: WhyDifferent, console: Console) -> int:
+    """Print what may explain different numbers, and the numbers."""
+    store = Store(command.records)
+    first, second = (_find(store, name) for name in (command.first, command.second))
+    report.print_differences(first, second, console)
+    return 0
+
+
+def _find(store: Store, name: str) -> RunRecord:
+    """A record by its id or its file."""
+    if name.endswith(".json"):
+        path = Path(name).resolve()
+        return Store(path.parent.parent).read(path)
+    found = [record for record in store.records(status=None) if record.id == name]
+    if not found:
+        raise ValueError(f"record is {name!r}; give the id of a record in {store.folder}, or its .json file")
+    return found[0]
 
 
 def _shares(text: str) -> tuple[float, ...]:

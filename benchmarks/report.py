@@ -12,6 +12,8 @@ from rich.table import Table
 from benchmarks.campaign import Summary, last_line
 from benchmarks.experiment import Experiment, Tier
 from benchmarks.plan import Plan, PlannedRun
+from results.difference import causes, effects
+from results.record import RunRecord
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -46,6 +48,21 @@ def print_summary(summary: Summary, records: Path, console: Console) -> None:
         _alarm(console, f"FAILED {name}: {last_line(record)}")
     if summary.failed:
         console.print("the full errors are in the records; the same command tries the failed runs again")
+
+
+def print_differences(first: RunRecord, second: RunRecord, console: Console) -> None:
+    """Two tables: what may be the reason, and what came out differently."""
+    for title, found, empty in (
+        ("what differs", causes(first, second), "configuration, seed, data, code, versions and device are the same"),
+        ("results", effects(first, second), "all results are the same"),
+    ):
+        if not found:
+            console.print(f"{title}: {empty}")
+            continue
+        table = Table("part", "field", first.id, second.id, title=title, title_justify="left", box=None, pad_edge=False)
+        for one in found:
+            table.add_row(one.part, one.field, escape(str(one.first)), escape(str(one.second)))
+        console.print(table)
 
 
 def why_absent(experiment: Experiment, tier: Tier) -> str:

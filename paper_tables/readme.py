@@ -21,6 +21,7 @@ COLUMNS = {
         *("Run FLOPs", "Final step / dense", "Seeds"),
     ),
     "controls": ("Blocks kept", "EcoSpa against", "Difference in perplexity", "Reading", "Seeds"),
+    "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),
     "pretrained_shrink": (
         *("Blocks kept", "Parameters", "Perplexity after the cut", "Perplexity after recovery", "Seeds"),
     ),

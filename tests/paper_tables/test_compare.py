@@ -7,7 +7,7 @@ import pytest
 from paper_tables.compared import COSTS, pareto
 from paper_tables.item import records_of
 from paper_tables.style import drawing
-from paper_tables.tables import compare, pruning_cost
+from paper_tables.tables import compare, compare_perplexity, pruning_cost
 from results import RunRecord
 from tests.results.factory import COMPARED, filled, make_record
 
@@ -28,6 +28,21 @@ def test_every_method_stands_at_every_size_of_its_model(records: list[RunRecord]
     by_pattern = table[(table.Model == "gpt2") & (table.Method == "Wanda 2:4")].iloc[0]
     assert by_pattern["Blocks kept"] == "51%"
     assert table[(table.Model == "gpt2") & (table.Method == "dense")].iloc[0]["Blocks kept"] == "all"
+
+
+def test_the_short_table_has_a_column_per_size_and_the_best_first(records: list[RunRecord]) -> None:
+    table = compare_perplexity.build(records_of(compare_perplexity.ITEM, records))
+    assert [*table.columns] == ["Model", "Method", "Removes", "100%", "80%", "50%", "Seeds", "Records"]
+    own = table[table.Model == "gpt2"]
+    assert len(own) == len(COMPARED) + 2 and own.iloc[0]["Method"] == "dense" and own.iloc[0]["80%"] == "-"
+    scores = [float(text.split()[0]) for text in own.iloc[1:]["50%"]]
+    assert scores == sorted(scores)
+    pattern = own[own.Method == "Wanda 2:4"].iloc[0]
+    assert (pattern["100%"], pattern["80%"]) == ("-", "-") and pattern["50%"] != "-"
+    kinds = dict(zip(own["Method"], own["Removes"], strict=True))
+    assert (kinds["dense"], kinds["Wanda"], kinds["Wanda-sp"], kinds["K-OBD"]) == (
+        "nothing", "zeros", "structures", "structures",
+    )  # fmt: skip
 
 
 def test_notes_name_calibration_and_protocol_of_each_model(records: list[RunRecord]) -> None:

@@ -1,0 +1,72 @@
+"""Trained models compressed at once, in short: perplexity of every method at every size, model by model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import Cell, Comparison, by_model, compare, label, rank
+from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.item import RECORDS, Table
+from paper_tables.style import masks_entries
+from results import RunRecord
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per model and method: the whole model first, then the best at the smallest size first."""
+    rows = [row for model, own in by_model(records).items() for row in _rows(model, compare(own))]
+    return pd.DataFrame(rows)
+
+
+def _rows(model: str, comparison: Comparison) -> list[dict[str, str]]:
+    methods: defaultdict[str, list[Cell]] = defaultdict(list)
+    for cell in comparison.cells:
+        methods[cell.method].append(cell)
+    ordered = sorted(methods, key=lambda method: (*_smallest(methods[method]), rank(method)))
+    return [_row(model, method, methods[method], comparison.targets) for method in ordered]
+
+
+def _smallest(cells: Sequence[Cell]) -> tuple[float, float]:
+    """Return what rows are sorted by: the whole model first, then the perplexity of a method's smallest model."""
+    found = []
+    for cell in cells:
+        size, score = cell.interval("block_share"), cell.interval("perplexity")
+        found.append((float("inf") if size is None else size.mean, float("inf") if score is None else score.mean))
+    size_of_all, least = min(found)
+    return (0.0 if size_of_all == 1 else 1.0), least
+
+
+def _row(model: str, method: str, cells: Sequence[Cell], sizes: Sequence[float]) -> dict[str, str]:
+    kind = "nothing" if method == "dense" else "zeros" if masks_entries(method) else "structures"
+    row = {"Model": model, "Method": label(method), "Removes": kind, "100%": NOTHING}
+    row |= {share(size): NOTHING for size in sizes}
+    for cell in cells:
+        size = cell.interval("block_share")
+        at = cell.target if cell.target is not None else _nearest(sizes, 1.0 if size is None else size.mean)
+        if at is None:
+            row["100%"] = quantity(cell.interval("perplexity"))
+        else:
+            row[share(at)] = quantity(cell.interval("perplexity"))
+    return {**row, "Seeds": str(max(len(cell.records) for cell in cells)), RECORDS: " ".join(_ids(cells))}
+
+
+def _nearest(sizes: Sequence[float], measured: float) -> float | None:
+    """Return the column of a method that has one size only; None for the whole model."""
+    return None if measured == 1 else min(sizes, key=lambda size: abs(size - measured), default=None)
+
+
+def _ids(cells: Sequence[Cell]) -> list[str]:
+    return [name for cell in cells for name in cell.ids]
+
+
+ITEM = Table(
+    name="compare_perplexity",
+    title="Trained models compressed at once, in short",
+    caption="Perplexity at each share of the block parameters that is left (2:4 patterns leave a little more than "
+    "half), without any training afterwards; mean over calibration seeds ± half the width of the 95% interval.",
+    experiments=("compare",),
+    build=build,
+    place=5,
+)
