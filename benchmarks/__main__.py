@@ -1,4 +1,4 @@
-"""The command line: list, show, run, compare, reproduce and why-different of `python -m benchmarks`, from commands.py."""
+"""The command line of the suite: list, show, run, compare, reproduce and why-different, made from commands.py."""
 
 from __future__ import annotations
 

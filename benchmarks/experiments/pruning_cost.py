@@ -74,9 +74,9 @@ _WHOLE = {"sequences": 128, "batch_size": 16, "turns": 1}
 MODELS: dict[Tier, tuple[CostModel, ...]] = {
     "smoke": (CostModel("gpt2", 2, 64, 4, 32),),
     "cpu": (
-        CostModel("gpt2", 6, 384, 6, 64),
-        CostModel("llama", 6, 384, 6, 64),
-        CostModel("bert", 6, 384, 6, 64),
+        CostModel("gpt2", 6, 384, 6, 32),
+        CostModel("llama", 6, 384, 6, 32),
+        CostModel("bert", 6, 384, 6, 32),
         CostModel("vit", 6, 384, 6, 32),
     ),
 }

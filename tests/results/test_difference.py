@@ -37,7 +37,8 @@ def test_every_reason_is_named() -> None:
     assert found["device.cores"] == (2, ABSENT)
     assert set(found) == {
         "protocol.sequence_length", "run.seed", "run.target", "data.fingerprint", "data.calibration seed",
-        "code.commit", "code.uncommitted changes", "versions.torch", "device.kind", "device.name", "device.cores", "device.threads",
+        "code.commit", "code.uncommitted changes", "versions.torch", "device.kind", "device.name",
+        "device.cores", "device.threads",
     }  # fmt: skip
     assert named(effects(one, two)) == {"results.perplexity": (3.0, 4.0), "results.latency": (1.0, ABSENT)}
 
