@@ -20,6 +20,7 @@ from benchmarks import checkpoint
 from benchmarks.experiment import LanguageModelSettings, Workplace
 from benchmarks.metrics.flops import step_flops
 from benchmarks.metrics.memory import peak_memory
+from benchmarks.metrics.training_state import training_bytes
 
 if TYPE_CHECKING:
     from baselines.calibration import Calibration
@@ -72,7 +73,10 @@ class MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Let the method cut, stop the clock, and ask for a checkpoint when one is due."""
-        self.method.after_step(self._state(state, kwargs))
+        told = self._state(state, kwargs)
+        self.progress.training_bytes = training_bytes(told.model, told.optimizer)  # before a method cuts
+        self.progress.training_bytes_peak = max(self.progress.training_bytes_peak, self.progress.training_bytes)
+        self.method.after_step(told)
         if self.settings.training.device == "cuda":
             torch.cuda.synchronize()
         self.progress.step_seconds.append(time.perf_counter() - self._step_began)
@@ -107,8 +111,10 @@ class MethodCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Let the method finish."""
-        self.method.finish(self._state(state, kwargs))
+        """Count what the last step left, and let the method finish."""
+        told = self._state(state, kwargs)
+        self.progress.training_bytes = training_bytes(told.model, told.optimizer)
+        self.method.finish(told)
 
     def _state(self, state: TrainerState, kwargs: dict[str, Any]) -> TrainingState:
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # unwrap accelerate's

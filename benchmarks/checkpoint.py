@@ -29,6 +29,8 @@ class Progress:
         step_seconds: time of every optimizer step.
         run_flops: floating-point operations so far.
         peak_memory: highest memory of earlier processes, in bytes.
+        training_bytes_peak: most bytes of weights, gradients and optimizer state so far.
+        training_bytes: those of the last step.
         started: plan-history entry of the model before the first step.
     """
 
@@ -36,6 +38,8 @@ class Progress:
     step_seconds: list[float] = field(default_factory=list)
     run_flops: int = 0
     peak_memory: int = 0
+    training_bytes_peak: int = 0
+    training_bytes: int = 0
     started: dict[str, Any] = field(default_factory=dict)
 
 

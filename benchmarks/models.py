@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, set_seed
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, set_seed
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.experiment import ModelSpec
@@ -28,8 +30,13 @@ def build_model(spec: ModelSpec, seed: int, end_of_text: int = 0, device: str = 
     Raises:
         ValueError: a family that is not known.
     """
-    if spec.family != "gpt2":
-        raise ValueError(f"family is {spec.family!r}; choose gpt2")
+    if spec.family not in _BUILDERS:
+        raise ValueError(f"family is {spec.family!r}; choose {' or '.join(_BUILDERS)}")
+    set_seed(seed)
+    return _BUILDERS[spec.family](spec, end_of_text).to(torch.device(device))
+
+
+def _gpt2(spec: ModelSpec, end_of_text: int) -> nn.Module:
     config = GPT2Config(
         vocab_size=spec.vocabulary,
         n_positions=spec.positions,
@@ -43,5 +50,31 @@ def build_model(spec: ModelSpec, seed: int, end_of_text: int = 0, device: str = 
         eos_token_id=end_of_text,
         attn_implementation="sdpa",
     )
-    set_seed(seed)
-    return GPT2LMHeadModel(config).to(torch.device(device))
+    return GPT2LMHeadModel(config)
+
+
+def _llama(spec: ModelSpec, end_of_text: int) -> nn.Module:
+    """As in GaLore's comparison: no biases, no tying, RMS norms with an epsilon of 1e-6."""
+    config = LlamaConfig(
+        vocab_size=spec.vocabulary,
+        max_position_embeddings=spec.positions,
+        hidden_size=spec.width,
+        intermediate_size=hidden_width(spec.width),
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        attention_dropout=spec.dropout,
+        rms_norm_eps=1e-6,
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+        attn_implementation="sdpa",
+    )
+    return LlamaForCausalLM(config)
+
+
+def hidden_width(width: int) -> int:
+    """Width of the gated feed-forward layer: that of GaLore's models, else 8/3 of the residual width in eights."""
+    published = {512: 1376, 768: 2048, 1024: 2736, 2048: 5461, 4096: 11008}
+    return published.get(width) or -(-8 * width // 24) * 8
+
+
+_BUILDERS: dict[str, Callable[[ModelSpec, int], nn.Module]] = {"gpt2": _gpt2, "llama": _llama}

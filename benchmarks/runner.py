@@ -30,6 +30,7 @@ from benchmarks.metrics.memory import memory_metrics, peak_memory
 from benchmarks.metrics.perplexity import perplexity_metrics, predict
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.step_time import final_step_time_ratio, step_time_metrics
+from benchmarks.metrics.training_state import training_state_metrics
 from benchmarks.models import build_model, quieten
 from results.record import Metric, PlanEvent
 
@@ -208,6 +209,7 @@ def _measure(run: Run, started: _Started, text: PreparedText, sequences: NDArray
         **flops_metrics(final_flops, started.progress.run_flops),
         **step_time_metrics(started.progress.step_seconds, ratio, _TURNS),
         **memory_metrics(started.progress.peak_memory),
+        **training_state_metrics(started.progress.training_bytes_peak, started.progress.training_bytes),
         "shrink_events": Metric(float(len(_plan_history(started)) - 1), "events", None),
     }
 

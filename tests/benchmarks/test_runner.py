@@ -13,7 +13,8 @@ from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_of, train,
 LANGUAGE_MODEL_METRICS = {
     "perplexity", "word_perplexity", "bits_per_byte", "eval_loss", "parameters", "parameters_nonzero",
     "parameters_effective", "block_parameters", "block_parameters_nonzero", "block_parameters_effective", "step_flops",
-    "run_flops", "step_time", "final_step_time_ratio", "peak_memory", "shrink_events",
+    "run_flops", "step_time", "final_step_time_ratio", "peak_memory", "training_bytes_peak", "training_bytes",
+    "shrink_events",
 }  # fmt: skip
 
 
@@ -36,6 +37,10 @@ def test_a_dense_model_learns_and_everything_is_measured(tmp_path: Path) -> None
     assert value(outcome, "parameters") == outcome.plan_history[0].parameters
     assert value(outcome, "run_flops") == 40 * value(outcome, "step_flops")
     assert value(outcome, "peak_memory") > 1e7
+    # weights, gradients and both moments of AdamW, four bytes each
+    assert (
+        value(outcome, "training_bytes") == value(outcome, "training_bytes_peak") == 16 * value(outcome, "parameters")
+    )
 
 
 def test_a_shrinking_model_ends_at_its_target_and_costs_less(tmp_path: Path) -> None:
@@ -46,6 +51,8 @@ def test_a_shrinking_model_ends_at_its_target_and_costs_less(tmp_path: Path) -> 
     assert sizes[-1] == pytest.approx(0.5 * sizes[0], rel=0.05)
     assert value(outcome, "shrink_events") == len(sizes) - 1
     assert value(outcome, "step_flops") < value(outcome, "run_flops") / STEPS
+    assert value(outcome, "training_bytes") == 16 * value(outcome, "parameters")
+    assert value(outcome, "training_bytes_peak") == 16 * outcome.plan_history[0].parameters
 
 
 @pytest.mark.parametrize("method", ["dense", "ecospa", "uncoupled", "small_dense"])
@@ -58,7 +65,18 @@ def test_the_same_run_gives_the_same_numbers(method: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("method", "target"), [("dense", None), ("ecospa", 0.3), ("magnitude", 0.5), ("small_dense", 0.5)]
+    ("method", "target"),
+    [
+        *(("dense", None), ("ecospa", 0.3), ("magnitude", 0.5), ("small_dense", 0.5)),
+        *(
+            ("galore", None),
+            ("lora", None),
+            ("relora", None),
+            ("low_rank", 0.5),
+            ("llm_pruner", 0.5),
+            ("slicegpt", 0.7),
+        ),
+    ],
 )
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     method: str, target: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +95,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
         assert value(resumed, name) == value(whole, name)
     assert resumed.metrics["step_time"].n == STEPS
     assert resumed.seconds_before > 0
+
+
+@pytest.mark.parametrize("method", ["galore", "lora"])
+def test_memory_efficient_training_holds_less(method: str, tmp_path: Path) -> None:
+    outcome = train(run_of(method), workplace(tmp_path))
+    assert value(outcome, "training_bytes_peak") < 16 * value(outcome, "parameters")
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 
 from paper_tables.item import RECORDS, Table
-from paper_tables.tables import claims, controls, coupled_vs_uncoupled, pretrained_shrink, published_numbers
+from paper_tables.tables import (
+    claims,
+    controls,
+    coupled_vs_uncoupled,
+    llama_pretraining,
+    pretrained_shrink,
+    published_numbers,
+)
 from paper_tables.writers import html, latex, markdown, plain
 from results import RunRecord
 from tests.results.factory import make_record
@@ -158,3 +165,20 @@ def test_plain_text_drops_columns_until_it_fits() -> None:
     assert plain(table, ("A", "B", "C"), 70).splitlines()[0].split() == ["A", "B"]
     assert plain(table, ("A", "absent"), 70).splitlines()[1] == "x" * 30
     assert math.isclose(len(plain(table, ("A", "B", "C"), 200).splitlines()[1]), 94)
+
+
+def test_llama_pretraining_shows_bytes_and_every_learning_rate() -> None:
+    rates = {"dense": 0.002, "galore": 0.01}
+    records = [
+        make_record(
+            number,
+            {"perplexity": 30.0 + number, "training_bytes_peak": 1.6e7, "training_bytes": 8e6},
+            experiment="llama_pretraining", method=method, target=None,
+            training={"steps": 80, "learning_rate": rate},
+        )
+        for number, (method, rate) in enumerate(rates.items())
+    ]  # fmt: skip
+    table = llama_pretraining.build(records)
+    assert dict(zip(table["Method"], table["Learning rate"], strict=True)) == {"full rank": "0.002", "GaLore": "0.01"}
+    assert set(table["Training holds, peak"]) == {"16.00 MB"} and set(table["Training holds, end"]) == {"8.000 MB"}
+    assert "Step time" not in table  # no record has it

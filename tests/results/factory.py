@@ -59,7 +59,14 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
     made = [
         make_record(number, **{"tier": tier, **fields})
         for number, fields in enumerate(
-            (*_training(seeds), *_mismatch(seeds), *_pretrained(seeds), *_compared(seeds), *_costs(seeds))
+            (
+                *_training(seeds),
+                *_mismatch(seeds),
+                *_pretrained(seeds),
+                *_compared(seeds),
+                *_costs(seeds),
+                *_llamas(seeds),
+            )
         )
     ]
     for record in made:
@@ -240,3 +247,19 @@ def _costs(seeds: int) -> Iterator[dict[str, Any]]:
                 "block_parameters_effective": DENSE_BLOCKS / 2,
             }
             yield {**common, "model": {"name": "gpt2"}, "metrics": metrics}
+
+
+def _llamas(seeds: int) -> Iterator[dict[str, Any]]:
+    cells = [(method, None) for method in ("dense", "galore", "low_rank", "lora")]
+    for number, (method, target) in enumerate([*cells, ("ecospa", 0.5), ("small_dense", 0.5)]):
+        for seed in range(seeds):
+            metrics = {
+                "perplexity": 30.0 + number + 0.1 * seed,
+                "bits_per_byte": 1.5,
+                "parameters": 1_000_000 * (target or 1.0),
+                "training_bytes_peak": 1.6e7 if method in ("dense", "ecospa") else 1.1e7,
+                "training_bytes": 1.6e7 * (target or 1.0),
+            }
+            rate = {"steps": 200, "batch_size": 8, "learning_rate": 0.01 if method == "galore" else 0.002}
+            common = {"experiment": "llama_pretraining", "method": method, "target": target, "seed": seed}
+            yield {**common, "metrics": metrics, "training": rate}

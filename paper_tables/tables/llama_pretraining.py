@@ -1,0 +1,57 @@
+"""LLaMA from scratch in the setting of GaLore's comparison: perplexity beside the bytes that training holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import Cell, compare, device_name, label, protocol_notes
+from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.item import RECORDS, Table
+from results import RunRecord
+
+COLUMNS = (
+    ("Perplexity", "perplexity", "plain"),
+    ("Bits/byte", "bits_per_byte", "plain"),
+    ("Stored parameters", "parameters", "count"),
+    ("Stored in blocks", "block_parameters", "count"),
+    ("Training holds, peak", "training_bytes_peak", "megabytes"),
+    ("Training holds, end", "training_bytes", "megabytes"),
+    ("Run FLOPs", "run_flops", "count"),
+    ("Step time", "step_time", "milliseconds"),
+    ("Final step / dense", "final_step_time_ratio", "plain"),
+    ("Peak memory", "peak_memory", "megabytes"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per method and target share; the learning rate is a column because one method has its own."""
+    table = pd.DataFrame([_row(cell) for cell in compare(records).cells])
+    return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
+
+
+def _row(cell: Cell) -> dict[str, str]:
+    training = cell.records[0].config.get("training") or {}
+    return {
+        "Method": "full rank" if cell.method == "dense" else label(cell.method),
+        "Blocks kept": NOTHING if cell.target is None else share(cell.target),
+        **{header: quantity(cell.interval(metric), kind) for header, metric, kind in COLUMNS},
+        "Learning rate": f"{training.get('learning_rate', 0.0):g}",
+        "Seeds": str(len(cell.records)),
+        "Tier": cell.records[0].tier,
+        "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
+        RECORDS: " ".join(cell.ids),
+    }
+
+
+ITEM = Table(
+    name="llama_pretraining",
+    title="LLaMA from scratch: full rank, low rank, and shrinking on the way",
+    caption="Mean over seeds ± half the width of the 95% interval (Student's t). What training holds is counted from "
+    "its tensors: weights, gradients of what trains, optimizer state; no activations. Peak memory is the process's.",
+    experiments=("llama_pretraining",),
+    build=build,
+    notes=protocol_notes,
+    place=3,
+)

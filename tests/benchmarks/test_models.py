@@ -1,0 +1,44 @@
+"""The models that are trained from scratch have the published sizes, and the same weights for the same seed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.experiment import ModelSpec
+from benchmarks.experiments import llama_pretraining
+from benchmarks.models import build_model, hidden_width
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "heads", "millions"),
+    [(512, 8, 8, 58.1), (768, 12, 12, 134.1), (1024, 24, 16, 367.9), (2048, 24, 32, 1339.0)],
+)
+def test_llamas_have_the_sizes_of_galores_table(width: int, layers: int, heads: int, millions: float) -> None:
+    spec = ModelSpec(layers, width, heads, vocabulary=32_000, positions=256, family="llama")
+    with torch.device("meta"):
+        model = build_model(spec, seed=0, device="meta")
+    assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_the_same_seed_gives_the_same_weights(family: str) -> None:
+    spec = ModelSpec(2, 32, 4, vocabulary=50, positions=16, family=family)
+    one, two, other = (build_model(spec, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_other_widths_and_families() -> None:
+    assert hidden_width(192) == 512 and hidden_width(64) == 176 and hidden_width(64) % 8 == 0
+    with pytest.raises(ValueError, match="family is 'bert'; choose gpt2 or llama"):
+        build_model(ModelSpec(2, 32, 4, 50, 16, family="bert"), 0)
+
+
+def test_galore_alone_has_a_rate_of_its_own() -> None:
+    from benchmarks.experiment import MethodRef
+
+    cells = llama_pretraining.cells("cpu", tuple(MethodRef(name) for name in llama_pretraining.METHODS))
+    rates = {cell.method: cell.settings.training.learning_rate for cell in cells}
+    assert {name for name, rate in rates.items() if rate != rates["dense"]} == {"galore"}
+    assert [cell.label for cell in cells if cell.method == "ecospa"] == ["ecospa 0.5", "ecospa 0.3"]
