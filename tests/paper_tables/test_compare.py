@@ -45,6 +45,18 @@ def test_the_short_table_has_a_column_per_size_and_the_best_first(records: list[
     )  # fmt: skip
 
 
+def test_a_size_that_was_missed_stands_beside_the_number() -> None:
+    records = [
+        make_record(
+            number, {"perplexity": 30.0, "block_share": share}, experiment="compare", method=method, target=0.7,
+            model={"name": "gpt2"},
+        )
+        for number, (method, share) in enumerate({"shortgpt": 0.75, "flap": 0.704}.items())
+    ]  # fmt: skip
+    table = compare_perplexity.build(records)
+    assert dict(zip(table["Method"], table["70%"], strict=True)) == {"ShortGPT": "30.00 at 75%", "FLAP": "30.00"}
+
+
 def test_notes_name_calibration_and_protocol_of_each_model(records: list[RunRecord]) -> None:
     notes = compare.notes(records_of(compare.ITEM, records))
     for model in ("gpt2", "stories260K"):
