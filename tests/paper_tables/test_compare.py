@@ -76,6 +76,22 @@ def test_a_panel_per_cost_with_every_method_by_name(records: list[RunRecord]) ->
         assert pareto(records, "another") is None
 
 
+def test_one_method_that_is_far_worse_hides_nothing() -> None:
+    scores = {f"method_{n}": 60.0 + n for n in range(20)} | {"wild": 5000.0}
+    records = [
+        make_record(
+            n, {"perplexity": score, **{metric: 0.5 for metric, _ in COSTS}}, experiment="compare", method=method,
+            model={"name": "gpt2"},
+        )
+        for n, (method, score) in enumerate(scores.items())
+    ]  # fmt: skip
+    with drawing("test"):
+        figure, plain = pareto(records, "gpt2"), pareto(records[:-1], "gpt2")
+    assert figure is not None and plain is not None
+    assert figure.axes[0].get_ylim()[1] < 130 and "wild (above)" in [text.get_text() for text in figure.axes[0].texts]
+    assert plain.axes[0].get_ylim()[1] == pytest.approx(79 * 1.04)
+
+
 def test_a_newcomer_stands_in_table_and_plot() -> None:
     metrics = {"perplexity": 30.0, **{metric: 0.5 for metric, _ in COSTS}}
     record = make_record(1, metrics, experiment="compare", method="mine", model={"name": "gpt2"})
