@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch_pruning as library
 from torch import Tensor, nn
 
 import baselines.torch_pruning
@@ -23,6 +22,7 @@ from baselines.wanda_sp import uniform_shares
 from ecospa.accounting import parameters
 from tests.model_zoo import VOCABULARY, ZOO, build, inputs, logits
 
+library = pytest.importorskip("torch_pruning", reason="needs the extra 'peers'")
 ROTARY = {"llama-bias-tied": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
 KINDS = ("bert", "roberta", "vit", "vit-no-bias", "deit", "timm-vit", "timm-deit-distilled", *ROTARY)
 
