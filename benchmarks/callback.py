@@ -54,6 +54,7 @@ class MethodCallback(TrainerCallback):
         self._seconds_before = progress.seconds
         self._reported = -math.inf
         self._step_began = 0.0
+        self._resized = False
         self._flops: tuple[int, int] = (-1, 0)  # (parameters, operations of a step with so many)
 
     def on_step_begin(
@@ -74,8 +75,8 @@ class MethodCallback(TrainerCallback):
     ) -> TrainerControl:
         """Let the method cut, stop the clock, and ask for a checkpoint when one is due."""
         told = self._state(state, kwargs)
-        self.progress.training_bytes = training_bytes(told.model, told.optimizer)  # before a method cuts
-        self.progress.training_bytes_peak = max(self.progress.training_bytes_peak, self.progress.training_bytes)
+        if self._resized:  # counted once per size, after the optimizer has made its state and before a method cuts
+            self._count_bytes(told)
         self.method.after_step(told)
         if self.settings.training.device == "cuda":
             torch.cuda.synchronize()
@@ -113,12 +114,17 @@ class MethodCallback(TrainerCallback):
     ) -> None:
         """Count what the last step left, and let the method finish."""
         told = self._state(state, kwargs)
-        self.progress.training_bytes = training_bytes(told.model, told.optimizer)
+        self._count_bytes(told)
         self.method.finish(told)
 
     def _state(self, state: TrainerState, kwargs: dict[str, Any]) -> TrainingState:
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # unwrap accelerate's
         return TrainingState(kwargs["model"], optimizer, state.global_step, self.settings.training.steps, self.data)
+
+    def _count_bytes(self, told: TrainingState) -> None:
+        self._resized = False
+        self.progress.training_bytes = training_bytes(told.model, told.optimizer)
+        self.progress.training_bytes_peak = max(self.progress.training_bytes_peak, self.progress.training_bytes)
 
     def _step_flops(self, model: nn.Module) -> int:
         """Operations of a step, counted again only when the model has changed its size."""
@@ -126,4 +132,5 @@ class MethodCallback(TrainerCallback):
         if parameters != self._flops[0]:
             training, length = self.settings.training, self.settings.protocol.sequence_length
             self._flops = (parameters, step_flops(model, training.batch_size, length))
+            self._resized = True
         return self._flops[1]
