@@ -83,10 +83,10 @@ SCALES: dict[Tier, Scale] = {
         ModelSpec(layers=4, width=128, heads=4, vocabulary=2048, positions=64),
         DataSpec("docstrings", "default", evaluation_tokens=20_000),
         ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
-        TrainingSpec(steps=280, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=20),
+        TrainingSpec(steps=152, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=10),
         start_step=10,
-        end_step=210,
-        interval=5,
+        end_step=115,
+        interval=3,
         width_multiple=4,
     ),
     "cpu": Scale(
