@@ -7,7 +7,7 @@ compressed, the compressed block's outputs are the inputs of block 2. Only the h
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from baselines.calibration import Calibration
+from ecospa import ConfigError
 from ecospa.families import transformer_blocks
 
 _CACHE = ("past_key_values", "cache")  # its name in older and newer releases of transformers
@@ -54,6 +55,39 @@ class BlockInputs:
                 stack.callback(hook.remove)
             return [_hidden(self.block(*args, **kwargs)) for args, kwargs in self._calls]
 
+    def summed(
+        self, names: Iterable[str], statistic: Callable[[Tensor], Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Sums over all calibration data of what a statistic makes of the inputs of projections.
+
+        Args:
+            names: projections inside the block.
+            statistic: inputs (positions, in) -> sums over these positions.
+
+        Returns:
+            Projection -> sum, and projection -> positions behind it.
+
+        Raises:
+            ConfigError: a sum is NaN or infinite.
+        """
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+
+        def observer(name: str) -> Observer:
+            def add(inputs: Tensor) -> None:
+                sums[name] = statistic(inputs) + sums.get(name, 0)
+                counts[name] = counts.get(name, 0) + len(inputs)
+
+            return add
+
+        self.observe({name: observer(name) for name in names})
+        for name, value in sums.items():
+            if not bool(torch.isfinite(value).all()):
+                raise ConfigError(
+                    f"{self.name}.{name}: its inputs are NaN or infinite; look for broken weights or data"
+                )
+        return sums, counts
+
     @property
     def hidden(self) -> list[Tensor]:
         """Hidden states that flow into the block, one (batch, time, width) per batch."""
@@ -89,6 +123,11 @@ def matrix(module: Any) -> Tensor:
     """The weight of a Linear or Conv1D as (out, in): a view, so writing into it changes the module."""
     weight: Tensor = module.weight.data
     return weight.t() if isinstance(module, Conv1D) else weight
+
+
+def oriented(module: nn.Module, mask: Tensor) -> Tensor:
+    """A mask (out, in) in the shape of the weight of a Linear, or of a Conv1D, which is (in, out)."""
+    return mask.t() if isinstance(module, Conv1D) else mask
 
 
 def _shown(observer: Observer) -> Callable[[nn.Module, tuple[Any, ...]], None]:

@@ -14,3 +14,4 @@ class Dense(TrainingMethod):
     """Trains the model as it is; the budget's target is not looked at."""
 
     name: ClassVar[str] = "dense"
+    reads_gradients: ClassVar[bool] = False

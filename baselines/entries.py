@@ -12,6 +12,7 @@ from baselines.block_walk import matrix
 from baselines.method import Budget
 from ecospa import ConfigError, coupled_pairs
 from ecospa.accounting import parameters
+from ecospa.config import TargetScope
 
 
 def block_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -36,6 +37,11 @@ def spread(count: int, sizes: dict[str, int]) -> dict[str, int]:
     for name in list(shares)[: count - sum(shares.values())]:
         shares[name] += 1
     return shares
+
+
+def half_size(model: nn.Module, scope: TargetScope) -> float:
+    """Share of a scope that is left when half of every matrix goes."""
+    return 1 - matrix_entries(model) // 2 / parameters(model, scope)
 
 
 def half_of_matrices(budget: Budget) -> Callable[[nn.Module], int]:

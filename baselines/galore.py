@@ -40,6 +40,7 @@ class GaLore(TrainingMethod):
     """Trains the whole model with `GaLoreAdamW`; nothing shrinks but the optimizer's state."""
 
     name: ClassVar[str] = "galore"
+    reads_gradients: ClassVar[bool] = False
 
     def build_optimizer(self, model: nn.Module) -> GaLoreAdamW:
         """The projecting optimizer with the budget's learning rate and weight decay."""

@@ -21,20 +21,17 @@ The history begins behind the cut, which comes before the first step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from baselines.adapters import load_adapted, save_adapted
 from baselines.calibration import Calibration, accumulate_gradients
 from baselines.lora import AdapterTraining
 from baselines.method import Budget, TrainingMethod
-from baselines.structures import choose, cut, most_removable, structures
+from baselines.structure_axes import removable
+from baselines.structures import choose, cut, structures
 from ecospa import ConfigError, EcoSpaConfig, PairKind, coupled_pairs
-from ecospa.accounting import parameters
 from ecospa.families import transformer_blocks
 
 RANK = 8
@@ -49,50 +46,33 @@ class LLMPruner(TrainingMethod):
     """Cuts by element-wise Taylor importance before the first step, then trains adapters."""
 
     name: ClassVar[str] = "llm_pruner"
+    reads_gradients: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
-        self.config = budget.config()
-        super().__init__(budget, _recovery(budget, self._prune))
-
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the model, and its adapters while it has some."""
-        save_adapted(model, folder)
-
-    def load(self, folder: Path, dense: nn.Module) -> nn.Module:
-        """Read what `save` wrote."""
-        return load_adapted(folder)
-
-    def _prune(self, model: nn.Module) -> None:
-        assert self.calibration is not None  # needs_calibration
-        prune(model, self.calibration, self.config, "element")
+        super().__init__(budget, _recovery(self, budget, "element"))
 
 
 class LLMPrunerVector(TrainingMethod):
     """Cuts by vector-wise Taylor importance before the first step, then trains adapters."""
 
     name: ClassVar[str] = "llm_pruner_vector"
+    reads_gradients: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
-        self.config = budget.config()
-        super().__init__(budget, _recovery(budget, self._prune))
-
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the model, and its adapters while it has some."""
-        save_adapted(model, folder)
-
-    def load(self, folder: Path, dense: nn.Module) -> nn.Module:
-        """Read what `save` wrote."""
-        return load_adapted(folder)
-
-    def _prune(self, model: nn.Module) -> None:
-        assert self.calibration is not None  # needs_calibration
-        prune(model, self.calibration, self.config, "vector")
+        super().__init__(budget, _recovery(self, budget, "vector"))
 
 
-def _recovery(budget: Budget, before: Callable[[nn.Module], None]) -> AdapterTraining:
-    return AdapterTraining(lambda model: RANK, ALPHA, budget.seed, train_rest=False, before=before)
+def _recovery(method: TrainingMethod, budget: Budget, aggregation: Aggregation) -> AdapterTraining:
+    """Adapters for a model that has lost its least important groups, judged by the method's calibration data."""
+    config = budget.config()
+
+    def cut_first(model: nn.Module) -> None:
+        assert method.calibration is not None  # needs_calibration
+        prune(model, method.calibration, config, aggregation)
+
+    return AdapterTraining(lambda model: RANK, ALPHA, budget.seed, train_rest=False, before=cut_first)
 
 
 def prune(model: nn.Module, calibration: Calibration, config: EcoSpaConfig, aggregation: Aggregation) -> None:
@@ -108,13 +88,7 @@ def prune(model: nn.Module, calibration: Calibration, config: EcoSpaConfig, aggr
         ConfigError: the target cannot be reached, or the data has no labels.
         ValueError: an importance is NaN or infinite.
     """
-    size = parameters(model, config.target_scope)
-    excess = size - round(config.target_size * size)
-    if excess > (most := most_removable(model)):
-        raise ConfigError(
-            f"target_size is {config.target_size}; the smallest reachable value is {1 - most / size:.4f} of the "
-            f"{config.target_scope}; raise target_size, or count target_scope='blocks'"
-        )
+    excess = removable(model, config.target_size, config.target_scope)
     if excess <= 0:
         return
     accumulate_gradients(model, calibration)
@@ -184,12 +158,12 @@ def relative_rank(name: str, scores: Tensor) -> Tensor:
     return torch.empty_like(places).scatter_(0, order, places / len(order))
 
 
-def pruned_blocks(model: nn.Module, removable: int) -> list[str]:
+def pruned_blocks(model: nn.Module, excess: int) -> list[str]:
     """Names of the blocks that are pruned: without the first and last ones, unless the others would lose too much.
 
     Args:
         model: the whole model.
-        removable: parameters that shall go.
+        excess: parameters that shall go.
     """
     names = list(transformer_blocks(model))
     count = len(names)
@@ -199,7 +173,7 @@ def pruned_blocks(model: nn.Module, removable: int) -> list[str]:
     inside = [name for name in counts if block_of[name] in inner]
     whole = sum(counts[name] * costs[name] for name in inside)
     most = sum((counts[name] - 1) * costs[name] for name in inside)
-    return inner if removable <= min(MOST_LOST * whole, most) else names
+    return inner if excess <= min(MOST_LOST * whole, most) else names
 
 
 def _blocks(model: nn.Module) -> dict[str, str]:

@@ -45,17 +45,10 @@ class LoRA(TrainingMethod):
     """Trains adapters from the first step to the last, then merges them."""
 
     name: ClassVar[str] = "lora"
+    reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, AdapterTraining(adapter_rank, ALPHA, budget.seed, train_rest=True))
-
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the model, and its adapters while it has some."""
-        save_adapted(model, folder)
-
-    def load(self, folder: Path, dense: nn.Module) -> nn.Module:
-        """Read what `save` wrote."""
-        return load_adapted(folder)
 
 
 def adapter_rank(model: nn.Module) -> int:
@@ -116,6 +109,14 @@ class AdapterTraining:
     def finish(self, state: TrainingState) -> None:
         """Merge; a second call changes nothing."""
         merge(state.model)
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the model, and its adapters while it has some."""
+        save_adapted(model, folder)
+
+    def load(self, folder: Path, dense: nn.Module) -> nn.Module:
+        """Read what `save` wrote."""
+        return load_adapted(folder)
 
     def removed(self, model: nn.Module) -> int:
         """Entries of the adapters, which count in no size."""

@@ -28,8 +28,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from baselines.low_rank_linear import LowRankLinear, factorise, matrix_shapes, replace_module
-from baselines.method import TrainingMethod, size_entry
-from ecospa import ConfigError
+from baselines.method import TrainingMethod, check_reachable, size_entry
 from ecospa.accounting import parameters
 from ecospa.checkpoint import CheckpointError
 
@@ -42,6 +41,7 @@ class LowRank(TrainingMethod):
     """Trains the factors of every projection instead of the projection."""
 
     name: ClassVar[str] = "low_rank"
+    reads_gradients: ClassVar[bool] = False
 
     def prepare(self, model: nn.Module, calibration: Any = None) -> None:
         """Factorise the projections of the model's blocks in place.
@@ -94,12 +94,7 @@ class LowRank(TrainingMethod):
         matrices = sum(math.prod(shape) for shape in shapes.values())
         goal = round(self.budget.target_size * full) - (full - matrices)
         least = sum(stored(shape, 1) for shape in shapes.values())
-        if goal < least:
-            share = (full - matrices + least) / full
-            raise ConfigError(
-                f"target_size is {self.budget.target_size}; the smallest reachable value is {share:.4f} of the "
-                f"{self.budget.target_scope}, rank 1 everywhere; raise target_size, or count target_scope='blocks'"
-            )
+        check_reachable(self.budget.target_size, self.budget.target_scope, full, full - matrices + least)
         return ranks_for(shapes, goal)
 
 

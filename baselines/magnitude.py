@@ -16,13 +16,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.block_walk import matrix
+from baselines.block_walk import matrix, oriented
 from baselines.curve import Event, SizeCurve
 from baselines.entries import (
     block_matrices,
     check_share,
     check_weight,
     half_of_matrices,
+    half_size,
     matrix_entries,
     parse_pattern,
     spread,
@@ -30,7 +31,6 @@ from baselines.entries import (
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
 from baselines.posttraining import PostTraining
-from ecospa.accounting import parameters
 from ecospa.config import TargetScope
 
 
@@ -38,10 +38,10 @@ class Magnitude(TrainingMethod):
     """Gradual unstructured magnitude pruning on the budget's size curve."""
 
     name: ClassVar[str] = "magnitude"
+    reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, SizeCurve(budget, self._choose, masks=self.masks))
+        super().__init__(budget, SizeCurve(budget, self._choose, masks=Masks()))
 
     def _choose(self, event: Event) -> None:
         model = event.state.model
@@ -55,10 +55,10 @@ class MagnitudeGlobal(TrainingMethod):
     """Gradual, all matrices in one ranking."""
 
     name: ClassVar[str] = "magnitude_global"
+    reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, SizeCurve(budget, self._choose, masks=self.masks))
+        super().__init__(budget, SizeCurve(budget, self._choose, masks=Masks()))
 
     def _choose(self, event: Event) -> None:
         remove_globally(event.state.model, self.masks, event.excess + self.masks.count)
@@ -71,8 +71,7 @@ class MagnitudeOneShot(TrainingMethod):
     stage = "one-shot"
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, PostTraining(budget, self._compress, self.masks, matrix_entries))
+        super().__init__(budget, PostTraining(budget, self._compress, Masks(), matrix_entries))
 
     def _compress(self, model: nn.Module, excess: int) -> None:
         shares = spread(excess, {name: weight.numel() for name, weight in block_matrices(model).items()})
@@ -87,8 +86,7 @@ class MagnitudeGlobalOneShot(TrainingMethod):
     stage = "one-shot"
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, PostTraining(budget, self._compress, self.masks, matrix_entries))
+        super().__init__(budget, PostTraining(budget, self._compress, Masks(), matrix_entries))
 
     def _compress(self, model: nn.Module, excess: int) -> None:
         remove_globally(model, self.masks, excess)
@@ -101,19 +99,18 @@ class MagnitudeNM(TrainingMethod):
     stage = "one-shot"
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, PostTraining(budget, self._compress, self.masks, half_of_matrices(budget)))
+        super().__init__(budget, PostTraining(budget, self._compress, Masks(), half_of_matrices(budget)))
 
     @classmethod
     def only_size(cls, model: nn.Module, scope: TargetScope) -> float:
         """Share that is left when half of every matrix goes."""
-        return 1 - matrix_entries(model) // 2 / parameters(model, scope)
+        return half_size(model, scope)
 
     def _compress(self, model: nn.Module, excess: int) -> None:
         for name in block_matrices(model):
             module = model.get_submodule(name.removesuffix(".weight"))
             removed = _others_of_run(matrix(module).abs(), 2, 4)
-            self.masks.remove(model, name, removed if isinstance(module, nn.Linear) else removed.t())
+            self.masks.remove(model, name, oriented(module, removed))
 
 
 def prune_weight(weight: Tensor, sparsity: float = 0.5, pattern: str | None = None) -> Tensor:

@@ -132,7 +132,11 @@ class TrainingState:
 
 
 class Shrinker(Protocol):
-    """What makes a model smaller during a run: the part that most methods share and hand to `TrainingMethod`."""
+    """What makes a model smaller during a run: the part that most methods share and hand to `TrainingMethod`.
+
+    One that builds modules of its own has `save(model, folder)` and `load(folder, dense)` as well, and one that masks
+    has `masks`, a baselines.masks.Masks or None.
+    """
 
     history: list[HistoryEntry]
 
@@ -175,6 +179,7 @@ class TrainingMethod:
         name: how tables and the command line call the method.
         stage: "training" methods shrink while they train; "one-shot" ones cut a trained model in `finish`.
         architectures: family files of ecospa that the method is defined for; the others are refused.
+        reads_gradients: whether `after_backward` looks at them; a comparison without training then spares the passes.
         needs_calibration: whether `prepare` refuses to go on without data.
         masks: entries that are zero for good but stored; None for a method that masks nothing.
         calibration: what `prepare` or `finish` was given, or None.
@@ -186,11 +191,12 @@ class TrainingMethod:
     stage: ClassVar[Literal["training", "one-shot"]] = "training"
     architectures: ClassVar[frozenset[str]] = ARCHITECTURES
     needs_calibration: ClassVar[bool] = False
-    masks: Masks | None = None
+    reads_gradients: ClassVar[bool] = True
 
     def __init__(self, budget: Budget, shrinker: Shrinker | None = None) -> None:
         self.budget = budget
         self.shrinker = shrinker
+        self.masks: Masks | None = getattr(shrinker, "masks", None)
         self.calibration: Calibration | None = None
         self.history: list[HistoryEntry] = [] if shrinker is None else shrinker.history
 
@@ -265,7 +271,7 @@ class TrainingMethod:
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write the model as it is now, during the run or after `finish`, to a folder."""
-        ecospa.save_pretrained(model, folder)
+        getattr(self.shrinker, "save", ecospa.save_pretrained)(model, folder)
 
     def load(self, folder: Path, dense: nn.Module) -> nn.Module:
         """Read what `save` wrote.
@@ -275,6 +281,8 @@ class TrainingMethod:
             dense: the experiment's whole model, freshly built, for methods that rebuild its modules; it may be
                 changed and returned.
         """
+        if hasattr(self.shrinker, "load"):
+            return self.shrinker.load(folder, dense)
         loaded: nn.Module = ecospa.from_pretrained(folder)
         return loaded
 
@@ -301,7 +309,28 @@ class TrainingMethod:
     def effective_parameters(self, model: nn.Module) -> tuple[int, int]:
         """Parameters that can have an effect, of the whole model and of its blocks: what is not masked, less what
         masks cut off from input or output (baselines.effective)."""
-        return effective_parameters(model, {} if self.masks is None else self.masks.removed)
+        if self.masks is None:
+            return self.nonzero_parameters(model)
+        return effective_parameters(model, self.masks.removed)
+
+
+def check_reachable(target_size: float, scope: TargetScope, full: int, least: int) -> None:
+    """Refuse a target below what a method can come down to.
+
+    Args:
+        target_size: share of the parameters in the scope.
+        scope: "blocks" or "parameters".
+        full: parameters of the whole model in the scope.
+        least: parameters that would stay at least.
+
+    Raises:
+        ConfigError: the target is out of reach.
+    """
+    if round(target_size * full) < least:
+        raise ConfigError(
+            f"target_size is {target_size}; the smallest reachable value is {least / full:.4f} of the {scope}; "
+            "raise target_size, or count target_scope='blocks'"
+        )
 
 
 def architecture(model: nn.Module) -> str:

@@ -98,7 +98,9 @@ class MovementCurve:
         if self.finished:
             return
         moved = movement(state.model, self._axes)
-        if not bool(torch.cat([value.to("cpu") for value in moved.values()]).isfinite().all()):
+        # a sum is finite if and only if all its terms are: one number is fetched per step, not all scores
+        first = next(iter(moved.values()))
+        if not bool(torch.stack([value.sum().to(first.device) for value in moved.values()]).isfinite().all()):
             message = f"step {state.step}: a gradient is NaN or infinite; the scores leave this step out"
             warnings.warn(message, SkippedEventWarning, stacklevel=2)
             return

@@ -12,8 +12,7 @@ from typing import Any
 from torch import nn
 
 from baselines.masks import Masks
-from baselines.method import Budget, HistoryEntry, TrainingState, size_entry
-from ecospa import ConfigError
+from baselines.method import Budget, HistoryEntry, TrainingState, check_reachable, size_entry
 from ecospa.accounting import parameters
 
 Compress = Callable[[nn.Module, int], None]
@@ -54,12 +53,9 @@ class PostTraining:
             ConfigError: the target cannot be reached with this model.
         """
         self._full_size, self._done = parameters(model, self.config.target_scope), False
-        if self._reachable is not None and self._excess(model) > (most := self._reachable(model)):
-            share = 1 - most / self._full_size
-            raise ConfigError(
-                f"target_size is {self.config.target_size}; the smallest reachable value is {share:.4f} of the "
-                f"{self.config.target_scope}; raise target_size, or count target_scope='blocks'"
-            )
+        if self._reachable is not None:
+            least = self._full_size - self._reachable(model)
+            check_reachable(self.config.target_size, self.config.target_scope, self._full_size, least)
         self.history[:] = [size_entry(0, model)]
 
     def attach(self, model: nn.Module) -> None:

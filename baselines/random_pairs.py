@@ -23,6 +23,7 @@ class RandomPairs(TrainingMethod):
     """Random pairs lose random indices."""
 
     name: ClassVar[str] = "random_pairs"
+    reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, SizeCurve(budget, self._choose))

@@ -18,13 +18,12 @@ It does not shrink: the budget's target, interval and curve are not looked at.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from baselines.adapters import adapter_layers, adapter_weights, initialise, load_adapted, save_adapted
+from baselines.adapters import adapter_layers, adapter_weights, initialise
 from baselines.lora import ALPHA, AdapterTraining, adapter_rank
 from baselines.method import Budget, TrainingMethod, TrainingState
 
@@ -33,6 +32,7 @@ class ReLoRA(TrainingMethod):
     """Trains adapters and merges them after every quarter of the run."""
 
     name: ClassVar[str] = "relora"
+    reads_gradients: ClassVar[bool] = False
     cycles: ClassVar[int] = 4
     warmup_share: ClassVar[float] = 0.1
     warmup_limit: ClassVar[int] = 100
@@ -71,14 +71,6 @@ class ReLoRA(TrainingMethod):
         """Merge for the last time and let go of the optimizer."""
         self._rate.detach()
         super().finish(state)
-
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the model, and its adapters while it has some."""
-        save_adapted(model, folder)
-
-    def load(self, folder: Path, dense: nn.Module) -> nn.Module:
-        """Read what `save` wrote."""
-        return load_adapted(folder)
 
 
 def restart(model: nn.Module, seed: int, step: int) -> None:

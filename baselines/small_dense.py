@@ -32,6 +32,7 @@ class SmallDense(TrainingMethod):
     """Trains a model of the target size that was never larger."""
 
     name: ClassVar[str] = "small_dense"
+    reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget)

@@ -21,12 +21,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.block_walk import Observer, matrix, projections, walk_blocks
+from baselines.block_walk import matrix, oriented, projections, walk_blocks
 from baselines.entries import (
     block_matrices,
     check_share,
     check_weight,
     half_of_matrices,
+    half_size,
     matrix_entries,
     parse_pattern,
     spread,
@@ -34,8 +35,7 @@ from baselines.entries import (
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
 from baselines.posttraining import PostTraining
-from baselines.wanda import WandaNM, check_inputs, wide
-from ecospa import ConfigError
+from baselines.wanda import check_inputs, wide
 from ecospa.config import TargetScope
 
 Select = Callable[[Tensor, int], Tensor]
@@ -52,8 +52,7 @@ class SparseGPT(TrainingMethod):
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, PostTraining(budget, self._compress, self.masks, matrix_entries))
+        super().__init__(budget, PostTraining(budget, self._compress, Masks(), matrix_entries))
 
     def _compress(self, model: nn.Module, excess: int) -> None:
         counts = spread(excess, {name: weight.numel() for name, weight in block_matrices(model).items()})
@@ -68,13 +67,12 @@ class SparseGPTNM(TrainingMethod):
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, PostTraining(budget, self._compress, self.masks, half_of_matrices(budget)))
+        super().__init__(budget, PostTraining(budget, self._compress, Masks(), half_of_matrices(budget)))
 
     @classmethod
     def only_size(cls, model: nn.Module, scope: TargetScope) -> float:
         """Share that is left when half of every matrix goes."""
-        return WandaNM.only_size(model, scope)
+        return half_size(model, scope)
 
     def _compress(self, model: nn.Module, excess: int) -> None:
         _prune_blocks(self, model, lambda name, weight: (others_of_run(2), 4))
@@ -199,29 +197,18 @@ def _prune_blocks(
     method: SparseGPT | SparseGPTNM, model: nn.Module, rule: Callable[[str, Tensor], tuple[Select, int]]
 ) -> None:
     """Block after block: sum X^T X of every projection while the block is whole, then prune all of them."""
-    assert method.calibration is not None  # accept() has refused to go on without
+    assert method.calibration is not None and method.masks is not None  # needs_calibration; a masking method
     for step in walk_blocks(model, method.calibration):
-        products: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-
-        def observer(name: str, products: dict[str, Tensor] = products, counts: dict[str, int] = counts) -> Observer:
-            def add(inputs: Tensor) -> None:
-                exact = inputs.to(wide(inputs))
-                products[name] = exact.t() @ exact + products.get(name, 0)
-                counts[name] = counts.get(name, 0) + len(inputs)
-
-            return add
-
         own = projections(step.block)
-        step.observe({name: observer(name) for name in own})
+        products, counts = step.summed(own, _products)
         for name, module in own.items():
-            if not bool(torch.isfinite(products[name]).all()):
-                raise ConfigError(
-                    f"{step.name}.{name}: its inputs are NaN or infinite; look for broken weights or data"
-                )
-            weight = matrix(module)
-            select, width = rule(f"{step.name}.{name}.weight", weight)
+            weight, parameter = matrix(module), f"{step.name}.{name}.weight"
+            select, width = rule(parameter, weight)
             new, removed = surgeon(weight, products[name], counts[name], select, width)
             weight.copy_(new)
-            removed = removed if isinstance(module, nn.Linear) else removed.t()  # Conv1D: (in, out)
-            method.masks.remove(model, f"{step.name}.{name}.weight", removed)
+            method.masks.remove(model, parameter, oriented(module, removed))
+
+
+def _products(inputs: Tensor) -> Tensor:
+    exact = inputs.to(wide(inputs))
+    return exact.t() @ exact

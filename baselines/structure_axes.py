@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.method import check_reachable
 from baselines.structures import most_removable
-from ecospa import ConfigError, PairKind, coupled_pairs
+from ecospa import PairKind, coupled_pairs
 from ecospa.accounting import parameters
 from ecospa.config import TargetScope
 
@@ -74,11 +75,6 @@ def removable(model: nn.Module, target_size: float, scope: TargetScope) -> int:
     Raises:
         ConfigError: they are more than go when every layer keeps one head and one channel.
     """
-    full_size, most = parameters(model, scope), most_removable(model)
-    excess = full_size - round(target_size * full_size)
-    if excess > most:
-        raise ConfigError(
-            f"target_size is {target_size}; the smallest reachable value is {1 - most / full_size:.4f} of the {scope}; "
-            "raise target_size, or count target_scope='blocks'"
-        )
-    return excess
+    full = parameters(model, scope)
+    check_reachable(target_size, scope, full, full - most_removable(model))
+    return full - round(target_size * full)

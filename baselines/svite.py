@@ -52,10 +52,6 @@ class SViTE(TrainingMethod):
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, DropAndGrow(budget))
 
-    def effective_parameters(self, model: nn.Module) -> tuple[int, int]:
-        """All that is live: everything that a dead structure stores counts as removed already."""
-        return self.nonzero_parameters(model)
-
 
 class DropAndGrow:
     """Exchanges live structures for dead ones at events (a `baselines.method.Shrinker`).

@@ -36,8 +36,7 @@ class Uncoupled(TrainingMethod):
     name: ClassVar[str] = "uncoupled"
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, SizeCurve(budget, self._choose, estimate=True, masks=self.masks))
+        super().__init__(budget, SizeCurve(budget, self._choose, estimate=True, masks=Masks()))
 
     def live_units(self, model: nn.Module, pair: CoupledPair, side: str) -> Tensor:
         """Units of one side of a pair that are not masked, ascending.

@@ -19,12 +19,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.block_walk import Observer, matrix, projections, walk_blocks
+from baselines.block_walk import matrix, oriented, projections, walk_blocks
 from baselines.entries import (
     block_matrices,
     check_share,
     check_weight,
     half_of_matrices,
+    half_size,
     matrix_entries,
     parse_pattern,
     spread,
@@ -32,7 +33,6 @@ from baselines.entries import (
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
 from baselines.posttraining import PostTraining
-from ecospa.accounting import parameters
 from ecospa.config import TargetScope
 
 Choice = Callable[[str, Tensor, Tensor], Tensor]
@@ -46,8 +46,7 @@ class Wanda(TrainingMethod):
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, PostTraining(budget, self._compress, self.masks, matrix_entries))
+        super().__init__(budget, PostTraining(budget, self._compress, Masks(), matrix_entries))
 
     def _compress(self, model: nn.Module, excess: int) -> None:
         counts = spread(excess, {name: weight.numel() for name, weight in block_matrices(model).items()})
@@ -62,13 +61,12 @@ class WandaNM(TrainingMethod):
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
-        self.masks = Masks()
-        super().__init__(budget, PostTraining(budget, self._compress, self.masks, half_of_matrices(budget)))
+        super().__init__(budget, PostTraining(budget, self._compress, Masks(), half_of_matrices(budget)))
 
     @classmethod
     def only_size(cls, model: nn.Module, scope: TargetScope) -> float:
         """Share that is left when half of every matrix goes."""
-        return 1 - matrix_entries(model) // 2 / parameters(model, scope)
+        return half_size(model, scope)
 
     def _compress(self, model: nn.Module, excess: int) -> None:
         prune_blocks(self, model, lambda name, weight, squares: _others_of_run(_scores(weight, squares), 2, 4))
@@ -120,21 +118,11 @@ def prune_blocks(method: Wanda | WandaNM, model: nn.Module, choose: Choice) -> N
             entry goes.
     """
     for step in walk_blocks(model, method.calibration):
-        squares: dict[str, Tensor] = {}
-
-        def observer(name: str, squares: dict[str, Tensor] = squares) -> Observer:
-            def add(inputs: Tensor) -> None:
-                new = inputs.to(wide(inputs)).square().sum(0)
-                squares[name] = squares[name] + new if name in squares else new
-
-            return add
-
         own = projections(step.block)
-        step.observe({name: observer(name) for name in own})
+        squares, _ = step.summed(own, lambda inputs: inputs.to(wide(inputs)).square().sum(0))
         for name, module in own.items():
             parameter = f"{step.name}.{name}.weight"
-            removed = choose(parameter, matrix(module), squares[name])
-            removed = removed if isinstance(module, nn.Linear) else removed.t()  # Conv1D: (in, out)
+            removed = oriented(module, choose(parameter, matrix(module), squares[name]))
             method.masks.remove(model, parameter, removed)
             with torch.no_grad():
                 module.weight.masked_fill_(removed, 0)

@@ -48,11 +48,11 @@ class WandaSp(TrainingMethod):
         heads = structures(model).heads
         for step in walk_blocks(model, self.calibration):
             inside = {name: output for name, output in outputs.items() if output.block == step.name}
-            squares = {name: _SquareSum() for name in inside}
-            step.observe({local_name(output): squares[name].update for name, output in inside.items()})
+            locally = {name: local_name(output) for name, output in inside.items()}
+            squares, _ = step.summed(locally.values(), lambda inputs: inputs.double().square().sum(0))
             stays = {}
             for name, output in inside.items():
-                score = wanda_score(matrix(model.get_submodule(output.projection)), squares[name].total.sqrt())
+                score = wanda_score(matrix(model.get_submodule(output.projection)), squares[locally[name]].sqrt())
                 own = score[output.inputs.to(score.device)].sum(1)
                 if shares[name]:
                     stays[name] = _best(name, own, len(own) - shares[name])
@@ -163,13 +163,3 @@ def _best(name: str, scores: Tensor, count: int) -> Tensor:
         raise ValueError(f"{name}: a score is NaN or infinite; look for broken weights or data")
     order = torch.sort(scores.cpu(), stable=True).indices
     return order[len(order) - count :].sort().values
-
-
-class _SquareSum:
-    """Sum of squares of the inputs of a projection, batch by batch, in float64."""
-
-    def __init__(self) -> None:
-        self.total: Tensor = torch.zeros(())
-
-    def update(self, inputs: Tensor) -> None:
-        self.total = self.total.to(inputs.device) + inputs.double().square().sum(0)

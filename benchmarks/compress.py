@@ -1,7 +1,7 @@
 """A method used once on a trained model: all its hooks, and not a single optimizer step.
 
 One-shot methods act in `prepare` or `finish`. Methods that shrink during training see the gradients of every
-calibration batch and then one event, which has to come down to the target at once.
+calibration batch, if they read any, and then one event, which has to come down to the target at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def compress(method: TrainingMethod, model: nn.Module, calibration: Calibration)
     model = model if prepared is None else prepared
     optimizer = method.build_optimizer(model) or torch.optim.SGD(model.parameters(), lr=0.0)
     if method.stage == "training":
-        for batch in calibration.batches:
+        for batch in calibration.batches if method.reads_gradients else ():
             model.zero_grad(set_to_none=True)
             batch_loss(model, batch).backward()
             method.after_backward(TrainingState(model, optimizer, 0, 1, calibration))

@@ -78,8 +78,8 @@ ITEM = Table(
     title="What one compression costs",
     caption="Mean over seeds ± half the width of the 95% interval (Student's t); the median of the turns of a seed, "
     "taken alternately with EcoSpa's own one-shot plan and apply (scores from the weights) on copies of one model. "
-    "Methods that belong to training are given the gradients of all calibration data, whose time is in theirs, whether "
-    "they read them or not. Memory on top is the peak of the process less what it held before: a rough number.",
+    "The time of methods that shrink while they train holds the gradients of all calibration data, if they read them. "
+    "Memory on top is the peak of the process less what it held before: a rough number.",
     experiments=("pruning_cost",),
     build=build,
     notes=notes,

@@ -222,3 +222,20 @@ def test_methods_refuse_what_they_are_not_defined_for(kind: str) -> None:
     assert {"gpt2": "svite", "bert": "slicegpt", "vit": "slicegpt", "timm-vit": "slicegpt", "llama-gqa": "svite"}[
         kind
     ] in refusing
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not baselines.load(name).reads_gradients])
+def test_who_reads_no_gradients_needs_none(name: str) -> None:
+    """Without any gradient to see, an event cuts the same."""
+    states = []
+    for seen in (True, False):
+        budget = replace(BUDGET, total_steps=1, start_step=0, end_step=1, interval=1)
+        run = Run.fresh(baselines.load(name), budget)
+        if seen:
+            run.model(input_ids=tokens(0), labels=tokens(0)).loss.backward()
+            run.method.after_backward(run.state())
+        run.step = 1
+        run.method.after_step(run.state())
+        run.finish()
+        states.append(run.model)
+    assert_same_weights(*states)

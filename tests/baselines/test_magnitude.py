@@ -11,7 +11,7 @@ import baselines
 import ecospa
 from baselines.entries import block_matrices, matrix_entries
 from ecospa.accounting import parameters
-from tests.baselines.runs import BUDGET, Run, finished, tiny_gpt2
+from tests.baselines.runs import BUDGET, CALIBRATION, Run, finished, tiny_gpt2
 from tests.model_zoo import build
 
 
@@ -73,14 +73,15 @@ def test_gradual_global_follows_the_curve_and_ends_like_a_global_ranking() -> No
     assert max(shares) - min(shares) > 0.01
 
 
-def test_a_pattern_is_refused_where_it_does_not_divide() -> None:
+@pytest.mark.parametrize("name", ["magnitude_2_4", "wanda_2_4", "sparsegpt_2_4"])
+def test_a_pattern_is_refused_where_it_does_not_divide(name: str) -> None:
     model = build("gpt2").float()
     model.transformer.h[1].mlp.c_proj.weight.data = torch.randn(126, 32)
     model.transformer.h[1].mlp.c_fc.weight.data = torch.randn(32, 126)
     model.transformer.h[1].mlp.c_fc.bias.data = torch.randn(126)
-    kind = baselines.load("magnitude_2_4")
+    kind = baselines.load(name)
     size = kind.only_size(model, "blocks")
     with pytest.raises(ecospa.ConfigError, match="126 inputs; the pattern 2:4 needs a multiple of 4"):
-        kind(replace(BUDGET, target_size=size)).prepare(model, None)
+        kind(replace(BUDGET, target_size=size)).prepare(model, CALIBRATION)
     with pytest.raises(ecospa.ConfigError, match=r"target_size is 0\.8; the pattern 2:4 gives"):
-        kind(replace(BUDGET, target_size=0.8)).prepare(tiny_gpt2(), None)
+        kind(replace(BUDGET, target_size=0.8)).prepare(tiny_gpt2(), CALIBRATION)

@@ -9,7 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import baselines
+import ecospa
 from baselines.wanda import prune_weight
+from tests.baselines.runs import Run
 
 
 def scores_by_hand(weight: torch.Tensor, x: torch.Tensor) -> list[list[float]]:
@@ -73,3 +76,10 @@ def test_dtype_and_arguments_are_kept(dtype: torch.dtype) -> None:
 def test_senseless_arguments_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prune_weight(**{"weight": torch.ones(2, 8), "inputs": torch.ones(3, 8), **change})
+
+
+def test_activations_that_are_not_finite_are_refused_in_a_model_too() -> None:
+    run = Run.fresh(baselines.load("wanda"))
+    run.model.transformer.h[0].attn.c_proj.weight.data[3, 4] = float("nan")
+    with pytest.raises(ecospa.ConfigError, match=r"transformer\.h\.0\.mlp\.c_fc: its inputs are NaN or infinite"):
+        run.finish()

@@ -192,10 +192,17 @@ def test_an_unreachable_target_is_refused_and_the_smallest_one_is_reached(kind: 
         assert bool(logits(model, inputs(kind)).isfinite().all())
 
 
-def test_broken_weights_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("attn.c_proj", r"transformer\.h\.0\.mlp\.c_proj: its inputs are NaN or infinite"),
+        ("mlp.c_proj", r"transformer\.h\.0\.mlp\.ffn: a score is NaN or infinite"),
+    ],
+)
+def test_broken_weights_are_refused(place: str, message: str) -> None:
     model: Any = build("gpt2")
     with torch.no_grad():
-        model.transformer.h[0].attn.c_proj.weight[3, 4] = float("inf")
-    with pytest.raises(ValueError, match=r"transformer\.h\.0\.attn: a score is NaN or infinite"):
+        model.transformer.h[0].get_submodule(place).weight[3, 4] = float("inf")
+    with pytest.raises(ValueError, match=message):
         compressed(WandaSp, "gpt2", 0.5, model)
     assert parameters(model) == parameters(build("gpt2"))
