@@ -50,6 +50,11 @@ class Calibration:
         tokens = self.batches[0].get("input_ids")
         return None if tokens is None else int(tokens.shape[1])
 
+    @property
+    def first(self) -> Batch:
+        """The first sequence or image, as a batch of one."""
+        return {name: value[:1] for name, value in self.batches[0].items()}
+
 
 def as_calibration(given: Any) -> Calibration:
     """Calibration from what a caller has: one already, or any iterable of batches.

@@ -1,33 +1,34 @@
-"""Calibration data of a run: seeded sequences of its text, for methods that look at activations or gradients."""
+"""Calibration data of a run: seeded training examples, for methods that look at activations or gradients."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from torch.utils.data import Dataset, default_collate
 
 from baselines.calibration import SEQUENCES, Calibration
 
 
 def draw(
-    sequences: NDArray[np.int64], batch_size: int, seed: int, source: str, device: str = "cpu", count: int = SEQUENCES
+    examples: Dataset[Any], batch_size: int, seed: int, source: str, device: str = "cpu", count: int = SEQUENCES
 ) -> Calibration:
-    """Sequences drawn without replacement.
+    """Examples drawn without replacement.
 
     Args:
-        sequences: int64 (sequences, length), training text.
-        batch_size: sequences per batch.
+        examples: with a length; each maps input names to tensors, equally shaped.
+        batch_size: examples per batch.
         seed: decides which.
-        source: where the text comes from, for the record.
+        source: where they come from, for the record.
         device: where the batches are put.
         count: how many, all if there are fewer.
     """
-    chosen = np.random.default_rng(seed).choice(len(sequences), size=min(count, len(sequences)), replace=False)
-    tokens = torch.from_numpy(sequences[chosen]).to(device)
-    batches = tuple({"input_ids": batch, "labels": batch} for batch in tokens.split(batch_size))
-    return Calibration(batches, source, seed)
+    size: int = len(examples)  # type: ignore[arg-type]
+    chosen = np.random.default_rng(seed).choice(size, size=min(count, size), replace=False)
+    starts = range(0, len(chosen), batch_size)
+    batches = (default_collate([examples[int(n)] for n in chosen[start : start + batch_size]]) for start in starts)
+    moved = tuple({name: value.to(device) for name, value in batch.items()} for batch in batches)
+    return Calibration(moved, source, seed)
 
 
 def described(calibration: Calibration) -> dict[str, Any]:

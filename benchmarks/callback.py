@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from baselines.method import TrainingState
 from benchmarks import checkpoint
-from benchmarks.experiment import LanguageModelSettings, Workplace
-from benchmarks.metrics.flops import step_flops
+from benchmarks.experiment import TrainingSpec, Workplace
 from benchmarks.metrics.memory import peak_memory
 from benchmarks.metrics.training_state import training_bytes
 
@@ -34,7 +34,8 @@ class MethodCallback(TrainerCallback):
 
     Args:
         method: what is called.
-        settings: of the run.
+        training: of the run.
+        step_flops: model -> operations of one training step, counted again whenever the model has changed its size.
         workplace: told how far the run is; says how often a checkpoint is due.
         progress: measurements so far, continued in place.
         data: calibration data, given to the method again at the end.
@@ -43,13 +44,15 @@ class MethodCallback(TrainerCallback):
     def __init__(
         self,
         method: TrainingMethod,
-        settings: LanguageModelSettings,
+        training: TrainingSpec,
+        step_flops: Callable[[nn.Module], int],
         workplace: Workplace,
         progress: checkpoint.Progress,
         data: Calibration | None = None,
     ) -> None:
         self.data = data
-        self.method, self.settings, self.workplace, self.progress = method, settings, workplace, progress
+        self.method, self.training, self.workplace, self.progress = method, training, workplace, progress
+        self._count_flops = step_flops
         self._began = self._saved = time.monotonic()
         self._seconds_before = progress.seconds
         self._reported = -math.inf
@@ -78,7 +81,7 @@ class MethodCallback(TrainerCallback):
         if self._resized:  # counted once per size, after the optimizer has made its state and before a method cuts
             self._count_bytes(told)
         self.method.after_step(told)
-        if self.settings.training.device == "cuda":
+        if self.training.device == "cuda":
             torch.cuda.synchronize()
         self.progress.step_seconds.append(time.perf_counter() - self._step_began)
         now = time.monotonic()
@@ -105,7 +108,7 @@ class MethodCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Complete the Trainer's checkpoint."""
         self.progress.seconds = self._seconds_before + time.monotonic() - self._began
-        self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.settings.training.device))
+        self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.training.device))
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         checkpoint.save(folder, kwargs["model"], self.method, self.progress)
 
@@ -119,7 +122,7 @@ class MethodCallback(TrainerCallback):
 
     def _state(self, state: TrainerState, kwargs: dict[str, Any]) -> TrainingState:
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # unwrap accelerate's
-        return TrainingState(kwargs["model"], optimizer, state.global_step, self.settings.training.steps, self.data)
+        return TrainingState(kwargs["model"], optimizer, state.global_step, self.training.steps, self.data)
 
     def _count_bytes(self, told: TrainingState) -> None:
         self._resized = False
@@ -130,7 +133,6 @@ class MethodCallback(TrainerCallback):
         """Operations of a step, counted again only when the model has changed its size."""
         parameters = sum(parameter.numel() for parameter in model.parameters())
         if parameters != self._flops[0]:
-            training, length = self.settings.training, self.settings.protocol.sequence_length
-            self._flops = (parameters, step_flops(model, training.batch_size, length))
+            self._flops = (parameters, self._count_flops(model))
             self._resized = True
         return self._flops[1]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -100,8 +100,8 @@ class Compare(RunOptions):
         sizes: shares of the block parameters to keep, such as 0.8,0.5.
     """
 
-    model: Literal["gpt2", "stories260K"] = "gpt2"
-    sizes: Annotated[str, tyro.conf.arg(metavar="SHARES")] = "0.8,0.7,0.6,0.5"
+    model: str = one_shot.MODELS[0]
+    sizes: Annotated[str, tyro.conf.arg(metavar="SHARES")] = ",".join(f"{size:g}" for size in one_shot.SIZES)
 
 
 @dataclass(frozen=True)

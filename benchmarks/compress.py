@@ -11,19 +11,33 @@ from torch import nn
 
 from baselines.calibration import Calibration, batch_loss
 from baselines.method import TrainingMethod, TrainingState
-from benchmarks.experiment import ShrinkSpec
+from benchmarks.competitors import build_method, find_method
+from benchmarks.experiment import MethodRef, ShrinkSpec
 
 
-def one_event(target: float | None, width_multiple: int) -> ShrinkSpec:
-    """The budget of a run with one event and nothing else."""
-    return ShrinkSpec(target, total_steps=1, start_step=0, end_step=1, interval=1, width_multiple=width_multiple)
+def one_event_method(
+    reference: MethodRef, target: float | None, width_multiple: int, model: nn.Module, seed: int
+) -> TrainingMethod:
+    """A method that has one event and nothing else.
+
+    Args:
+        reference: which.
+        target: share of the block parameters that is left; None for a method that knows its own size, or has none.
+        width_multiple: widths stay multiples of this.
+        model: the whole model, asked for the only size that a pattern can give.
+        seed: of every random choice of the method.
+    """
+    if target is None:
+        target = find_method(reference).only_size(model, "blocks")
+    shrink = ShrinkSpec(target, total_steps=1, start_step=0, end_step=1, interval=1, width_multiple=width_multiple)
+    return build_method(reference, shrink, seed)
 
 
 def compress(method: TrainingMethod, model: nn.Module, calibration: Calibration) -> nn.Module:
     """Let a method do its work on a model.
 
     Args:
-        method: built with the budget of `one_event`.
+        method: of `one_event_method`.
         model: the trained model, which may be changed in place.
         calibration: batches with labels.
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from results.record import Metric, PlanEvent, config_hash
 
@@ -52,6 +52,8 @@ class ProtocolSpec:
     that an end-of-text token stands before every document.
     """
 
+    task: ClassVar[str] = "language_model"
+
     tokenizer: str
     sequence_length: int
     stride: int
@@ -63,7 +65,7 @@ class ProtocolSpec:
 class TrainingSpec:
     """Optimizer steps and their learning rate: AdamW, linear warm-up, cosine decay to zero.
 
-    `batch_size` counts sequences per optimizer step, `micro_batch_size` those per backward pass.
+    `batch_size` counts examples per optimizer step, `micro_batch_size` those per backward pass.
     """
 
     steps: int
@@ -114,15 +116,19 @@ class MethodRef:
 
 
 @dataclass(frozen=True)
-class LanguageModelSettings:
-    """All that decides the outcome of one language-model training run, but its seed."""
+class TrainingSettings:
+    """All that decides the outcome of one training run, but its seed.
+
+    `model`, `data` and `protocol` are frozen dataclasses that the task understands; `protocol.task` is its file in
+    `benchmarks/tasks`. ModelSpec, DataSpec and ProtocolSpec are those of language models.
+    """
 
     method: MethodRef
     target: float | None
     shrink: ShrinkSpec
-    model: ModelSpec
-    data: DataSpec
-    protocol: ProtocolSpec
+    model: Any
+    data: Any
+    protocol: Any
     training: TrainingSpec
 
     def to_config(self) -> dict[str, Any]:

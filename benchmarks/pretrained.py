@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
@@ -21,32 +19,13 @@ from benchmarks.data.packing import evaluation_windows, pack
 from benchmarks.data.stories_model import folder
 from benchmarks.experiment import DataSpec, Outcome, ProtocolSpec, Run, Workplace
 from benchmarks.experiments.pretrained_shrink import PretrainedSettings
-from benchmarks.metrics.perplexity import Prediction, perplexity_metrics, predict
+from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models import quieten
 from results.record import Metric, PlanEvent
 
 _SAMPLED_AT_ONCE = 128
 _SMOOTHING = 20  # steps behind one point of the loss curve
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The stories to evaluate on, as windows, and their counts."""
-
-    inputs: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    words: int
-    size: int
-    fingerprint: str
-
-    def predict(self, model: nn.Module) -> Prediction:
-        """Losses of a model on all of them."""
-        return predict(model, self.inputs, self.labels, batch_size=16)
-
-    def perplexity(self, model: nn.Module) -> float:
-        """Perplexity per token."""
-        return perplexity_metrics(self.predict(model), self.words, self.size)["perplexity"].value
 
 
 @dataclass
@@ -113,7 +92,7 @@ def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
     )
     final = held_out.predict(model)
     metrics = {
-        **perplexity_metrics(final, held_out.words, held_out.size),
+        **held_out.metrics(final),
         **size_metrics(model),
         "perplexity_before": _perplexity(before),
         "perplexity_cut": _perplexity(stages.rows[-1]["perplexity_cut"]),

@@ -13,8 +13,8 @@ from torch import nn
 
 import ecospa
 from baselines.calibration import Calibration
-from benchmarks.competitors import build_method, find_method
-from benchmarks.compress import compress, one_event
+from baselines.method import TrainingMethod
+from benchmarks.compress import compress, one_event_method
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.experiments.pruning_cost import TARGET, CostModel, CostSettings
 from benchmarks.metrics.memory import memory_metrics, peak_memory
@@ -34,17 +34,17 @@ def run_pruning_cost(run: Run, workplace: Workplace) -> Outcome:
     torch.manual_seed(run.seed)
     model = build(settings.model).eval()
     data = random_data(settings, run.seed)
-    target = settings.target
-    if target is None:
-        target = find_method(settings.method).only_size(model, "blocks")
 
-    def once(copied: nn.Module) -> tuple[nn.Module, float]:
-        method = build_method(settings.method, one_event(target, _WIDTH_MULTIPLE), run.seed)
+    def method_of(own: nn.Module) -> TrainingMethod:
+        return one_event_method(settings.method, settings.target, _WIDTH_MULTIPLE, own, run.seed)
+
+    def once(copied: nn.Module) -> float:
+        method = method_of(copied)
         began = time.perf_counter()
-        compressed = compress(method, copied, data)
-        return compressed, time.perf_counter() - began
+        compress(method, copied, data)
+        return time.perf_counter() - began
 
-    method = build_method(settings.method, one_event(target, _WIDTH_MULTIPLE), run.seed)
+    method = method_of(model)
     victim = copy.deepcopy(model)
     gc.collect()
     before = resident_memory()
@@ -54,7 +54,7 @@ def run_pruning_cost(run: Run, workplace: Workplace) -> Outcome:
     own: list[float] = []
     plain: list[float] = []
     for turn in range(settings.turns):
-        own.append(once(copy.deepcopy(model))[1])
+        own.append(once(copy.deepcopy(model)))
         plain.append(_plan_and_apply(copy.deepcopy(model)))
         workplace.progress(turn + 1, settings.turns)
     seconds, reference = statistics.median(own), statistics.median(plain)

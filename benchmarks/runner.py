@@ -1,7 +1,8 @@
-"""One training run of a language model, from its settings to its outcome.
+"""One training run, from its settings to its outcome.
 
-The same function carries a smoke run and a run of days: transformers.Trainer trains, the method's hooks shrink, and
-what is measured afterwards does not depend on the method. A run that was killed goes on from its last checkpoint.
+The same function carries a smoke run and a run of days, whatever the task: transformers.Trainer trains, the method's
+hooks shrink, and what is measured afterwards does not depend on the method. A run that was killed goes on from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -11,27 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from baselines.method import size_entry
-from benchmarks import calibration, checkpoint
+from benchmarks import calibration, checkpoint, task
 from benchmarks.callback import MethodCallback
 from benchmarks.competitors import build_method
-from benchmarks.data.packing import evaluation_windows, training_sequences
-from benchmarks.data.prepared import PreparedText, prepare
-from benchmarks.experiment import LanguageModelSettings, Outcome, Run, Workplace
+from benchmarks.experiment import Outcome, Run, TrainingSettings, Workplace
 from benchmarks.metrics.flops import flops_metrics, step_flops
 from benchmarks.metrics.memory import memory_metrics, peak_memory
-from benchmarks.metrics.perplexity import perplexity_metrics, predict
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.step_time import final_step_time_ratio, step_time_metrics
 from benchmarks.metrics.training_state import training_state_metrics
-from benchmarks.models import build_model, quieten
+from benchmarks.models import quieten
 from results.record import Metric, PlanEvent
 
 if TYPE_CHECKING:
@@ -40,19 +35,6 @@ if TYPE_CHECKING:
 
 _CURVE_POINTS = 200
 _TURNS = 10  # steps behind the ratio of step times
-
-
-class PackedText(Dataset[dict[str, Tensor]]):
-    """Full sequences of tokens; the labels are the inputs, which the model shifts itself."""
-
-    def __init__(self, sequences: NDArray[np.int64]) -> None:
-        self.sequences = torch.from_numpy(sequences)
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"input_ids": self.sequences[index], "labels": self.sequences[index]}
 
 
 @dataclass
@@ -72,40 +54,38 @@ class Trained:
 
     Attributes:
         started: model, method and measurements; the model is the one that was trained.
-        text: what it was trained and is to be evaluated on.
-        sequences: int64 (sequences, length), the training text.
+        task: what it was trained on and is to be judged by.
         log: the Trainer's log.
         seconds_before: time of earlier processes of the same run.
     """
 
     started: _Started
-    text: PreparedText
-    sequences: NDArray[np.int64]
+    task: task.Task
     log: list[dict[str, Any]]
     seconds_before: float
 
 
-def run_language_model(run: Run, workplace: Workplace) -> Outcome:
+def run_training(run: Run, workplace: Workplace) -> Outcome:
     """Train, shrink, evaluate, measure.
 
     Args:
-        run: a cell whose settings are LanguageModelSettings, and a seed.
+        run: a cell whose settings are TrainingSettings, and a seed.
         workplace: folder, threads, progress.
 
     Returns:
-        The outcome with all metrics of a language-model training run.
+        The outcome with the metrics of the task and those of every training run.
 
     Raises:
-        MissingSourceError: the text is not at hand.
+        MissingSourceError: the data are not at hand.
         FloatingPointError: the loss became NaN or infinite.
     """
-    trained = train_language_model(run, workplace)
+    trained = train(run, workplace)
     started = trained.started
-    metrics = _measure(run, started, trained.text, trained.sequences)
+    metrics = _measure(run, started, trained.task)
     given = {"calibration": calibration.described(started.data)} if started.method.needs_calibration else {}
     return Outcome(
         metrics=metrics,
-        data_fingerprint=trained.text.fingerprint,
+        data_fingerprint=trained.task.fingerprint,
         plan_history=_plan_history(started),
         loss_curve=_loss_curve(trained.log),
         payload=given,
@@ -114,33 +94,31 @@ def run_language_model(run: Run, workplace: Workplace) -> Outcome:
     )
 
 
-def train_language_model(run: Run, workplace: Workplace) -> Trained:
+def train(run: Run, workplace: Workplace) -> Trained:
     """The training alone, from the start or from the last checkpoint in the run's folder.
 
     Raises:
-        MissingSourceError: the text is not at hand.
+        MissingSourceError: the data are not at hand.
         FloatingPointError: the loss became NaN or infinite.
     """
-    settings: LanguageModelSettings = run.cell.settings
+    settings: TrainingSettings = run.cell.settings
     torch.set_num_threads(workplace.threads)
     quieten()
-    text = prepare(settings.data, settings.protocol, run.cell.tier, workplace.folder)
-    sequences = training_sequences(text.train, settings.protocol.sequence_length)
-    folder = workplace.folder / run.folder_name
-    started = _start(run, text, sequences, folder)
+    own = task.load(run, workplace.folder)
+    started = _start(run, own, workplace.folder / run.folder_name)
     seconds_before = started.progress.seconds
-    trainer = _trainer(run, started, sequences, folder, workplace)
+    trainer = _trainer(run, started, own, workplace)
     trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))
     started.progress.peak_memory = max(started.progress.peak_memory, peak_memory(settings.training.device))
-    return Trained(started, text, sequences, trainer.state.log_history, seconds_before)
+    return Trained(started, own, trainer.state.log_history, seconds_before)
 
 
-def _start(run: Run, text: PreparedText, sequences: NDArray[np.int64], folder: Path) -> _Started:
-    settings: LanguageModelSettings = run.cell.settings
-    training, name = settings.training, f"{settings.data.source} {settings.data.configuration}, training side"
-    data = calibration.draw(sequences, training.micro_batch_size, run.seed, name, training.device)
+def _start(run: Run, own: task.Task, folder: Path) -> _Started:
+    settings: TrainingSettings = run.cell.settings
+    training = settings.training
+    data = calibration.draw(own.examples, training.micro_batch_size, run.seed, own.source, training.device)
     method = build_method(settings.method, settings.shrink, run.seed, training)
-    dense = build_model(settings.model, run.seed, text.end_of_text, training.device)
+    dense = own.build()
     resume_from = checkpoint.latest(folder)
     if resume_from is not None:
         method_state, progress = checkpoint.load_state(resume_from)
@@ -153,10 +131,10 @@ def _start(run: Run, text: PreparedText, sequences: NDArray[np.int64], folder: P
     return _Started(model, method, data, checkpoint.Progress(started=dict(first)), None)
 
 
-def _trainer(run: Run, started: _Started, sequences: NDArray[np.int64], folder: Path, workplace: Workplace) -> Trainer:
+def _trainer(run: Run, started: _Started, own: task.Task, workplace: Workplace) -> Trainer:
     training = run.cell.settings.training
     arguments = TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(workplace.folder / run.folder_name),
         use_cpu=training.device == "cpu",
         bf16=training.precision == "bf16",
         seed=run.seed,
@@ -181,30 +159,36 @@ def _trainer(run: Run, started: _Started, sequences: NDArray[np.int64], folder: 
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
-    callback = MethodCallback(started.method, run.cell.settings, workplace, started.progress, started.data)
+    one = own.batch(1, training.device)
+    callback = MethodCallback(
+        started.method,
+        training,
+        lambda model: step_flops(model, training.batch_size, own.tokens, one),
+        workplace,
+        started.progress,
+        started.data,
+    )
     trainer = Trainer(
         model=started.model,
         args=arguments,
-        train_dataset=PackedText(sequences),
+        train_dataset=own.examples,
+        data_collator=own.collate,
         callbacks=[callback],
         optimizers=(started.method.build_optimizer(started.model), None),
+        compute_loss_func=own.loss,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _measure(run: Run, started: _Started, text: PreparedText, sequences: NDArray[np.int64]) -> dict[str, Metric]:
-    settings: LanguageModelSettings = run.cell.settings
-    protocol, training, model = settings.protocol, settings.training, started.model
-    windows = evaluation_windows(text.evaluation, protocol.sequence_length, protocol.stride)
-    prediction = predict(model, *windows, batch_size=2 * training.micro_batch_size, device=training.device)
+def _measure(run: Run, started: _Started, own: task.Task) -> dict[str, Metric]:
+    training, model = run.cell.settings.training, started.model
+    quality = own.evaluate(model)
     sizes = size_metrics(model, started.method)
-    final_flops = step_flops(model, training.batch_size, protocol.sequence_length)
-    dense = build_model(settings.model, run.seed, text.end_of_text, training.device)
-    batch = torch.from_numpy(sequences[: training.micro_batch_size]).to(training.device)
-    ratio = final_step_time_ratio(model, dense, batch, _TURNS)
+    final_flops = step_flops(model, training.batch_size, own.tokens, own.batch(1, training.device))
+    ratio = final_step_time_ratio(model, own.build(), own.batch(training.micro_batch_size, training.device), _TURNS)
     return {
-        **perplexity_metrics(prediction, text.words, text.size),
+        **quality,
         **sizes,
         **flops_metrics(final_flops, started.progress.run_flops),
         **step_time_metrics(started.progress.step_seconds, ratio, _TURNS),

@@ -24,10 +24,11 @@ from benchmarks.data import source as sources
 from benchmarks.data.packing import evaluation_windows, training_sequences
 from benchmarks.data.prepared import prepare
 from benchmarks.data.stories_model import folder as stories_folder
-from benchmarks.experiment import Cell, LanguageModelSettings, MethodRef, Run, ShrinkSpec, Workplace
+from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, Workplace
 from benchmarks.experiments.compare import CompareSettings
+from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.pretrained import held_out_text, sample_stories
-from benchmarks.runner import train_language_model
+from benchmarks.runner import train
 
 _TRAINING_SEED = 0
 _STORIES = 512
@@ -40,20 +41,14 @@ class Subject:
 
     Attributes:
         build: a fresh copy of the model.
-        inputs: int64 (windows, length), to evaluate on.
-        labels: int64 (windows, length).
-        words: of the evaluation text.
-        size: its bytes.
+        text: to evaluate on.
         sequences: int64 (sequences, length), to calibrate on.
         source: where those come from.
         fingerprint: of text and weights.
     """
 
     build: Callable[[], nn.Module]
-    inputs: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    words: int
-    size: int
+    text: HeldOut
     sequences: NDArray[np.int64]
     source: str
     fingerprint: str
@@ -74,10 +69,7 @@ def _own(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
     inputs, labels = evaluation_windows(text.evaluation, settings.protocol.sequence_length, settings.protocol.stride)
     return Subject(
         build=lambda: ecospa.from_pretrained(folder),
-        inputs=inputs,
-        labels=labels,
-        words=text.words,
-        size=text.size,
+        text=HeldOut(inputs, labels, text.words, text.size, text.fingerprint),
         sequences=training_sequences(text.train, settings.protocol.sequence_length),
         source=f"{settings.data.source} {settings.data.configuration}, training side",
         fingerprint=_fingerprint(text.fingerprint, folder),
@@ -88,7 +80,7 @@ def _trained(settings: CompareSettings, tier: str, workplace: Workplace) -> Path
     """Folder of the dense model; a training that was interrupted goes on from its last checkpoint."""
     assert settings.architecture is not None and settings.training is not None  # one of our own
     steps = settings.training.steps
-    dense = LanguageModelSettings(
+    dense = TrainingSettings(
         MethodRef("dense"), None, ShrinkSpec(None, steps, 0, steps, steps),
         settings.architecture, settings.data, settings.protocol, settings.training,
     )  # fmt: skip
@@ -97,7 +89,7 @@ def _trained(settings: CompareSettings, tier: str, workplace: Workplace) -> Path
     name = hashlib.sha256(f"{run.folder_name} {origin}".encode()).hexdigest()[:16]
     folder = workplace.folder / "trained" / name
     if not folder.exists():
-        trained = train_language_model(run, workplace)
+        trained = train(run, workplace)
         partial = folder.with_name(f"{name}-{os.getpid()}.partial")
         ecospa.save_pretrained(trained.started.model, partial)
         partial.replace(folder)
@@ -124,10 +116,7 @@ def _stories(settings: CompareSettings, tier: str, workplace: Workplace) -> Subj
         partial.replace(path)
     return Subject(
         build=build,
-        inputs=text.inputs,
-        labels=text.labels,
-        words=text.words,
-        size=text.size,
+        text=text,
         sequences=np.load(path),
         source="stories that the whole model has told itself, at temperature 1",
         fingerprint=_fingerprint(text.fingerprint, place),

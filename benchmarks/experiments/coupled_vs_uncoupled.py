@@ -29,25 +29,18 @@ Tier cpu is too short as well: the dense model is not ahead of the small one the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from benchmarks.data import source as sources
 from benchmarks.experiment import (
     Cell,
     DataSpec,
     Experiment,
-    LanguageModelSettings,
     MethodRef,
     ModelSpec,
-    Outcome,
     ProtocolSpec,
-    Run,
-    ShrinkSpec,
     Tier,
     TierPlan,
     TrainingSpec,
-    Workplace,
 )
+from benchmarks.scale import Scale, execute
 
 NAME = "coupled_vs_uncoupled"
 TARGETS = (0.5, 0.3)
@@ -62,20 +55,6 @@ METHODS = (
     WITHOUT_TARGET,
     "small_dense",
 )
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a tier changes."""
-
-    model: ModelSpec
-    data: DataSpec
-    protocol: ProtocolSpec
-    training: TrainingSpec
-    start_step: int
-    end_step: int
-    interval: int
-    width_multiple: int
 
 
 SCALES: dict[Tier, Scale] = {
@@ -134,32 +113,7 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     for target in TARGETS:
         wanted += [(method, target) for method in methods if method.name != WITHOUT_TARGET]
     wanted += [(method, None) for method in methods if method.name == WITHOUT_TARGET]
-    return tuple(Cell(NAME, tier, method.name, _settings(SCALES[tier], method, target)) for method, target in wanted)
-
-
-def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
-    """The text of a tier."""
-    data = SCALES[tier].data
-    return (sources.find(data.source).bind(data.configuration),)
-
-
-def execute(run: Run, workplace: Workplace) -> Outcome:
-    """Train one model with one method."""
-    from benchmarks.runner import run_language_model  # imports torch, which a plan does without
-
-    return run_language_model(run, workplace)
-
-
-def _settings(scale: Scale, method: MethodRef, target: float | None) -> LanguageModelSettings:
-    shrink = ShrinkSpec(
-        target_size=target,
-        total_steps=scale.training.steps,
-        start_step=scale.start_step,
-        end_step=scale.end_step,
-        interval=scale.interval,
-        width_multiple=scale.width_multiple,
-    )
-    return LanguageModelSettings(method, target, shrink, scale.model, scale.data, scale.protocol, scale.training)
+    return tuple(Cell(NAME, tier, method.name, SCALES[tier].settings(method, target)) for method, target in wanted)
 
 
 EXPERIMENT = Experiment(
@@ -173,6 +127,6 @@ EXPERIMENT = Experiment(
     },
     methods=METHODS,
     cells=cells,
-    sources=data_sources,
+    sources=lambda tier: SCALES[tier].sources,
     execute=execute,
 )

@@ -20,25 +20,21 @@ smoke tier shows that everything works; its order means nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from benchmarks.data import source as sources
 from benchmarks.experiment import (
     Cell,
     DataSpec,
     Experiment,
-    LanguageModelSettings,
     MethodRef,
     ModelSpec,
-    Outcome,
     ProtocolSpec,
-    Run,
-    ShrinkSpec,
     Tier,
     TierPlan,
+    TrainingSettings,
     TrainingSpec,
-    Workplace,
 )
+from benchmarks.scale import Scale, execute
 
 NAME = "llama_pretraining"
 TARGETS = (0.5, 0.3)
@@ -47,20 +43,6 @@ WITHOUT_TARGET = ("dense", "galore", "low_rank", "lora", "relora")
 METHODS = (*WITHOUT_TARGET, "ecospa", "small_dense")
 FASTER = {"galore": 5.0}
 """Learning rates that differ from the others', as factors."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a tier changes."""
-
-    model: ModelSpec
-    data: DataSpec
-    protocol: ProtocolSpec
-    training: TrainingSpec
-    start_step: int
-    end_step: int
-    interval: int
-    width_multiple: int
 
 
 SCALES: dict[Tier, Scale] = {
@@ -102,31 +84,9 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     )
 
 
-def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
-    """The text of a tier."""
-    data = SCALES[tier].data
-    return (sources.find(data.source).bind(data.configuration),)
-
-
-def execute(run: Run, workplace: Workplace) -> Outcome:
-    """Train one model with one method."""
-    from benchmarks.runner import run_language_model  # imports torch, which a plan does without
-
-    return run_language_model(run, workplace)
-
-
-def _settings(scale: Scale, method: MethodRef, target: float | None) -> LanguageModelSettings:
-    shrink = ShrinkSpec(
-        target_size=target,
-        total_steps=scale.training.steps,
-        start_step=scale.start_step,
-        end_step=scale.end_step,
-        interval=scale.interval,
-        width_multiple=scale.width_multiple,
-    )
-    rate = scale.training.learning_rate * FASTER.get(method.name, 1.0)
-    training = replace(scale.training, learning_rate=rate)
-    return LanguageModelSettings(method, target, shrink, scale.model, scale.data, scale.protocol, training)
+def _settings(scale: Scale, method: MethodRef, target: float | None) -> TrainingSettings:
+    faster = replace(scale.training, learning_rate=scale.training.learning_rate * FASTER.get(method.name, 1.0))
+    return replace(scale, training=faster).settings(method, target)
 
 
 EXPERIMENT = Experiment(
@@ -139,7 +99,7 @@ EXPERIMENT = Experiment(
     },
     methods=METHODS,
     cells=cells,
-    sources=data_sources,
+    sources=lambda tier: SCALES[tier].sources,
     execute=execute,
     absent={"paper": "1.1 to 13.1 billion tokens of C4 have to be streamed, which the runner does not do yet"},
 )

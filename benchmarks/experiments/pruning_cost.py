@@ -26,11 +26,11 @@ from typing import Any
 from benchmarks.data import source as sources
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.compare import METHODS as COMPARED
+from benchmarks.experiments.compare import WITHOUT_SIZE
 
 NAME = "pruning_cost"
 TARGET = 0.5
 METHODS = (*(name for name in COMPARED if name != "dense"), "torch_pruning")
-ONE_SIZE = ("magnitude_2_4", "wanda_2_4", "sparsegpt_2_4")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 
 
 def _target(method: MethodRef) -> float | None:
-    return None if method.name in ONE_SIZE else TARGET
+    return None if method.name in WITHOUT_SIZE else TARGET
 
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:

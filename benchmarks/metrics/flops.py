@@ -16,23 +16,31 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import ecospa
+from baselines.calibration import Batch, batch_loss, outputs
 from results.record import Metric
 
 
-def step_flops(model: nn.Module, sequences: int, sequence_length: int) -> int:
-    """Floating-point operations of one training step of this model as it is now."""
+def step_flops(model: nn.Module, examples: int, tokens: int, one: Batch) -> int:
+    """Floating-point operations of one training step of this model as it is now.
+
+    Args:
+        model: on the device of `one`.
+        examples: of a step.
+        tokens: positions of an example inside the model.
+        one: a batch of one example, with labels, for a model that cannot be counted from its shapes.
+    """
     try:
-        return int(ecospa.accounting.training_flops(model, sequences, sequence_length))
+        return int(ecospa.accounting.training_flops(model, examples, tokens))
     except ecospa.UnsupportedModelError:
-        return sequences * _counted(model, sequence_length, training=True)
+        return examples * _counted(model, one, training=True)
 
 
-def forward_flops(model: nn.Module, sequence_length: int) -> int:
-    """Floating-point operations of one forward pass over one sequence."""
+def forward_flops(model: nn.Module, tokens: int, one: Batch) -> int:
+    """Floating-point operations of one forward pass over one example; arguments as for `step_flops`."""
     try:
-        return int(ecospa.accounting.forward_flops(model, 1, sequence_length))
+        return int(ecospa.accounting.forward_flops(model, 1, tokens))
     except ecospa.UnsupportedModelError:
-        return _counted(model, sequence_length, training=False)
+        return _counted(model, one, training=False)
 
 
 def flops_metrics(final_step: int, run: int) -> dict[str, Metric]:
@@ -48,16 +56,16 @@ def flops_metrics(final_step: int, run: int) -> dict[str, Metric]:
     }
 
 
-def _counted(model: Any, sequence_length: int, training: bool) -> int:
-    """Of one sequence; gradients are asked for of what trains alone, and nothing of the model or of chance changes."""
+def _counted(model: Any, one: Batch, training: bool) -> int:
+    """Of one example; gradients are asked for of what trains alone, and nothing of the model or of chance changes."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    tokens = torch.zeros(1, sequence_length, dtype=torch.int64, device=next(model.parameters()).device)
     counter = FlopCounterMode(display=False)
     # attention as plain matrix products, whose operations the counter knows on every device
     with _evaluating(model), sdpa_kernel(SDPBackend.MATH), counter, torch.set_grad_enabled(training):
-        loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
         if training:
-            torch.autograd.grad(loss, trained, allow_unused=True)
+            torch.autograd.grad(batch_loss(model, one), trained, allow_unused=True)
+        else:
+            outputs(model, one)
     return int(counter.get_total_flops())
 
 

@@ -1,16 +1,17 @@
 """How long one sequence takes through a compressed model, beside the dense one.
 
-The two take turns in one process, because machines slow down and speed up, and every turn has tokens of its own.
+The two take turns in one process, and every turn has tokens of its own.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.metrics.turns import take_turns
 from results.record import Metric
 
 _WARM_UP = 3
@@ -27,26 +28,20 @@ def latency_metrics(model: nn.Module, dense: nn.Module, tokens: Tensor) -> dict[
     Returns:
         `latency` in seconds and `latency_ratio`, compressed / dense.
     """
-    seconds = interleaved(model, dense, tokens)
-    medians = [statistics.median(values) for values in seconds]
+    passes = [_forward(candidate, tokens) for candidate in (model, dense)]
+    own, reference = take_turns(passes, len(tokens) - _WARM_UP, _WARM_UP, tokens.device.type)
+    medians = statistics.median(own), statistics.median(reference)
     return {
-        "latency": Metric(medians[0], "s", False, n=len(seconds[0])),
-        "latency_ratio": Metric(medians[0] / medians[1], "compressed / dense", False, n=len(seconds[0])),
+        "latency": Metric(medians[0], "s", False, n=len(own)),
+        "latency_ratio": Metric(medians[0] / medians[1], "compressed / dense", False, n=len(own)),
     }
 
 
-@torch.no_grad()
-def interleaved(model: nn.Module, dense: nn.Module, tokens: Tensor) -> tuple[list[float], list[float]]:
-    """Seconds of every counted turn of both models."""
-    seconds: tuple[list[float], list[float]] = ([], [])
+def _forward(model: nn.Module, tokens: Tensor) -> Callable[[int], None]:
     model.eval()
-    dense.eval()
-    for turn, sequence in enumerate(tokens):
-        for measured, candidate in zip(seconds, (model, dense), strict=True):
-            began = time.perf_counter()
-            candidate(input_ids=sequence[None])
-            if tokens.is_cuda:
-                torch.cuda.synchronize()
-            if turn >= _WARM_UP:
-                measured.append(time.perf_counter() - began)
-    return seconds
+
+    @torch.no_grad()
+    def forward(turn: int) -> None:
+        model(input_ids=tokens[turn][None])
+
+    return forward

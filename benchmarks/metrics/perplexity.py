@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -26,6 +27,29 @@ class Prediction:
 
     loss: float
     tokens: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Text to evaluate on, as windows (int64, (windows, length)), and its counts and fingerprint."""
+
+    inputs: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    words: int
+    size: int
+    fingerprint: str
+
+    def predict(self, model: nn.Module) -> Prediction:
+        """Losses of a model on all of it."""
+        return predict(model, self.inputs, self.labels, batch_size=16)
+
+    def metrics(self, prediction: Prediction) -> dict[str, Metric]:
+        """The usual numbers of a prediction."""
+        return perplexity_metrics(prediction, self.words, self.size)
+
+    def perplexity(self, model: nn.Module) -> float:
+        """Perplexity per token."""
+        return self.metrics(self.predict(model))["perplexity"].value
 
 
 @torch.no_grad()

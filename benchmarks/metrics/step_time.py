@@ -6,12 +6,13 @@ Machines slow down and speed up, so the ratio is measured by taking turns in one
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from baselines.calibration import Batch, batch_loss
+from benchmarks.metrics.turns import take_turns
 from results.record import Metric
 
 _WARM_UP = 2  # first steps allocate optimizer state and caches
@@ -31,7 +32,7 @@ def step_time_metrics(step_seconds: Sequence[float], ratio: float, turns: int) -
     }
 
 
-def final_step_time_ratio(final: nn.Module, dense: nn.Module, batch: Tensor, turns: int) -> float:
+def final_step_time_ratio(final: nn.Module, dense: nn.Module, batch: Batch, turns: int) -> float:
     """Median time of a plain training step of the final model over that of the dense model, taking turns.
 
     Both are trained here with AdamW, so neither may be used afterwards.
@@ -39,32 +40,25 @@ def final_step_time_ratio(final: nn.Module, dense: nn.Module, batch: Tensor, tur
     Args:
         final: the model that the run ended with.
         dense: a fresh dense model of the same settings.
-        batch: int64 (sequences, length), on the models' device.
+        batch: inputs and labels, on the models' device.
         turns: steps per model that count.
 
     Returns:
         A ratio; below 1 the final model is faster.
     """
-    steppers = [_stepper(final, batch), _stepper(dense, batch)]
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for turn in range(turns + _WARM_UP):
-        for measured, step in zip(seconds, steppers, strict=True):
-            began = time.perf_counter()
-            step()
-            if batch.is_cuda:
-                torch.cuda.synchronize()
-            if turn >= _WARM_UP:
-                measured.append(time.perf_counter() - began)
-    return statistics.median(seconds[0]) / statistics.median(seconds[1])
+    device = batch["labels"].device.type
+    steps = [_stepper(model, batch, device) for model in (final, dense)]
+    own, reference = take_turns(steps, turns, _WARM_UP, device)
+    return statistics.median(own) / statistics.median(reference)
 
 
-def _stepper(model: nn.Module, batch: Tensor):
+def _stepper(model: nn.Module, batch: Batch, device: str) -> Callable[[int], None]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     model.train()
 
-    def step() -> None:
-        with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=batch.is_cuda):
-            loss = model(input_ids=batch, labels=batch).loss
+    def step(turn: int) -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            loss = batch_loss(model, batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

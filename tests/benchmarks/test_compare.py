@@ -12,11 +12,10 @@ import torch
 import baselines
 from benchmarks import registry
 from benchmarks.__main__ import main
-from benchmarks.competitors import build_method
-from benchmarks.compress import compress, one_event
+from benchmarks.compress import compress, one_event_method
 from benchmarks.experiment import MethodRef, Run
 from benchmarks.experiments import compare
-from benchmarks.metrics.latency import interleaved, latency_metrics
+from benchmarks.metrics.latency import latency_metrics
 from ecospa.accounting import parameters
 from results.store import Store
 from tests.baselines.runs import CALIBRATION, largest_step, tiny_gpt2
@@ -32,7 +31,7 @@ def test_every_compared_method_lands_and_repeats_itself(name: str) -> None:
         target = 0.5  # of two blocks
     results = []
     for model in models:
-        method = build_method(reference, one_event(target, 2), seed=3)
+        method = one_event_method(reference, target, 2, model, seed=3)
         results.append((compress(method, model, CALIBRATION), method))
     (one, method), (two, _) = results
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
@@ -47,7 +46,7 @@ def test_every_compared_method_lands_and_repeats_itself(name: str) -> None:
 def test_a_compression_takes_no_step() -> None:
     model = tiny_gpt2()
     before = copy.deepcopy(model.state_dict())
-    assert compress(build_method(MethodRef("dense"), one_event(None, 2), 0), model, CALIBRATION) is model
+    assert compress(one_event_method(MethodRef("dense"), None, 2, model, 0), model, CALIBRATION) is model
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -57,10 +56,10 @@ def test_turns_are_taken_and_warm_up_is_left_out() -> None:
     small.register_forward_hook(lambda *_: calls.append("small"))
     dense.register_forward_hook(lambda *_: calls.append("dense"))
     tokens = torch.randint(1, 31, (7, 12))
-    seconds = interleaved(small, dense, tokens)
+    metrics = latency_metrics(small, dense, tokens)
     assert calls == ["small", "dense"] * 7
-    assert [len(values) for values in seconds] == [4, 4]
-    assert latency_metrics(small, dense, tokens)["latency_ratio"].value > 0
+    assert metrics["latency"].n == 4
+    assert metrics["latency_ratio"].value > 0
 
 
 @pytest.fixture

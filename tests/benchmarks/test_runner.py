@@ -137,15 +137,15 @@ def test_a_newcomers_method_is_driven_and_can_interrupt(tmp_path: Path, monkeypa
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import runner
+    from benchmarks.tasks import language_model
 
-    build = runner.build_model
+    build = language_model.build_model
 
     def broken(*arguments, **options):
         model = build(*arguments, **options)
         model.transformer.wte.weight.data[0] = float("nan")
         return model
 
-    monkeypatch.setattr(runner, "build_model", broken)
+    monkeypatch.setattr(language_model, "build_model", broken)
     with pytest.raises(FloatingPointError, match="step 1: the training loss is nan"):
         train(run_of(), workplace(tmp_path))

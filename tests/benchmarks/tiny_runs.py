@@ -15,7 +15,6 @@ from benchmarks.experiment import (
     Cell,
     DataSpec,
     Experiment,
-    LanguageModelSettings,
     MethodRef,
     ModelSpec,
     Outcome,
@@ -24,6 +23,7 @@ from benchmarks.experiment import (
     ShrinkSpec,
     Tier,
     TierPlan,
+    TrainingSettings,
     TrainingSpec,
     Workplace,
 )
@@ -84,9 +84,9 @@ def use_tiny_text(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sources, "find", lambda name: tiny)
 
 
-def settings(method: str = "dense", target: float | None = None, steps: int = STEPS) -> LanguageModelSettings:
+def settings(method: str = "dense", target: float | None = None, steps: int = STEPS) -> TrainingSettings:
     """Settings of a run of a few seconds."""
-    return LanguageModelSettings(
+    return TrainingSettings(
         method=MethodRef.parse(method),
         target=target,
         shrink=ShrinkSpec(target, steps, start_step=2, end_step=10, interval=2, width_multiple=2),
@@ -143,4 +143,4 @@ def use_tiny_experiment(patch: pytest.MonkeyPatch, experiment: Experiment) -> No
 
 
 carry_out = recording.carry_out
-train = runner.run_language_model
+train = runner.run_training

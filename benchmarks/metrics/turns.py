@@ -1,0 +1,32 @@
+"""Takes the time of several things in turns, because machines slow down and speed up while they are measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+
+def take_turns(steps: Sequence[Callable[[int], object]], turns: int, warm_up: int, device: str) -> list[list[float]]:
+    """Seconds of every counted turn.
+
+    Args:
+        steps: what is timed; each is called with the number of the turn.
+        turns: that count.
+        warm_up: turns before them that do not.
+        device: whose work has to be finished before the clock stops, such as "cuda".
+
+    Returns:
+        One list of `turns` seconds per step.
+    """
+    seconds: list[list[float]] = [[] for _ in steps]
+    for turn in range(warm_up + turns):
+        for measured, step in zip(seconds, steps, strict=True):
+            began = time.perf_counter()
+            step(turn)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if turn >= warm_up:
+                measured.append(time.perf_counter() - began)
+    return seconds

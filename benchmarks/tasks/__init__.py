@@ -1,0 +1,1 @@
+"""One task = one file with a function `load(run, folder)` that returns a `benchmarks.task.Task`."""
