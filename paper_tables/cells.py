@@ -13,8 +13,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from paper_tables.formats import flat, share
+import pandas as pd
+
+from paper_tables.formats import NOTHING, flat, quantity, share
 from paper_tables.intervals import Interval, mean_interval
+from paper_tables.item import RECORDS
 from results import RunRecord
 
 # In the order of the tables; the methods of newcomers follow by name.
@@ -99,6 +102,26 @@ class Comparison:
     def records(self) -> tuple[RunRecord, ...]:
         """All records of all cells."""
         return tuple(record for cell in self.cells for record in cell.records)
+
+
+def provenance(cell: Cell) -> dict[str, str]:
+    """Return the last columns of a row: how many seeds, where they ran, and which records they are."""
+    return {
+        "Seeds": str(len(cell.records)),
+        "Tier": cell.records[0].tier,
+        "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
+        RECORDS: " ".join(cell.ids),
+    }
+
+
+def measured(cell: Cell, columns: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """Return the columns (header, metric, kind of number) of a row, each a mean and its interval."""
+    return {header: quantity(cell.interval(metric), kind) for header, metric, kind in columns}
+
+
+def without_empty_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without the columns that no row fills."""
+    return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
 
 
 def label(method: str) -> str:

@@ -10,9 +10,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, by_model, compare, device_name, label, protocol_notes
-from paper_tables.formats import NOTHING, quantity, share
-from paper_tables.item import RECORDS, Table
+from paper_tables.cells import (
+    Cell,
+    by_model,
+    compare,
+    label,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
+from paper_tables.formats import share
+from paper_tables.item import Table
 from results import RunRecord
 
 COLUMNS = (
@@ -31,7 +40,7 @@ COLUMNS = (
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per model, method and target share."""
     table = pd.DataFrame([_row(model, cell) for model, cell in _cells(records)])
-    return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
+    return without_empty_columns(table)
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -50,17 +59,14 @@ def _cells(records: Sequence[RunRecord]) -> list[tuple[str, Cell]]:
 
 
 def _row(model: str, cell: Cell) -> dict[str, str]:
-    measured = cell.interval("block_share")
-    only_size = cell.target is None and measured is not None and measured.mean < 1
+    kept = cell.interval("block_share")
+    only_size = cell.target is None and kept is not None and kept.mean < 1
     return {
         "Model": model,
         "Method": label(cell.method),
-        "Blocks kept": share(round(measured.mean, 4)) if only_size and measured is not None else share(cell.target),
-        **{header: quantity(cell.interval(metric), kind) for header, metric, kind in COLUMNS},
-        "Seeds": str(len(cell.records)),
-        "Tier": cell.records[0].tier,
-        "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
-        RECORDS: " ".join(cell.ids),
+        "Blocks kept": share(round(kept.mean, 4)) if only_size and kept is not None else share(cell.target),
+        **measured(cell, COLUMNS),
+        **provenance(cell),
     }
 
 

@@ -6,9 +6,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, compare, device_name, label, protocol_notes
-from paper_tables.formats import NOTHING, quantity, share
-from paper_tables.item import RECORDS, Table
+from paper_tables.cells import (
+    Cell,
+    compare,
+    label,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
+from paper_tables.formats import NOTHING, share
+from paper_tables.item import Table
 from results import RunRecord
 
 COLUMNS = (
@@ -28,7 +36,7 @@ COLUMNS = (
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per method and target share; the learning rate is a column because one method has its own."""
     table = pd.DataFrame([_row(cell) for cell in compare(records).cells])
-    return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
+    return without_empty_columns(table)
 
 
 def _row(cell: Cell) -> dict[str, str]:
@@ -36,12 +44,9 @@ def _row(cell: Cell) -> dict[str, str]:
     return {
         "Method": "full rank" if cell.method == "dense" else label(cell.method),
         "Blocks kept": NOTHING if cell.target is None else share(cell.target),
-        **{header: quantity(cell.interval(metric), kind) for header, metric, kind in COLUMNS},
+        **measured(cell, COLUMNS),
         "Learning rate": f"{training.get('learning_rate', 0.0):g}",
-        "Seeds": str(len(cell.records)),
-        "Tier": cell.records[0].tier,
-        "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
-        RECORDS: " ".join(cell.ids),
+        **provenance(cell),
     }
 
 

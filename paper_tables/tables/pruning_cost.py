@@ -6,8 +6,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, by_model, compare, device_name, label, protocol_notes
-from paper_tables.formats import NOTHING, quantity
+from paper_tables.cells import (
+    Cell,
+    by_model,
+    compare,
+    device_name,
+    label,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
+from paper_tables.formats import NOTHING
 from paper_tables.item import RECORDS, Table
 from results import RunRecord
 
@@ -30,7 +40,7 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
         rows += [_row(model, cell) for cell in cells]
         rows += _failures(model, records, {cell.method for cell in cells})
     table = pd.DataFrame(rows)
-    return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
+    return without_empty_columns(table)
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -47,11 +57,9 @@ def _row(model: str, cell: Cell) -> dict[str, str]:
     return {
         "Model": model,
         "Method": label(cell.method),
-        **{header: quantity(cell.interval(metric), kind) for header, metric, kind in COLUMNS},
+        **measured(cell, COLUMNS),
         "Error": NOTHING,
-        "Seeds": str(len(cell.records)),
-        "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
-        RECORDS: " ".join(cell.ids),
+        **provenance(cell),
     }
 
 
