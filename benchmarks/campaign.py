@@ -1,28 +1,29 @@
-"""Carries out a plan run by run: a progress line, errors kept for the end, an interrupt at any point.
+"""Carries out a plan: progress lines, errors kept for the end, an interrupt at any point, several runs at a time.
 
-Every finished run is written at once. An interrupt ends the run in progress, whose last checkpoint stays in the work
-folder, and leaves everything before it as it is.
+Every finished run is written at once. An interrupt ends the runs in progress, whose last checkpoints stay in the work
+folder, and leaves everything before them as it is.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks import environment
 from benchmarks.experiment import Run, Workplace
 from benchmarks.isolation import carry_out_apart
 from benchmarks.plan import Plan, PlannedRun
+from benchmarks.progress import Watch
 from benchmarks.recording import is_refusal
 from results.record import RunRecord
 from results.store import Store
 
 Executor = Callable[[Run, Workplace, tuple[str, bool]], RunRecord]
-_WITHOUT_ESTIMATE = 60.0  # seconds: weight in the progress bar where nothing is known yet
 
 
 @dataclass(frozen=True)
@@ -42,32 +43,30 @@ def carry_out_plan(
     Args:
         plan: from `make_plan`.
         store: gets the records.
-        workplace: folder and threads; its `progress` is replaced by the progress line.
-        console: where the progress line is shown.
+        workplace: folder, threads, runs at a time; its `progress` is replaced by the progress lines.
+        console: where these are shown.
         execute: makes one run; in a process of its own by default.
 
     Raises:
         KeyboardInterrupt: passed on; what is finished is in the store.
     """
+    todo = plan.in_state("to do")
     origin = environment.commit()
     records: list[RunRecord] = []
-    todo = plan.in_state("to do")
-    with _bar(console) as bar:
-        task = bar.add_task("", total=sum(_weight(planned) for planned in todo))
-        done = 0.0
-        for number, planned in enumerate(todo, start=1):
-            run, weight = planned.run, _weight(planned)
-            label = f"{number}/{len(todo)} {run.cell.experiment} {run.cell.label} seed {run.seed}"
-            bar.update(task, description=label, completed=done)
-            told = replace(workplace, progress=_reporter(bar, task, label, done, weight))
-            record = execute(run, told, origin)
+    with Watch(console, [planned.seconds for planned in todo]) as watch:
+
+        def work(number: int) -> RunRecord:
+            run = todo[number].run
+            label = f"{run.cell.experiment} {run.cell.label} seed {run.seed}"
+            with watch.run(number, label) as report:
+                return execute(run, replace(workplace, progress=report), origin)
+
+        for planned, record in _as_they_come(todo, work, workplace.jobs, watch.stop):
             store.append(record)
             records.append(record)
-            _say(bar.console, record, run)
+            _say(watch.console, record, planned.run)
             # Finished: nothing to resume. Failed: the next try starts afresh, or it would meet the same end.
-            shutil.rmtree(workplace.folder / run.folder_name, ignore_errors=True)
-            done += weight
-            bar.update(task, completed=done)
+            shutil.rmtree(workplace.folder / planned.run.folder_name, ignore_errors=True)
     return Summary(
         tuple(record for record in records if record.status == "finished"),
         tuple(record for record in records if record.status == "failed" and not is_refusal(record)),
@@ -75,31 +74,31 @@ def carry_out_plan(
     )
 
 
+def _as_they_come(
+    todo: Sequence[PlannedRun], work: Callable[[int], RunRecord], jobs: int, stop: Callable[[], None]
+) -> Iterator[tuple[PlannedRun, RunRecord]]:
+    """Runs with their records in the order in which they end; what a run raises is raised in its turn."""
+    done: SimpleQueue[Future[RunRecord]] = SimpleQueue()
+    with ThreadPoolExecutor(jobs) as pool:
+        numbers = {}
+        for number in range(len(todo)):
+            future = pool.submit(work, number)
+            numbers[future] = number
+            future.add_done_callback(done.put)
+        try:
+            for _ in todo:
+                future = done.get()
+                yield todo[numbers[future]], future.result()
+        except BaseException:  # an interrupt above all: no other run begins, and those in progress leave
+            stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def last_line(record: RunRecord) -> str:
     """The line of a failed run's error that says what went wrong."""
     lines = (record.error or "").strip().splitlines()
     return lines[-1] if lines else "no message"
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-def _reporter(bar: Progress, task: object, label: str, done: float, weight: float) -> Callable[[int, int], None]:
-    def report(step: int, total: int) -> None:
-        share = step / max(total, 1)
-        bar.update(task, description=f"{label} step {step}/{total}", completed=done + share * weight)  # type: ignore[arg-type]
-
-    return report
 
 
 def _say(console: Console, record: RunRecord, run: Run) -> None:
@@ -113,7 +112,3 @@ def _say(console: Console, record: RunRecord, run: Run) -> None:
     shown = record.metrics.get("perplexity")
     score = "" if shown is None else f", perplexity {shown.value:.2f}"
     console.print(f"finished {name}: {record.seconds:.0f} s{score}", markup=False, highlight=False)
-
-
-def _weight(planned: PlannedRun) -> float:
-    return planned.seconds if planned.seconds is not None else _WITHOUT_ESTIMATE

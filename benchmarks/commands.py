@@ -27,6 +27,7 @@ from results.store import DEFAULT_FOLDER, Store
 WORK_FOLDER = ROOT / ".ecospa-runs"
 INTERRUPTED = 130
 _MOST_THREADS = 8  # the models of the small tiers get slower beyond
+_MOST_JOBS = 4  # each holds about a gigabyte
 
 MethodNames = Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--method"], metavar="NAME")]
 
@@ -57,6 +58,8 @@ class RunOptions:
         records: folder of the records.
         work: folder of unfinished runs and caches.
         threads: processor threads per run; by default one at tier smoke, else all cores, at most 8.
+        jobs: runs at a time; by default as many as there are cores at tier smoke, at most 4, else one: others disturb
+            what a run measures. Ratios are taken in turns inside one run and stay what they are.
     """
 
     tier: Tier = "smoke"
@@ -67,6 +70,7 @@ class RunOptions:
     records: Path = DEFAULT_FOLDER
     work: Path = WORK_FOLDER
     threads: int | None = None
+    jobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -227,17 +231,21 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
         return 0
     if not plan.in_state("to do"):
         return report.print_missing(plan, console)
-    # smoke models are so small that threads cost more than they bring
-    threads = 1 if options.tier == "smoke" else min(_cores(), _MOST_THREADS)
-    workplace = Workplace(options.work, options.threads or threads)
+    # smoke models are so small that threads cost more than they bring, and nobody quotes their times
+    smoke = options.tier == "smoke"
+    threads = 1 if smoke else min(_cores(), _MOST_THREADS)
+    jobs = min(_cores(), _MOST_JOBS) if smoke else 1
+    workplace = Workplace(options.work, options.threads or threads, options.jobs or jobs)
     summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
     report.print_summary(summary, options.records, console)
     return max(report.print_missing(plan, console), int(bool(summary.failed)))
 
 
 def _plan(experiments: Sequence[Experiment], options: RunOptions) -> Plan:
-    if options.threads is not None and options.threads < 1:
-        raise ValueError(f"threads is {options.threads}; it must be at least 1")
+    for name in ("threads", "jobs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
     if options.tier not in TIERS:
         raise ValueError(f"tier is {options.tier!r}; choose from {', '.join(TIERS)}")
     methods = tuple(MethodRef.parse(text) for words in options.methods for text in words.split(","))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from benchmarks.metrics.latency import latency_metrics
 from benchmarks.metrics.perplexity import Prediction
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models import quieten
+from benchmarks.once import make_once
 from benchmarks.subjects import Subject, subject
 from benchmarks.tasks.language_model import PackedText
 from ecospa.accounting import parameters
@@ -71,10 +71,5 @@ def _dense_prediction(own: Subject, dense: nn.Module, folder: Path) -> Predictio
     """What the whole model predicts: the same for every run, so it is kept in the work folder."""
     windows = hashlib.sha256(own.text.inputs.tobytes() + own.text.labels.tobytes()).hexdigest()[:16]
     path = folder / "trained" / f"dense-{own.fingerprint[:16]}-{windows}.json"
-    if not path.exists():
-        found = own.text.predict(dense)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(asdict(found)))
-        partial.replace(path)
+    make_once(path, lambda partial: partial.write_text(json.dumps(asdict(own.text.predict(dense)))))
     return Prediction(**json.loads(path.read_text()))

@@ -189,11 +189,13 @@ class Workplace:
     """Where and how runs are carried out; nothing here may change a result.
 
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
-    a checkpoint is written when `checkpoint_seconds` have passed since the last.
+    a checkpoint is written when `checkpoint_seconds` have passed since the last; `jobs` runs are carried out at a time,
+    with `threads` each.
     """
 
     folder: Path
     threads: int = 2
+    jobs: int = 1
     checkpoint_seconds: float = 30.0
     progress: Callable[[int, int], None] = ignore_progress
 

@@ -30,7 +30,7 @@ def carry_out_apart(run: Run, workplace: Workplace, origin: tuple[str, bool]) ->
 
     Args:
         run: what to execute.
-        workplace: its `progress` is called here, in this process.
+        workplace: its `progress` is called here, in this process, at least twice a second; what it raises ends the run.
         origin: commit and whether the checkout differs from it.
 
     Raises:
@@ -68,10 +68,15 @@ def _enter(connection: Connection, run: Run, workplace: Workplace, origin: tuple
 
 
 def _listen(connection: Connection, progress: Report) -> str | None:
-    """Pass on what the process says until it sends its record; None if it ends without one."""
+    """Pass on what the process says until it sends its record; None if it ends without one.
+
+    A silent process is reported as it last was: a report is also where an interrupted call ends its runs.
+    """
+    content = (0, 1)
     while True:
         try:
             if not connection.poll(_ALIVE_SECONDS):
+                progress(*content)
                 continue
             kind, content = connection.recv()
         except EOFError:

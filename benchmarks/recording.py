@@ -80,7 +80,8 @@ def _record(
     error: str | None,
 ) -> RunRecord:
     start = began.isoformat()
-    device: Mapping[str, Any] = environment.machine(outcome.device, workplace.threads)
+    beside = {"runs_at_once": workplace.jobs} if workplace.jobs > 1 else {}
+    device: Mapping[str, Any] = {**environment.machine(outcome.device, workplace.threads), **beside}
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         id=new_id(start),

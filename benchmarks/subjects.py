@@ -7,7 +7,6 @@ part of the data fingerprint, so numbers of two trainings never share a table.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from benchmarks.data.stories_model import folder as stories_folder
 from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, Workplace
 from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.perplexity import HeldOut
+from benchmarks.once import make_once
 from benchmarks.pretrained import held_out_text, sample_stories
 from benchmarks.runner import train
 
@@ -88,12 +88,8 @@ def _trained(settings: CompareSettings, tier: str, workplace: Workplace) -> Path
     origin = sources.find(settings.data.source).key(settings.data.configuration)
     name = hashlib.sha256(f"{run.folder_name} {origin}".encode()).hexdigest()[:16]
     folder = workplace.folder / "trained" / name
-    if not folder.exists():
-        trained = train(run, workplace)
-        partial = folder.with_name(f"{name}-{os.getpid()}.partial")
-        ecospa.save_pretrained(trained.started.model, partial)
-        partial.replace(folder)
-        shutil.rmtree(workplace.folder / run.folder_name, ignore_errors=True)
+    make_once(folder, lambda partial: ecospa.save_pretrained(train(run, workplace).started.model, partial))
+    shutil.rmtree(workplace.folder / run.folder_name, ignore_errors=True)
     return folder
 
 
@@ -107,13 +103,13 @@ def _stories(settings: CompareSettings, tier: str, workplace: Workplace) -> Subj
         return model
 
     path = workplace.folder / "text" / f"told-{_fingerprint('', place)[:16]}-{settings.protocol.sequence_length}.npy"
-    if not path.exists():
+
+    def tell(partial: Path) -> None:
         set_seed(_TRAINING_SEED)
         told = sample_stories(build(), _STORIES, settings.protocol.sequence_length, int(tokenizer.bos_token_id))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.stem}-{os.getpid()}.tmp.npy")
         np.save(partial, told.numpy())
-        partial.replace(path)
+
+    make_once(path, tell)
     return Subject(
         build=build,
         text=text,

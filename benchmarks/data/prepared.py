@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from benchmarks.data import source as sources
 from benchmarks.data.packing import pack
 from benchmarks.data.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer, trained_size
 from benchmarks.experiment import DataSpec, ProtocolSpec
+from benchmarks.once import make_once
 
 _LAYOUT = 1  # raise when the meaning of the kept file changes
 _ENTRIES = ("train", "evaluation")
@@ -62,8 +62,7 @@ def prepare(data: DataSpec, protocol: ProtocolSpec, tier: str, folder: Path) -> 
     wanted |= {"key": origin.key(data.configuration), "layout": _LAYOUT}
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / "text" / f"{data.source}-{name}.npz"
-    if not path.exists():
-        _write(path, _make(data, protocol, tier, origin))
+    make_once(path, lambda partial: _write(partial, _make(data, protocol, tier, origin)))
     return _read(path)
 
 
@@ -99,13 +98,9 @@ def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def _write(path: Path, text: PreparedText) -> None:
-    """Write under another name first, so that a killed process leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}-{os.getpid()}.tmp.npz")
     numbers = json.dumps({k: v for k, v in vars(text).items() if k not in _ENTRIES})
     kind = np.uint16 if text.vocabulary <= 2**16 else np.int64
-    np.savez(partial, numbers=numbers, train=text.train.astype(kind), evaluation=text.evaluation.astype(kind))
-    partial.replace(path)
+    np.savez(path, numbers=numbers, train=text.train.astype(kind), evaluation=text.evaluation.astype(kind))
 
 
 def _read(path: Path) -> PreparedText:
