@@ -54,15 +54,27 @@ def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPla
     tokens = batch * sequence
     matrices = sum(_token_matrix_entries(module) for module in model.modules())
     widths = plan.widths_after() if plan is not None else {}
-    attention = 0
+    flops = 2 * tokens * matrices
     for pair in coupled_pairs(model):
         width = widths.get(pair.name, pair.width)
-        matrices -= (pair.width - width) * _matrix_entries_per_index(model, pair)
-        if pair.kind is not PairKind.FFN:
-            family = family_of(model.get_submodule(pair.block))
-            assert family is not None  # the pair was found by its family
-            attention += family.geometry(model.get_submodule(pair.module)).query_heads * width
-    return 2 * tokens * (matrices + sequence * attention)
+        flops += 2 * tokens * sequence * _score_heads(model, pair) * pair.width
+        flops -= (pair.width - width) * flops_per_index(model, pair, batch, sequence)
+    return flops
+
+
+def flops_per_index(model: nn.Module, pair: CoupledPair, batch: int, sequence: int) -> int:
+    """Operations of one forward pass that leave with one index of a pair's width.
+
+    2 * tokens * (its entries in matrices + sequence * query heads, if it is part of an attention)
+
+    Args:
+        model: the model of the pair.
+        pair: the pair.
+        batch: sequences or images.
+        sequence: tokens per sequence.
+    """
+    entries = _matrix_entries_per_index(model, pair)
+    return 2 * batch * sequence * (entries + sequence * _score_heads(model, pair))
 
 
 def training_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPlan | None = None) -> int:
@@ -84,8 +96,6 @@ def memory_bytes(model: nn.Module, plan: SparsityPlan | None = None, optimizer: 
     Raises:
         ValueError: the optimizer is not known.
     """
-    if optimizer not in _STATE_TENSORS:
-        raise ValueError(f"optimizer is {optimizer!r}; choose one of {', '.join(_STATE_TENSORS)}")
     parts = {id(p): (p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()}
     widths = {} if plan is None else plan.widths_after()
     for pair in coupled_pairs(model) if widths else ():
@@ -97,8 +107,28 @@ def memory_bytes(model: nn.Module, plan: SparsityPlan | None = None, optimizer: 
             parts[id(parameter)] = (size - removed, trains)
     weights = sum(size for size, _ in parts.values())
     trained = sum(size for size, trains in parts.values() if trains)
-    state = _STATE_TENSORS[optimizer] * trained
+    state = state_tensors(optimizer) * trained
     return {"weights": weights, "gradients": trained, "optimizer": state, "total": weights + trained + state}
+
+
+def state_tensors(optimizer: str) -> int:
+    """Tensors as large as the parameter that an optimizer keeps for each.
+
+    Raises:
+        ValueError: the optimizer is not known.
+    """
+    if optimizer not in _STATE_TENSORS:
+        raise ValueError(f"optimizer is {optimizer!r}; choose one of {', '.join(_STATE_TENSORS)}")
+    return _STATE_TENSORS[optimizer]
+
+
+def _score_heads(model: nn.Module, pair: CoupledPair) -> int:
+    """Query heads of the attention that a pair is part of; 0 for a feed-forward pair."""
+    if pair.kind is PairKind.FFN:
+        return 0
+    family = family_of(model.get_submodule(pair.block))
+    assert family is not None  # the pair was found by its family
+    return family.geometry(model.get_submodule(pair.module)).query_heads
 
 
 def _token_matrix_entries(module: nn.Module) -> int:

@@ -122,14 +122,8 @@ class CoupledSparsifier:
         self._wanted = {name: float(width) for name, width in state["wanted"].items()}
 
     def _pair_width(self, model: nn.Module, pair: CoupledPair, scores: Tensor) -> PairWidth:
-        return PairWidth(
-            width=pair.units,
-            step=_step(pair, self.config),
-            floor=_floor(pair, self.config),
-            unit_parameters=pair.unit * index_parameters(model, pair),
-            retained=retained_scores(scores, per_head=self.config.granularity == "head"),
-            wanted=self._wanted[pair.name],
-        )
+        retained = retained_scores(scores, per_head=self.config.granularity == "head")
+        return pair_width(model, pair, self.config, retained, self._wanted[pair.name])
 
     def _check_reachable(self, model: nn.Module, pairs: tuple[CoupledPair, ...]) -> None:
         smallest = self.size(model)
@@ -144,6 +138,32 @@ class CoupledSparsifier:
                 f"{self.config.target_scope} (embeddings, norms and the floors of min_width and width_multiple stay); "
                 "raise target_size, lower min_width, or count target_scope='blocks'"
             )
+
+
+def pair_width(
+    model: nn.Module,
+    pair: CoupledPair,
+    config: EcoSpaConfig,
+    retained: Float[Tensor, " units_plus_one"],
+    wanted: float,
+) -> PairWidth:
+    """A pair as the choice of widths sees it, under a configuration.
+
+    Args:
+        model: the model of the pair.
+        pair: the pair at its present width.
+        config: gives the multiple and the floor.
+        retained: (units + 1,), score left with the best units.
+        wanted: fractional width that theta asked for so far, in units.
+    """
+    return PairWidth(
+        width=pair.units,
+        step=_step(pair, config),
+        floor=_floor(pair, config),
+        unit_parameters=pair.unit * index_parameters(model, pair),
+        retained=retained,
+        wanted=wanted,
+    )
 
 
 def plan_shrink(

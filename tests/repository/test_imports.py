@@ -22,13 +22,15 @@ MAY_IMPORT = {
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
     {"config", "pairs"},
-    {"importance", "selection", "schedule", "attention"},
+    {"importance", "selection", "schedule", "attention", "architecture", "roofline"},
     {"families"},
     {"plan"},
     {"accounting", "estimator", "surgery"},
     {"sparsifier"},
-    {"sparsity"},
-    {"huggingface", "distributed", "checkpoint", "export"},
+    {"sparsity", "forecast"},
+    {"huggingface", "distributed", "checkpoint", "export", "forecast_time"},
+    {"forecast_text"},
+    {"__main__"},
 )
 PURE = ("importance", "selection")
 

@@ -1,0 +1,94 @@
+"""The command line of the library: `python -m ecospa plan MODEL` says what a run would save before it starts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ecospa.config import ConfigError, Curve, EcoSpaConfig, Pace, TargetScope
+from ecospa.forecast import Precision, Workload, forecast
+from ecospa.forecast_text import as_json, as_markdown
+from ecospa.forecast_time import step_times
+from ecospa.pairs import UnsupportedModelError
+from ecospa.roofline import DEVICES
+
+_USAGE = 2
+
+
+@dataclass(frozen=True)
+class PlanArguments:
+    """What `plan` is told; defaults are those of EcoSpaConfig where it has them."""
+
+    target_size: float = field(default=0.5, metadata={"help": "share of the parameters that is left"})
+    target_scope: TargetScope = field(default="parameters", metadata={"help": "share of all, or of the blocks alone"})
+    steps: int = field(default=10_000, metadata={"help": "optimizer steps of the run"})
+    batch: int = field(default=8, metadata={"help": "sequences or images per optimizer step"})
+    micro_batch: int | None = field(default=None, metadata={"help": "of them in one pass; all by default"})
+    seq: int = field(default=512, metadata={"help": "tokens per sequence"})
+    dtype: Precision = field(default="fp32", metadata={"help": "fp32, bf16, or mixed (autocast over fp32 weights)"})
+    optimizer: str = field(default="adamw", metadata={"help": "adamw, adam, amsgrad, sgd_momentum or sgd"})
+    pace: Pace = field(default="curve", metadata={"help": "curve: a size over steps; paper: K and theta alone"})
+    curve: Curve = field(default="cubic", metadata={"help": "shape of that size over steps"})
+    top_k: float = field(default=0.30, metadata={"help": "K, share of the pairs that an event may cut"})
+    importance_threshold: float = field(default=0.90, metadata={"help": "theta, share of the score an event keeps"})
+    start_step: int | None = field(default=None, metadata={"help": "before the first event; 5 %% of the steps"})
+    end_step: int | None = field(default=None, metadata={"help": "the target is reached by then; 75 %% of the steps"})
+    interval: int | None = field(default=None, metadata={"help": "optimizer steps between two events"})
+    width_multiple: int = field(default=8, metadata={"help": "widths stay multiples of this"})
+    device: str = field(default="none", metadata={"help": f"{', '.join(DEVICES)}; cpu or cuda (measured now); none"})
+    json: bool = field(default=False, metadata={"help": "JSON instead of Markdown"})
+
+    def config(self) -> EcoSpaConfig:
+        """The configuration of the method."""
+        start = self.steps // 20 if self.start_step is None else self.start_step
+        end = self.steps * 3 // 4 if self.end_step is None else self.end_step
+        return EcoSpaConfig(
+            target_size=self.target_size,
+            target_scope=self.target_scope,
+            pace=self.pace,
+            curve=self.curve,
+            top_k=self.top_k,
+            importance_threshold=self.importance_threshold,
+            start_step=start,
+            end_step=end,
+            interval=self.interval,
+            width_multiple=self.width_multiple,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Obey one command.
+
+    Returns:
+        0, or 2 for a wrong argument, whose message names field, value, range and way out.
+    """
+    from transformers import HfArgumentParser
+
+    about = "What a run would save, before it starts: from shapes alone."
+    parser = HfArgumentParser(PlanArguments, prog="python -m ecospa", description=about)  # type: ignore[arg-type]
+    parser.add_argument("command", choices=["plan"], help="plan: what a run would save, from shapes alone")
+    parser.add_argument("model", metavar="MODEL", help="folder with a config.json, Hugging Face id, or timm/NAME")
+    (options, rest) = parser.parse_args_into_dataclasses(args=arguments)
+    try:
+        print(_plan(rest.model, options))
+    except (ConfigError, UnsupportedModelError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _USAGE
+    return 0
+
+
+def _plan(name: str, options: PlanArguments) -> str:
+    from ecospa.architecture import empty_model, tokens_of_image
+
+    model = empty_model(name)
+    sequence = tokens_of_image(model) or options.seq
+    workload = Workload(options.steps, options.batch, options.micro_batch, sequence, options.optimizer, options.dtype)
+    config = options.config()
+    found = forecast(model, config, workload)
+    times = None if options.device == "none" else step_times(model, found, workload, options.device)
+    return (as_json if options.json else as_markdown)(name, config, workload, found, times)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
