@@ -14,6 +14,7 @@ from ecospa import accounting, importance, schedule, selection
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import CoupledEstimator
 from ecospa.families import coupled_pairs
+from ecospa.memory_budget import MemoryBudget
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
 from ecospa.plan import PlanError, SparsityPlan
 from ecospa.sparsifier import CoupledSparsifier, plan_shrink
@@ -42,6 +43,7 @@ __all__ = [
     "EcoSpaCallback",
     "EcoSpaConfig",
     "EcoSpaTrainer",
+    "MemoryBudget",
     "OptimizerStateError",
     "PairKind",
     "PlanError",

@@ -13,8 +13,9 @@ from ecospa.config import ConfigError
 from ecospa.families import coupled_pairs
 from ecospa.forecast import Forecast, Workload
 from ecospa.plan import SparsityPlan
-from ecospa.roofline import DEVICES, Device, known_device, measure_device, trace_step
+from ecospa.roofline import DEVICES, Device, known_device, measure_device, step_seconds
 from ecospa.surgery import apply_plan
+from ecospa.trace import trace_step
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "mixed": torch.bfloat16}
 
@@ -68,7 +69,7 @@ def step_times(model: nn.Module, found: Forecast, workload: Workload, device: st
     traces = [trace_step(candidate, batch) for candidate in (whole, final)]
     if workload.precision == "mixed":  # computes in bf16, updates fp32
         traces = [replace(trace, entry_bytes=4) for trace in traces]
-    dense, last = (trace.seconds(machine, workload.batch // workload.at_once) for trace in traces)
+    dense, last = (step_seconds(trace, machine, workload.batch // workload.at_once) for trace in traces)
     return StepTimes(machine.name, dense, last, _run_ratio(found, last / dense), traces[0].saved, traces[1].saved)
 
 

@@ -12,11 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from ecospa.checkpoint import checkpoint_shape, narrow_to, verify, write_manifest
 from ecospa.config import ConfigError, EcoSpaConfig
+from ecospa.memory_budget import MemoryBudget
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent
 
 logger = logging.getLogger(__name__)
@@ -93,17 +96,54 @@ class EcoSpaTrainer(Trainer):
 
     Args:
         ecospa_config: the method's configuration; everything else as for `transformers.Trainer`.
+        memory_budget: bytes that a step may hold at once (ecospa.MemoryBudget); batches go through the model in parts
+            that fit, and the steps stay those of the whole batches. None: whole batches.
+
+    Attributes:
+        ecospa: the callback that shrinks the model.
+        budget: what splits the batches; None before the first step, or without a budget.
     """
 
     def __init__(
-        self, model: Any = None, args: TrainingArguments | None = None, *, ecospa_config: EcoSpaConfig, **kwargs: Any
+        self,
+        model: Any = None,
+        args: TrainingArguments | None = None,
+        *,
+        ecospa_config: EcoSpaConfig,
+        memory_budget: int | None = None,
+        **kwargs: Any,
     ) -> None:
         if args is not None:
             check_arguments(args)
         self.ecospa = EcoSpaCallback(ecospa_config)
         # among the first callbacks, so that the one that prints comes after the one that adds to the log
         kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), self.ecospa]
+        self.memory_budget, self._share = memory_budget, 1.0
+        self.budget: MemoryBudget | None = None
         super().__init__(model, args, **kwargs)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """One forward and backward pass, or several that fit the memory budget and add up to the same gradients."""
+        if self.memory_budget is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        if self.budget is None:
+            mixed = self.args.bf16 or self.args.fp16
+            self.budget = MemoryBudget(self.memory_budget, self.accelerator.unwrap_model(model), self.optimizer, mixed)
+        losses = []
+        for part, share in self.budget.split(inputs):
+            self._share = share
+            losses.append(super().training_step(model, part, num_items_in_batch))
+        self._share = 1.0
+        return torch.stack(losses).sum()
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of a batch, or of a part of one as its share of the batch."""
+        result: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if num_items_in_batch is not None:  # then it is a sum over what the whole step counts: parts add up as they are
+            return result
+        return (result[0] * self._share, *result[1:]) if return_outputs else result * self._share
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

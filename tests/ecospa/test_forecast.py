@@ -15,7 +15,8 @@ from ecospa import ConfigError, EcoSpaConfig, accounting
 from ecospa.__main__ import main
 from ecospa.architecture import empty_batch, empty_model
 from ecospa.forecast import Workload, forecast
-from ecospa.roofline import Device, known_device, measure_device, trace_step, weightless
+from ecospa.roofline import Device, known_device, measure_device, step_seconds
+from ecospa.trace import trace_step, weightless
 from tests.model_zoo import build, inputs
 
 STEPS = 30
@@ -172,9 +173,9 @@ def test_a_smaller_model_is_foretold_to_be_faster_and_not_faster_than_its_arithm
         traces.append(trace_step(weightless(model), empty))
     dense, half = traces
     assert half.flops < dense.flops and half.saved < dense.saved
-    assert half.flops / dense.flops - 1e-9 <= half.seconds(device) / dense.seconds(device) < 1
+    assert half.flops / dense.flops - 1e-9 <= step_seconds(half, device) / step_seconds(dense, device) < 1
     update = device.state_accesses * dense.trained * dense.entry_bytes / device.bandwidth
-    assert dense.seconds(device, passes=3) == pytest.approx(3 * dense.seconds(device) - 2 * update)
+    assert step_seconds(dense, device, passes=3) == pytest.approx(3 * step_seconds(dense, device) - 2 * update)
 
 
 def test_rates_are_measured_or_known() -> None:

@@ -22,10 +22,12 @@ MAY_IMPORT = {
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
     {"config", "pairs"},
-    {"importance", "selection", "schedule", "attention", "architecture", "roofline"},
+    {"importance", "selection", "schedule", "attention", "architecture", "trace"},
+    {"roofline"},
     {"families"},
     {"plan"},
     {"accounting", "estimator", "surgery"},
+    {"memory_budget"},
     {"sparsifier"},
     {"sparsity", "forecast"},
     {"huggingface", "distributed", "checkpoint", "export", "forecast_time"},

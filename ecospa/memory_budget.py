@@ -1,0 +1,135 @@
+"""Training below a number of bytes from the first step on: how many examples go through the model at once.
+
+A model that shrinks while it trains starts dense, so its peak is the dense one's. What can be smaller from the start is
+the pass: the examples of an optimizer step go through in parts, whose gradients add up to those of the whole. The parts
+grow as the model shrinks. No part of the paper, which reports the peak without saying how it is kept down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecospa.accounting import state_tensors
+from ecospa.config import ConfigError
+from ecospa.trace import StepTrace, trace_step, weightless
+
+MARGIN = 1.1
+"""Traced bytes of a pass are multiplied by this: kernels hold a little more than the operations that they stand for."""
+
+
+class MemoryBudget:
+    """Splits the batch of an optimizer step so that the step stays below a limit.
+
+    peak(m) = weights + gradients + optimizer state + max(1.1 * pass over m examples, work space of the update)
+
+    Args:
+        limit: bytes that the step may hold at once, of the tensors of model, optimizer and pass.
+        model: what is trained; asked again whenever it has become smaller.
+        optimizer: its optimizer.
+        mixed: the passes run in bf16 under autocast.
+
+    Raises:
+        ConfigError: the limit is not a positive number.
+
+    Attributes:
+        micro_batch: examples in one pass at the present size; None before the first batch.
+    """
+
+    def __init__(self, limit: int, model: nn.Module, optimizer: Any, mixed: bool = False) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ConfigError(f"memory_budget is {limit!r}; it must be a whole number of bytes, at least 1")
+        self.limit, self.model, self.optimizer, self.mixed = limit, model, optimizer, mixed
+        self.micro_batch: int | None = None
+        self._known: tuple[int, tuple[int, ...]] | None = None
+
+    def split(self, batch: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], float]]:
+        """Parts of a batch in its own order, each with its share of the examples.
+
+        The gradient of the sum of share * mean loss of a part is that of the mean loss of the batch.
+
+        Args:
+            batch: what `model(**batch)` takes, examples first in every tensor.
+
+        Raises:
+            ConfigError: not even one example fits.
+        """
+        examples = len(next(iter(batch.values())))
+        self._choose(batch, examples)
+        assert self.micro_batch is not None
+        for start in range(0, examples, self.micro_batch):
+            part = {name: value[start : start + self.micro_batch] for name, value in batch.items()}
+            yield part, len(next(iter(part.values()))) / examples
+
+    def peak(self, batch: Mapping[str, Tensor], examples: int) -> int:
+        """Bytes that a step is foretold to hold at once when so many examples go through together."""
+        return self._fixed() + max(self._pass(batch, examples), self._update())
+
+    def _choose(self, batch: Mapping[str, Tensor], examples: int) -> None:
+        """Take the most examples that fit; nothing is traced again while model and batch keep their shapes."""
+        shapes = (sum(p.numel() for p in self.model.parameters()), tuple(next(iter(batch.values())).shape))
+        if shapes == self._known:
+            return
+        free = self.limit - self._fixed()
+        one = max(self._pass(batch, 1), self._update())
+        if one > free:
+            raise ConfigError(
+                f"memory_budget is {self.limit} bytes; this model needs {self._fixed() + one} with one example in a "
+                "pass: raise it, shorten the examples, or take a smaller model or optimizer"
+            )
+        least, most = 1, examples
+        while least < most:  # the bytes of a pass never fall with the number of examples
+            middle = (least + most + 1) // 2
+            least, most = (middle, most) if self._pass(batch, middle) <= free else (least, middle - 1)
+        self.micro_batch, self._known = least, shapes
+
+    def _fixed(self) -> int:
+        """Weights, buffers, gradients and optimizer state; state that is still to come is counted too."""
+        weights = sum(_bytes(tensor) for tensor in (*self.model.parameters(), *self.model.buffers()))
+        return weights + self._trained() + max(self._state(), self._state_to_come())
+
+    def _trained(self) -> int:
+        return sum(_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad)
+
+    def _state(self) -> int:
+        values = (value for state in self.optimizer.state.values() for value in state.values())
+        return sum(_bytes(value) for value in values if isinstance(value, Tensor))
+
+    def _state_to_come(self) -> int:
+        """What an optimizer will hold after its first step, by its kind; two moments for one that is not known."""
+        kind = type(getattr(self.optimizer, "optimizer", self.optimizer)).__name__.lower()
+        options = self.optimizer.param_groups[0]
+        if kind.startswith("sgd"):
+            return state_tensors("sgd_momentum" if options.get("momentum") else "sgd") * self._trained()
+        return state_tensors("amsgrad" if options.get("amsgrad") else "adamw") * self._trained()
+
+    def _update(self) -> int:
+        """Work space of the optimizer: one copy of what trains where all tensors go together, else of the largest."""
+        options = self.optimizer.param_groups[0]
+        if options.get("fused"):
+            return 0
+        cuda = any(parameter.is_cuda for parameter in self.model.parameters())
+        together = options.get("foreach") or (options.get("foreach") is None and cuda)
+        sizes = [_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad]
+        return sum(sizes) if together else 2 * max(sizes, default=0)
+
+    def _pass(self, batch: Mapping[str, Tensor], examples: int) -> int:
+        return round(MARGIN * self._trace(batch, examples).transient)
+
+    def _trace(self, batch: Mapping[str, Tensor], examples: int) -> StepTrace:
+        empty = {
+            name: torch.empty((examples, *value.shape[1:]), dtype=value.dtype, device="meta")
+            for name, value in batch.items()
+        }
+        copied = weightless(self.model)
+        if self.mixed:
+            copied = copied.to(torch.bfloat16)
+            empty = {name: value.bfloat16() if value.is_floating_point() else value for name, value in empty.items()}
+        return trace_step(copied, empty)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
