@@ -106,6 +106,7 @@ def train(run: Run, workplace: Workplace) -> Trained:
     quieten()
     own = task.load(run, workplace.folder)
     started = _start(run, own, workplace.folder / run.folder_name)
+    own.ready(started.model)
     seconds_before = started.progress.seconds
     trainer = _trainer(run, started, own, workplace)
     trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Example = Mapping[str, Tensor]
 
 
+def _nothing(model: nn.Module) -> None:
+    """Asks nothing of a model."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A model to train, examples to train it on, and the numbers that say how good it is.
@@ -35,6 +39,7 @@ class Task:
         source: where the examples come from, for the record.
         loss: (outputs, labels, examples of the step or None) -> loss, for a model that has none of its own.
         collate: makes a training batch from examples; it may augment, so nothing else uses it.
+        ready: told the model that will be trained, whichever method made it, before its first step or after a resume.
     """
 
     build: Callable[[], nn.Module]
@@ -45,6 +50,7 @@ class Task:
     source: str
     loss: Callable[[Any, Tensor, Any], Tensor] | None = None
     collate: Callable[[Sequence[Example]], dict[str, Any]] = default_collate
+    ready: Callable[[nn.Module], None] = _nothing
 
     def batch(self, size: int, device: str = "cpu") -> dict[str, Tensor]:
         """The first examples as a batch, unaugmented: what is timed and counted."""

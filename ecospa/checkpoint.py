@@ -281,7 +281,7 @@ def timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
     """
     import timm
 
-    attention, embedding = model.blocks[0].attn, model.patch_embed
+    attention, embedding, last = model.blocks[0].attn, model.patch_embed, model.blocks[-1]
     arguments = {
         "num_classes": model.num_classes,
         "img_size": list(embedding.img_size),
@@ -292,6 +292,13 @@ def timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
         "num_heads": attention.num_heads,
         "qkv_bias": attention.qkv.bias is not None,
         "qk_norm": not isinstance(attention.q_norm, nn.Identity),
+        # no parameter tells of them, and a model that trains on must not lose them
+        "drop_rate": model.head_drop.p,
+        "pos_drop_rate": model.pos_drop.p,
+        "proj_drop_rate": attention.proj_drop.p,
+        "attn_drop_rate": attention.attn_drop.p,
+        "patch_drop_rate": getattr(model.patch_drop, "prob", 0.0),
+        "drop_path_rate": getattr(last.drop_path1, "drop_prob", 0.0),
         **model_args,
     }
     architecture = model.pretrained_cfg["architecture"]

@@ -12,7 +12,7 @@ NOTHING = "-"
 """Stands where the records of a row hold no such number; never a guess."""
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
-_FIXED = {"milliseconds": (1e-3, "ms"), "megabytes": (1e6, "MB")}
+_FIXED = {"milliseconds": (1e-3, "ms"), "megabytes": (1e6, "MB"), "percent": (1e-2, "%")}
 
 
 def decimals(value: float, digits: int = 4) -> int:
@@ -21,7 +21,7 @@ def decimals(value: float, digits: int = 4) -> int:
 
 
 def quantity(interval: Interval | None, kind: str = "plain") -> str:
-    """Return "mean ± half width unit"; kind: plain, count (k, M, G, T), milliseconds (of s), megabytes (of bytes)."""
+    """Return "mean ± half width unit"; kind: plain, count (k, M, G, T), milliseconds (of s), megabytes, percent."""
     if interval is None:
         return NOTHING
     scale, unit = _scale(abs(interval.mean), kind)

@@ -18,8 +18,13 @@ SCALE = "SCALE, arXiv 2506.16659"
 SLTRAIN = "SLTrain, arXiv 2406.02214"
 MONARCH = "Monarch, arXiv 2204.00595, Table 2"
 
+DEIT = "DeiT, arXiv 2012.12877"
+SVITE = "S2ViTE, arXiv 2106.04533, as compared in DIMAP, Table 2b"
+
 GPT2_WIKITEXT103 = "GPT-2 on WikiText-103"
 LLAMA_C4 = "LLaMA on C4"
+DEIT_IMAGENET = "DeiT on ImageNet-1k"
+VIT_CIFAR10 = "ViT on CIFAR-10"
 HEADLINE = "headline"
 
 
@@ -65,12 +70,44 @@ _GPT2_ROWS = (
     ("GPT-2-Medium", 20.9, 355.0, 361.0),
     ("Monarch-GPT-2-Medium", 20.3, 165.0, 166.0),
 )
+# top-1 (%), parameters (M) and forward FLOPs (G); None where the source has none
+_DEIT_ROWS: tuple[tuple[str, float, float | None, float | None, str, Tag], ...] = (
+    ("DeiT-T", 72.2, 5.7, None, DEIT, "V"),
+    ("DeiT-S", 79.8, 22.1, 4.6, DEIT, "V"),
+    ("DeiT-B", 81.8, 86.6, 17.5, DEIT, "V"),
+    ("S2ViTE-T", 70.12, None, 0.95, "S2ViTE, arXiv 2106.04533", "V"),
+    ("SViTE-S, unstructured", 80.26, 13.3, 2.9, SVITE, "V"),
+    ("S2ViTE-S", 79.22, 14.6, 3.1, SVITE, "V"),
+    ("SViTE-B, unstructured", 81.56, 52.0, 10.8, SVITE, "V"),
+    ("S2ViTE-B", 82.22, 56.8, 11.7, SVITE, "V"),
+    ("SPViT-T", 70.7, 4.9, 1.0, "SPViT, its repository", "V"),
+    ("SPViT-S", 78.3, 16.4, 3.3, "SPViT, its repository", "V"),
+    ("SPViT-B", 81.5, 46.2, 8.3, "SPViT, its repository", "V"),
+    ("WDPruning-T", 70.34, 3.5, 0.7, "WDPruning", "M"),
+    ("WDPruning-S", 78.38, 13.3, 2.6, "WDPruning, as compared in HiAP", "V"),
+    ("SCOP-S", 77.5, None, 2.6, "SCOP, as compared in UVC", "V"),
+    ("UVC-S", 78.82, None, 2.32, "UVC, its repository", "V"),
+    ("UVC-B", 80.6, None, 8.0, "UVC, its repository", "V"),
+    ("ViT-Slim-S, 51%", 77.94, 11.4, 2.3, "ViT-Slim, Table 4", "V"),
+    ("ViT-Slim-S, 61%", 79.20, 13.5, 2.8, "ViT-Slim, Table 4", "V"),
+    ("ViT-Slim-B", 82.4, 52.6, 10.6, "ViT-Slim, Table 4", "V"),
+    ("GOHSP-S, 50%", 79.86, 11.1, 2.8, "GOHSP, as compared in HiAP", "V"),
+    ("GOHSP-S, 65%", 79.98, 14.4, 3.0, "GOHSP, as compared in HiAP", "V"),
+    ("VTP-B", 80.7, 48.0, 10.0, "VTP, as compared in DIMAP", "V"),
+    ("ComCAT-S, 44% fewer parameters", 79.58, None, None, "ComCAT, arXiv 2305.17235, its repository", "V"),
+    ("ComCAT-B, 61% fewer parameters", 82.28, None, None, "ComCAT, arXiv 2305.17235, its repository", "V"),
+)
+_CIFAR_ROWS = (
+    ("dense, six layers of ViT-Tiny, 200 epochs", 90.50),
+    ("HiAP, a third of the operations removed", 87.56),
+    ("uniform, a third of the operations removed", 86.63),
+)
 
 
 def numbers() -> tuple[PublishedNumber, ...]:
     """Return every published number that this project prints."""
     headline = (LLAMA_1B_MEMORY, LLAMA_1B_TIME, GPT2_MEDIUM_SIZE, GPT2_MEDIUM_PERPLEXITY, INFERENCE_SPEED)
-    return (*headline, *_gpt2(), *_c4())
+    return (*headline, *_gpt2(), *_c4(), *_images())
 
 
 def _gpt2() -> list[PublishedNumber]:
@@ -87,4 +124,17 @@ def _c4() -> list[PublishedNumber]:
         PublishedNumber(LLAMA_C4, f"{method} {size}", "perplexity", value, "per token", source, tag)
         for method, values, source, tag in _C4_ROWS
         for size, value in zip(_C4_SIZES, values, strict=True)
+    ]
+
+
+def _images() -> list[PublishedNumber]:
+    metrics = (("top-1", "%"), ("parameters", "M"), ("forward FLOPs", "G"))
+    return [
+        *(
+            PublishedNumber(DEIT_IMAGENET, method, metric, value, unit, source, tag)
+            for method, *values, source, tag in _DEIT_ROWS
+            for (metric, unit), value in zip(metrics, values, strict=True)
+            if value is not None
+        ),
+        *(PublishedNumber(VIT_CIFAR10, method, "top-1", value, "%", "HiAP", "V") for method, value in _CIFAR_ROWS),
     ]

@@ -1,4 +1,4 @@
-"""What a source of text gives, and what is said when it is not there.
+"""What a source of text or images gives, and what is said when it is not there.
 
 No network is touched unless the tier is `paper` or ECOSPA_DATA is `hub`. Otherwise a source is read from a local
 mirror of Parquet files, `<ECOSPA_DATA>/<hub id, "/" as "__">/<configuration>/<split>-*.parquet`.
@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MIRROR_VARIABLE = "ECOSPA_DATA"
 HUB = "hub"
@@ -42,17 +43,18 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Source:
-    """A source of text.
+    """A source of text, or of images.
 
     Attributes:
         name: the file's name in `benchmarks/data`.
-        load: (configuration, evaluation split, tier, train_bytes or None) -> Corpus.
+        load: (configuration, evaluation split, tier, train_bytes or None) -> Corpus; one of images ignores the bytes
+            and gives a benchmarks.data.images.ImageSet.
         key: configuration -> a cheap text that changes whenever the corpus would.
         missing: (configuration, tier) -> why it cannot be loaded, or None.
     """
 
     name: str
-    load: Callable[[str, str, str, int | None], Corpus]
+    load: Callable[[str, str, str, int | None], Any]
     key: Callable[[str], str]
     missing: Callable[[str, str], str | None]
 
@@ -129,6 +131,16 @@ def read_column(
     Raises:
         MissingSourceError: it is neither in the mirror nor to be had from the Hub.
     """
+    loaded = read_splits(name, hub_id, configuration, splits, tier)
+    return {split: list(rows[column]) for split, rows in loaded.items()}
+
+
+def read_splits(name: str, hub_id: str, configuration: str, splits: Iterable[str], tier: str) -> dict[str, Any]:
+    """Splits of a data set as `datasets.Dataset`s, through `datasets.load_dataset`.
+
+    Raises:
+        MissingSourceError: it is neither in the mirror nor to be had from the Hub.
+    """
     reason = missing_dataset(name, hub_id, configuration, tier)
     if reason is not None:
         raise MissingSourceError(reason)
@@ -145,7 +157,7 @@ def read_column(
     except (OSError, ValueError) as error:
         place = folder if folder is not None else f"the Hub id {hub_id}"
         raise MissingSourceError(f"source {name!r}, tier {tier!r}: {place} cannot be read: {error}") from error
-    return {split: list(loaded[split][column]) for split in wanted}
+    return {split: loaded[split] for split in wanted}
 
 
 def files_key(folder: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""Perplexity against non-zero block parameters: what a parameter buys, method by method."""
+"""Perplexity against non-zero block parameters: what a parameter buys, method by method; other scores likewise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from paper_tables.cells import compare, label, rank
+from paper_tables.cells import Cell, compare, label, rank
 from paper_tables.intervals import Interval
 from paper_tables.item import Plot
 from paper_tables.style import color, key, line_style, marker, panels
@@ -18,9 +18,14 @@ Series = list[tuple[float, Interval]]
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return the figure, or None if no cell has both numbers."""
+    return against_size(compare(records).cells, "perplexity", "perplexity")
+
+
+def against_size(cells: Sequence[Cell], metric: str, text: str) -> Figure | None:
+    """Return a figure of `metric`, called `text`, against non-zero block parameters; None if no cell has both."""
     series: defaultdict[str, Series] = defaultdict(list)
-    for cell in compare(records).cells:
-        size, score = cell.interval("block_parameters_nonzero"), cell.interval("perplexity")
+    for cell in cells:
+        size, score = cell.interval("block_parameters_nonzero"), cell.interval(metric)
         if size is not None and score is not None:
             series[cell.method].append((size.mean, score))
     if not series:
@@ -47,7 +52,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         )
     panel.margins(x=0.08)
     panel.set_xlabel(f"non-zero block parameters ({unit})")
-    panel.set_ylabel("perplexity")
+    panel.set_ylabel(text)
     by_score = sorted(methods, key=lambda method: -max(series[method], key=lambda point: point[0])[1].mean)
     key(panel, [(method, label(method)) for method in by_score])
     return figure

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import timm
 import torch
 
 import ecospa
@@ -49,6 +50,22 @@ def test_timm_model_is_rebuilt_from_its_name(tmp_path):
     ecospa.save_pretrained(model, tmp_path)
     batch = {"x": torch.randn(2, 3, 8, 8)}
     assert torch.equal(logits(ecospa.from_pretrained(tmp_path), batch), logits(model, batch))
+
+
+def test_timm_model_keeps_its_drop_rates(tmp_path):
+    """No parameter tells of them: without this a resumed run would train on without stochastic depth."""
+    rates = {"drop_rate": 0.1, "pos_drop_rate": 0.15, "proj_drop_rate": 0.2, "attn_drop_rate": 0.25}
+    sizes = {"embed_dim": 32, "depth": 3, "num_heads": 4, "img_size": 8, "patch_size": 4, "num_classes": 5}
+    model = timm.create_model("vit_tiny_patch16_224", **sizes, **rates, patch_drop_rate=0.3, drop_path_rate=0.4)
+    ecospa.apply_plan(model, random_plan(model, 3))
+    ecospa.save_pretrained(model, tmp_path)
+    images, again = torch.randn(2, 3, 8, 8), ecospa.from_pretrained(tmp_path)
+    for state in (model.eval(), again), (model.train(), again.train()):
+        torch.manual_seed(0)
+        first = state[0](images)
+        torch.manual_seed(0)
+        assert torch.equal(state[1](images), first)
+    assert not torch.equal(first, model.eval()(images))
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama-gqa", "bert"])

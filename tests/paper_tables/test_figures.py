@@ -11,7 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from paper_tables.curves import band, panels_of, sizes, smooth
-from paper_tables.figures import loss_curves, memory_over_steps, mismatch_error, pareto, size_over_steps
+from paper_tables.figures import (
+    accuracy_deit_imagenet,
+    loss_curves,
+    memory_over_steps,
+    mismatch_error,
+    pareto,
+    size_over_steps,
+)
 from paper_tables.item import Plot, for_records, records_of
 from paper_tables.registry import items
 from paper_tables.style import drawing, spread
@@ -68,6 +75,23 @@ def test_the_pareto_figure_holds_the_means() -> None:
     assert np.asarray(panel.lines[0].get_xydata()).tolist() == [[2.0, 21.0]]
     assert panel.get_xlabel() == "non-zero block parameters (millions)"
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["EcoSpa"]
+
+
+def test_accuracy_of_all_models_stands_in_one_panel() -> None:
+    records = [
+        make_record(
+            number, {"top1": 0.5 + number / 10, "block_parameters_nonzero": 1e6 * (1 + number)}, method="dense",
+            experiment="deit_imagenet", target=None, model={"name": f"model {number}"},
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    with drawing("test"):
+        figure = accuracy_deit_imagenet.build(records)
+    assert figure is not None
+    (panel,) = figure.axes
+    assert np.asarray(panel.lines[0].get_xydata()) == pytest.approx(np.array([[1.0, 0.5], [2.0, 0.6]]))
+    assert panel.yaxis.get_major_formatter()(0.5) in ("50%", "50.0%")
+    assert panel.get_ylabel() == "top-1 accuracy"
 
 
 def test_the_error_axis_leaves_out_zero() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper_tables.published import GPT2_WIKITEXT103, HEADLINE, LLAMA_C4, TAGS, numbers
+from paper_tables.published import DEIT_IMAGENET, GPT2_WIKITEXT103, HEADLINE, LLAMA_C4, TAGS, VIT_CIFAR10, numbers
 
 
 def test_every_number_has_source_and_tag() -> None:
@@ -30,3 +30,7 @@ def test_the_tables_that_the_paper_stands_beside_are_there() -> None:
     assert found[LLAMA_C4, "full rank, AdamW 1B", "perplexity"] == 15.56
     assert found[LLAMA_C4, "full rank, tuned Adam 60M", "perplexity"] == 30.05
     assert found[HEADLINE, "EcoSpa GPT-2-Medium", "perplexity difference"] == -2.4
+    assert found[DEIT_IMAGENET, "DeiT-S", "top-1"] == 79.8 and found[DEIT_IMAGENET, "DeiT-B", "parameters"] == 86.6
+    assert found[DEIT_IMAGENET, "S2ViTE-S", "forward FLOPs"] == 3.1
+    assert (DEIT_IMAGENET, "ComCAT-S, 44% fewer parameters", "parameters") not in found
+    assert found[VIT_CIFAR10, "dense, six layers of ViT-Tiny, 200 epochs", "top-1"] == 90.5

@@ -12,9 +12,11 @@ from paper_tables.tables import (
     claims,
     controls,
     coupled_vs_uncoupled,
+    deit_imagenet,
     llama_pretraining,
     pretrained_shrink,
     published_numbers,
+    vit_cifar10,
 )
 from paper_tables.writers import html, latex, markdown, plain
 from results import RunRecord
@@ -182,3 +184,34 @@ def test_llama_pretraining_shows_bytes_and_every_learning_rate() -> None:
     assert dict(zip(table["Method"], table["Learning rate"], strict=True)) == {"full rank": "0.002", "GaLore": "0.01"}
     assert set(table["Training holds, peak"]) == {"16.00 MB"} and set(table["Training holds, end"]) == {"8.000 MB"}
     assert "Step time" not in table  # no record has it
+
+
+def classifiers() -> list[RunRecord]:
+    """Three seeds of two methods for each of two models of `deit_imagenet`."""
+    return [
+        make_record(
+            100 * place + 10 * other + seed,
+            {"top1": 0.5 + 0.1 * place + 0.01 * seed, "top5": 0.9, "training_bytes": 8e6},
+            experiment="deit_imagenet", method=method, target=target, seed=seed, model={"name": name},
+        )
+        for place, name in enumerate(("deit_tiny", "deit_small"))
+        for other, (method, target) in enumerate((("dense", None), ("ecospa", 0.5)))
+        for seed in range(3)
+    ]  # fmt: skip
+
+
+def test_every_classifier_stands_beside_its_own_model() -> None:
+    table = deit_imagenet.ITEM.build(classifiers())
+    assert list(table["Model"]) == ["deit_tiny", "deit_tiny", "deit_small", "deit_small"]
+    assert list(table["Method"]) == ["dense", "EcoSpa"] * 2 and list(table["Seeds"]) == ["3"] * 4
+    # mean 0.51, half width 4.3027 * 0.01 / sqrt(3) = 0.0248
+    assert cell(table, 0, "Top-1") == "51.0 ± 2.5 %" and cell(table, 3, "Top-1") == "61.0 ± 2.5 %"
+    assert cell(table, 0, "Top-5") == "90.00 %" and cell(table, 0, "Training holds, end") == "8.000 MB"
+    assert "Step time" not in table
+    notes = deit_imagenet.ITEM.notes(classifiers())
+    assert notes[-1].startswith("No number of EcoSpa for DeiT is known")
+    assert any(note.startswith("deit_small: Model: name deit_small") for note in notes)
+    one = [record for record in classifiers() if record.config["model"]["name"] == "deit_tiny"]
+    assert any(note.startswith("Model: name deit_tiny") for note in vit_cifar10.ITEM.notes(one))
+    for empty in (deit_imagenet.ITEM, vit_cifar10.ITEM):
+        assert empty.build([]).empty and empty.notes([]) == ()

@@ -66,6 +66,7 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_compared(seeds),
                 *_costs(seeds),
                 *_llamas(seeds),
+                *_classifiers(seeds),
             )
         )
     ]
@@ -263,3 +264,35 @@ def _llamas(seeds: int) -> Iterator[dict[str, Any]]:
             rate = {"steps": 200, "batch_size": 8, "learning_rate": 0.01 if method == "galore" else 0.002}
             common = {"experiment": "llama_pretraining", "method": method, "target": target, "seed": seed}
             yield {**common, "metrics": metrics, "training": rate}
+
+
+def _classifiers(seeds: int) -> Iterator[dict[str, Any]]:
+    """Two models of `deit_imagenet` and one of `vit_cifar10`; the larger a model, the better it is."""
+    models = (
+        ("vit_cifar10", "vit", 0.8e6),
+        ("deit_imagenet", "deit_tiny", 5.5e6),
+        ("deit_imagenet", "deit_small", 21e6),
+    )
+    for experiment, name, blocks in models:
+        other = "svite" if experiment == "deit_imagenet" else "random_pairs"
+        cells = [("dense", None), *((method, 0.5) for method in ("small_dense", other, "magnitude", "ecospa"))]
+        for number, (method, target) in enumerate(cells):
+            for seed in range(seeds):
+                top1 = (
+                    0.5 + 0.05 * math.log10(blocks * (target or 1.0)) - 0.004 * number + 0.002 * math.sin(seed + number)
+                )
+                metrics = {
+                    "top1": top1,
+                    "top5": top1 + 0.1,
+                    "eval_loss": 2.0 - top1,
+                    "parameters": blocks * (1.0 if method == "magnitude" else target or 1.0) + 4e5,
+                    "block_parameters_nonzero": blocks * (target or 1.0),
+                    "step_flops": 600 * blocks,
+                    "step_time": 0.05,
+                    "training_bytes_peak": 16 * blocks,
+                    "training_bytes": 16 * blocks * (target or 1.0),
+                }
+                model = {"name": name, "layers": 12, "drop_path": 0.1}
+                common = {"experiment": experiment, "method": method, "target": target, "seed": seed, "model": model}
+                data = {"source": "images", "configuration": "default"}
+                yield {**common, "metrics": metrics, "data": data, "protocol": {"split": "test"}}

@@ -1,0 +1,100 @@
+"""ViT on CIFAR-10 from scratch, at half and at 30 % of its blocks: does a selection rule beat chance on images too?
+
+What it tests: the earlier version of the paper has a CIFAR-10 table whose content is not known; this one asks what can
+be asked without it, at sparsities of 50 and 70 %, which are read as 50 % and 30 % of the block parameters left. All
+methods that shrink follow the same size over steps, as in coupled_vs_uncoupled: ecospa, random_pairs (the floor that a
+selection rule must beat) and magnitude (single weights masked, nothing becomes faster). Two controls: dense at equal
+steps, small_dense at equal size.
+
+Command: python -m benchmarks run vit_cifar10 --tier cpu
+
+Hours for all runs of a tier: smoke 0.02 (9 runs), cpu 0.7 (27 runs, 2 cores), gpu 3 (27 runs, one H200-class GPU),
+paper 40 (27 runs, likewise).
+
+Data: smoke: scikit-learn's digits, 8x8 pixels. Others: CIFAR-10, from the mirror that ECOSPA_DATA names or the Hub.
+cpu: four narrow layers on patches of 8 pixels, four epochs: what two cores can do, far from what a ViT can reach there.
+paper: six layers of ViT-Tiny's width for 200 epochs, for which 90.5 % are published for the dense model (HiAP).
+
+Expected result: at 50 % all methods near dense; at 30 % ecospa ahead of random_pairs and beside small_dense. The smoke
+tier shows that everything works; its order means nothing.
+"""
+
+from __future__ import annotations
+
+from benchmarks.augmentation import AugmentationSpec
+from benchmarks.data.images import ImageDataSpec
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
+from benchmarks.scale import Scale, execute
+from benchmarks.vision import ImageProtocolSpec, VisionModelSpec
+
+NAME = "vit_cifar10"
+TARGETS = (0.5, 0.3)
+WITHOUT_TARGET = "dense"
+METHODS = (WITHOUT_TARGET, "small_dense", "ecospa", "random_pairs", "magnitude")
+LIGHT = AugmentationSpec(crop="pad", flip=0.5)
+
+SCALES: dict[Tier, Scale] = {
+    "smoke": Scale(
+        VisionModelSpec("vit_tiny_patch16_224", layers=3, width=64, heads=4, patch=4, size=8, classes=10),
+        ImageDataSpec("digits", "default"),
+        ImageProtocolSpec("test"),
+        TrainingSpec(steps=120, batch_size=32, learning_rate=3e-3, micro_batch_size=32, warmup_steps=10),
+        start_step=10, end_step=90, interval=4, width_multiple=4,
+    ),
+    "cpu": Scale(
+        VisionModelSpec("vit_tiny_patch16_224", layers=4, width=96, heads=3, patch=8, size=32, classes=10),
+        ImageDataSpec("cifar10", "plain_text", evaluation_images=5000),
+        ImageProtocolSpec("test", AugmentationSpec(flip=0.5)),
+        TrainingSpec(
+            steps=6000, batch_size=32, learning_rate=1e-3, micro_batch_size=32, warmup_steps=300, weight_decay=0.05
+        ),
+        start_step=300, end_step=4500, interval=105, width_multiple=4,
+    ),
+    "gpu": Scale(
+        VisionModelSpec("vit_tiny_patch16_224", layers=12, width=192, heads=3, patch=4, size=32, classes=10),
+        ImageDataSpec("cifar10", "plain_text"),
+        ImageProtocolSpec("test", LIGHT),
+        TrainingSpec(
+            steps=9750, batch_size=256, learning_rate=1e-3, micro_batch_size=256, warmup_steps=500, weight_decay=0.05,
+            precision="bf16", device="cuda",
+        ),
+        start_step=500, end_step=7300, interval=170, width_multiple=8,
+    ),
+    "paper": Scale(
+        VisionModelSpec(
+            "vit_tiny_patch16_224", layers=6, width=192, heads=3, patch=4, size=32, classes=10, drop_path=0.1
+        ),
+        ImageDataSpec("cifar10", "plain_text"),
+        ImageProtocolSpec("test", AugmentationSpec(crop="pad", flip=0.5, policy="rand-m9-mstd0.5-inc1", smoothing=0.1)),
+        TrainingSpec(
+            steps=78_000, batch_size=128, learning_rate=1e-3, micro_batch_size=128, warmup_steps=3900,
+            weight_decay=0.05, precision="bf16", device="cuda",
+        ),
+        start_step=3900, end_step=58_500, interval=1365, width_multiple=8,
+    ),
+}  # fmt: skip
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """The dense model once, every other method at every target."""
+    return tuple(
+        Cell(NAME, tier, method.name, SCALES[tier].settings(method, target))
+        for method in methods
+        for target in ((None,) if method.name == WITHOUT_TARGET else TARGETS)
+    )
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="ViT on CIFAR-10 from scratch at 50 % and 30 % of its blocks: EcoSpa, random, mask, small, dense",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=40, machine="one H200-class GPU"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=lambda tier: SCALES[tier].sources,
+    execute=execute,
+)
