@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,14 @@ class Source:
         load: (configuration, evaluation split, tier, train_bytes or None) -> Corpus.
         key: configuration -> a cheap text that changes whenever the corpus would.
         missing: (configuration, tier) -> why it cannot be loaded, or None.
+        stream: (configuration, split, tier) -> documents one by one, where they may not fit into memory; or None.
     """
 
     name: str
     load: Callable[[str, str, str, int | None], Corpus]
     key: Callable[[str], str]
     missing: Callable[[str, str], str | None]
+    stream: Callable[[str, str, str], Iterator[str]] | None = None
 
     def bind(self, configuration: str) -> BoundSource:
         """This source with its configuration chosen."""
