@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from results.record import Metric
 
 if TYPE_CHECKING:
+    from baselines.method import TrainingMethod
     from benchmarks.experiment import Run
 
 Example = Mapping[str, Tensor]
@@ -35,6 +36,7 @@ class Task:
         source: where the examples come from, for the record.
         loss: (outputs, labels, examples of the step or None) -> loss, for a model that has none of its own.
         collate: makes a training batch from examples; it may augment, so nothing else uses it.
+        drive: the method as this task uses it; as it is by default.
     """
 
     build: Callable[[], nn.Module]
@@ -45,6 +47,7 @@ class Task:
     source: str
     loss: Callable[[Any, Tensor, Any], Tensor] | None = None
     collate: Callable[[Sequence[Example]], dict[str, Any]] = default_collate
+    drive: Callable[[TrainingMethod], TrainingMethod] = lambda method: method
 
     def batch(self, size: int, device: str = "cpu") -> dict[str, Tensor]:
         """The first examples as a batch, unaugmented: what is timed and counted."""
