@@ -100,7 +100,7 @@ class Compare(RunOptions):
     """Compress a trained model with several methods, then make the tables: one plot and one table per model.
 
     Attributes:
-        model: gpt2 (trained here once) or stories260K (from the mirror, tier cpu).
+        model: gpt2 or llama (trained here once; llama in tier cpu), or stories260K (from the mirror, tier cpu).
         sizes: shares of the block parameters to keep, such as 0.8,0.5.
     """
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "safetensors", "ecospa")
+_PACKAGES = (
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "safetensors", "lm_eval", "ecospa"),
+)
 _OUTPUT = (":(exclude)results/records", ":(exclude)paper_tables/rendered")
 _UNKNOWN = "unknown"
 

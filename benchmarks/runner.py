@@ -118,7 +118,7 @@ def _start(run: Run, own: task.Task, folder: Path) -> _Started:
     settings: TrainingSettings = run.cell.settings
     training = settings.training
     data = calibration.draw(own.examples, training.micro_batch_size, run.seed, own.source, training.device)
-    method = build_method(settings.method, settings.shrink, run.seed, training)
+    method = own.drive(build_method(settings.method, settings.shrink, run.seed, training))
     dense = own.build()
     resume_from = checkpoint.latest(folder)
     if resume_from is not None:

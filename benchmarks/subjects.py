@@ -1,38 +1,26 @@
-"""The trained models that methods compress, each with the text that it is calibrated and evaluated on.
-
-A model of our own is trained once and kept in the work folder, named by everything that decides it; its weights are
-part of the data fingerprint, so numbers of two trainings never share a table.
-"""
+"""The trained models that methods compress, each with the text that it is calibrated and evaluated on."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 import ecospa
-from benchmarks.data import source as sources
+from benchmarks import foundations
 from benchmarks.data.packing import evaluation_windows, training_sequences
 from benchmarks.data.prepared import prepare
-from benchmarks.data.stories_model import folder as stories_folder
-from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, Workplace
+from benchmarks.experiment import Workplace
 from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.perplexity import HeldOut
-from benchmarks.once import make_once
-from benchmarks.pretrained import held_out_text, sample_stories
-from benchmarks.runner import train
-
-_TRAINING_SEED = 0
-_STORIES = 512
-"""Stories told in advance: every calibration seed draws from the same ones."""
+from benchmarks.pretrained import held_out_text
+from benchmarks.pretraining import STORIES, Pretraining
 
 
 @dataclass(frozen=True)
@@ -42,14 +30,14 @@ class Subject:
     Attributes:
         build: a fresh copy of the model.
         text: to evaluate on.
-        sequences: int64 (sequences, length), to calibrate on.
+        sequences: (sequences, length), to calibrate on.
         source: where those come from.
         fingerprint: of text and weights.
     """
 
     build: Callable[[], nn.Module]
     text: HeldOut
-    sequences: NDArray[np.int64]
+    sequences: NDArray[np.integer[Any]]
     source: str
     fingerprint: str
 
@@ -64,7 +52,9 @@ def subject(settings: CompareSettings, tier: str, workplace: Workplace) -> Subje
 
 
 def _own(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
-    folder = _trained(settings, tier, workplace)
+    assert settings.architecture is not None and settings.training is not None  # one of our own
+    own = Pretraining(settings.architecture, settings.training, settings.data, settings.protocol)
+    folder = foundations.trained(own, tier, workplace)
     text = prepare(settings.data, settings.protocol, tier, workplace.folder)
     inputs, labels = evaluation_windows(text.evaluation, settings.protocol.sequence_length, settings.protocol.stride)
     return Subject(
@@ -76,46 +66,15 @@ def _own(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
     )
 
 
-def _trained(settings: CompareSettings, tier: str, workplace: Workplace) -> Path:
-    """Folder of the dense model; a training that was interrupted goes on from its last checkpoint."""
-    assert settings.architecture is not None and settings.training is not None  # one of our own
-    steps = settings.training.steps
-    dense = TrainingSettings(
-        MethodRef("dense"), None, ShrinkSpec(None, steps, 0, steps, steps),
-        settings.architecture, settings.data, settings.protocol, settings.training,
-    )  # fmt: skip
-    run = Run(Cell("compare", tier, "dense", dense), _TRAINING_SEED)  # type: ignore[arg-type]
-    origin = sources.find(settings.data.source).key(settings.data.configuration)
-    name = hashlib.sha256(f"{run.folder_name} {origin}".encode()).hexdigest()[:16]
-    folder = workplace.folder / "trained" / name
-    make_once(folder, lambda partial: ecospa.save_pretrained(train(run, workplace).started.model, partial))
-    shutil.rmtree(workplace.folder / run.folder_name, ignore_errors=True)
-    return folder
-
-
 def _stories(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
-    place = stories_folder(tier)
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    text = held_out_text(settings.data, settings.protocol, tokenizer, tier)
-
-    def build() -> nn.Module:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
-        return model
-
-    path = workplace.folder / "text" / f"told-{_fingerprint('', place)[:16]}-{settings.protocol.sequence_length}.npy"
-
-    def tell(partial: Path) -> None:
-        set_seed(_TRAINING_SEED)
-        told = sample_stories(build(), _STORIES, settings.protocol.sequence_length, int(tokenizer.bos_token_id))
-        np.save(partial, told.numpy())
-
-    make_once(path, tell)
+    told_by = foundations.find(STORIES, tier, workplace)
+    text = held_out_text(settings.data, settings.protocol, told_by.tokenizer, tier)
     return Subject(
-        build=build,
+        build=told_by.build,
         text=text,
-        sequences=np.load(path),
+        sequences=foundations.told_stories(told_by, settings.protocol.sequence_length, workplace.folder),
         source="stories that the whole model has told itself, at temperature 1",
-        fingerprint=_fingerprint(text.fingerprint, place),
+        fingerprint=_fingerprint(text.fingerprint, Path(told_by.place)),
     )
 
 

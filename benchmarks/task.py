@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from results.record import Metric
 
 if TYPE_CHECKING:
+    from baselines.method import TrainingMethod
     from benchmarks.experiment import Run
 
 Example = Mapping[str, Tensor]
@@ -40,6 +41,7 @@ class Task:
         loss: (outputs, labels, examples of the step or None) -> loss, for a model that has none of its own.
         collate: makes a training batch from examples; it may augment, so nothing else uses it.
         ready: told the model that will be trained, whichever method made it, before its first step or after a resume.
+        drive: the method as this task uses it; as it is by default.
     """
 
     build: Callable[[], nn.Module]
@@ -51,6 +53,7 @@ class Task:
     loss: Callable[[Any, Tensor, Any], Tensor] | None = None
     collate: Callable[[Sequence[Example]], dict[str, Any]] = default_collate
     ready: Callable[[nn.Module], None] = _nothing
+    drive: Callable[[TrainingMethod], TrainingMethod] = lambda method: method
 
     def batch(self, size: int, device: str = "cpu") -> dict[str, Tensor]:
         """The first examples as a batch, unaugmented: what is timed and counted."""

@@ -158,6 +158,12 @@ def by_model(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     return _grouped((str((record.config.get("model") or {}).get("name", "unnamed")), record) for record in finished)
 
 
+def shape(record: RunRecord) -> tuple[int, int]:
+    """Return width and layers of the model of a run, zeros where its settings do not say."""
+    model = record.config.get("model") or {}
+    return int(model.get("width") or 0), int(model.get("layers") or 0)
+
+
 def protocol_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return what stands under a table: model, data, protocol and training of its records, and what was left out."""
     comparison = compare(records)

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from paper_tables import published
 from paper_tables.formats import share
-from paper_tables.judges import against_dense, aligned_error_below, beats, changes_when_cut, faster_at_the_end
+from paper_tables.judges import (
+    against_dense,
+    aligned_error_below,
+    beats,
+    beats_fine_tuned,
+    changes_when_cut,
+    faster_at_the_end,
+    grows_when_cut,
+    on_largest_model,
+)
 from paper_tables.published import PublishedNumber
 from paper_tables.verdicts import Claim, Judge
 
@@ -26,7 +35,7 @@ _SPEED = "one large GPU: dense and shrunk LLaMA-1B side by side"
 def claims() -> tuple[Claim, ...]:
     """Return all claims, the headlines first."""
     per_target = tuple(claim for target in TARGETS for claim in _training(target))
-    return (*_headlines(), *per_target, *_appendix(), *_pretrained())
+    return (*_headlines(), *per_target, *_appendix(), *_pretrained(), *_fine_tuned())
 
 
 def _headlines() -> tuple[Claim, ...]:
@@ -41,7 +50,7 @@ def _headlines() -> tuple[Claim, ...]:
         _headline(
             "LLaMA-1B trains in 21% less time",
             time,
-            against_dense(time, "llama_pretraining", "training_seconds", _LLAMA, as_ratio=True),
+            on_largest_model(against_dense(time, "llama_pretraining", "training_seconds", _LLAMA, as_ratio=True)),
         ),
         _headline(
             "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity",
@@ -112,3 +121,25 @@ def _pretrained() -> tuple[Claim, ...]:
             changes_when_cut("perplexity_before", "perplexity_recovered"),
         ),
     )
+
+
+def _fine_tuned() -> tuple[Claim, ...]:
+    source, table = "abstract of the earlier version [A]; reviews [R]", "summary of the paper, Table 5 [S]"
+    rows = (
+        ("surgeon", "K-OBD (cut first, then as many steps)", source),
+        ("llm_pruner", "LLM-Pruner (cut first, then adapters)", source),
+        ("random_pairs", "random aligned removal on the same curve", _OWN),
+    )
+    made = [
+        Claim(
+            f"Fine-tuned to {share(target)}, a LLaMA shrunk by EcoSpa beats {text}",
+            said,
+            "lower perplexity",
+            False,
+            beats_fine_tuned(other, target),
+        )
+        for target in (0.8, 0.5)
+        for other, text, said in rows
+    ]
+    grows = "The perplexity of a LLaMA that shrinks while it is fine-tuned grows from 80% to 50%"
+    return (*made, Claim(grows, table, "higher perplexity", False, grows_when_cut(0.8, 0.5)))

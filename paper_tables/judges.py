@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from paper_tables.cells import Cell, compare
+from paper_tables.cells import Cell, compare, shape
+from paper_tables.finetuned import protocols
 from paper_tables.formats import difference, ratio
 from paper_tables.intervals import mean_interval, paired_difference, paired_ratio
 from paper_tables.published import PublishedNumber
@@ -15,6 +16,8 @@ from results import RunRecord
 TRAINING = "coupled_vs_uncoupled"
 MISMATCH = "mismatch_error"
 PRETRAINED = "pretrained_shrink"
+LLAMA = "llama_pretraining"
+FINETUNING = "llama_finetuning"
 
 ErrorCurves = dict[tuple[str, str], dict[float, float]]
 
@@ -33,6 +36,64 @@ def beats(other: str, target: float) -> Judge:
             return needs(f"the same seeds of both methods: {command}")
         kind, detail = decide(effect, 0.0, full_scale=tier == "paper")
         return Verdict(kind, detail, f"perplexity {difference(effect)}", effect.n, ours.ids + theirs.ids)
+
+    return judge
+
+
+def on_largest_model(judge: Judge) -> Judge:
+    """Return a judge that sees the largest model alone, where a tier has several sizes of one architecture."""
+
+    def judge_largest(records: Sequence[RunRecord], tier: str) -> Verdict:
+        pretraining = _of(records, LLAMA)
+        largest = max((shape(record) for record in pretraining), default=(0, 0))
+        return judge([record for record in pretraining if shape(record) == largest], tier)
+
+    return judge_largest
+
+
+def beats_fine_tuned(other: str, target: float) -> Judge:
+    """Return the judge of "with fine-tuning, EcoSpa has a lower perplexity than `other` at `target`", every model.
+
+    The models are judged apart; the one on which EcoSpa does worst decides.
+    """
+
+    def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
+        command = f"python -m benchmarks run {FINETUNING} --tier {tier} --methods ecospa {other}"
+        found = []
+        for own in protocols(_of(records, FINETUNING)):
+            ours, theirs = own.comparison.get("ecospa", target), own.comparison.get(other, target)
+            if own.procedure != "fine-tuned" or ours is None or ours.target != target or theirs is None:
+                continue
+            effect = paired_difference(ours.values("perplexity"), theirs.values("perplexity"))
+            if effect is not None and theirs.target in (None, target):
+                found.append((effect.high, effect, own.model, ours.ids + theirs.ids))
+        if not found:
+            return needs(command)
+        _, effect, model, ids = max(found, key=lambda entry: entry[0])
+        kind, detail = decide(effect, 0.0, full_scale=tier == "paper")
+        return Verdict(kind, detail, f"{model}: perplexity {difference(effect)}", effect.n, ids)
+
+    return judge
+
+
+def grows_when_cut(target: float, smaller: float) -> Judge:
+    """Return the judge of "with fine-tuning, EcoSpa's perplexity at `smaller` is above that at `target`"."""
+
+    def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
+        found = []
+        for own in protocols(_of(records, FINETUNING)):
+            cells = {cell.target: cell for cell in own.comparison.cells if cell.method == "ecospa"}
+            if own.procedure != "fine-tuned" or target not in cells or smaller not in cells:
+                continue
+            large, small = cells[target], cells[smaller]
+            effect = paired_difference(large.values("perplexity"), small.values("perplexity"))
+            if effect is not None:
+                found.append((effect.high, effect, own.model, large.ids + small.ids))
+        if not found:
+            return needs(f"python -m benchmarks run {FINETUNING} --tier {tier} --methods ecospa")
+        _, effect, model, ids = max(found, key=lambda entry: entry[0])
+        kind, detail = decide(effect, 0.0, full_scale=tier == "paper")
+        return Verdict(kind, detail, f"{model}: perplexity {difference(effect)}", effect.n, ids)
 
     return judge
 

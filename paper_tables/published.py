@@ -17,6 +17,14 @@ GALORE = "GaLore, arXiv 2403.03507, Table 2"
 SCALE = "SCALE, arXiv 2506.16659"
 SLTRAIN = "SLTrain, arXiv 2406.02214"
 MONARCH = "Monarch, arXiv 2204.00595, Table 2"
+SURGEON = "The LLM Surgeon, arXiv 2312.17244, Table 1"
+DISP = "DISP-LLM, arXiv 2410.11988, Table 1"
+SLICEGPT = "SliceGPT, arXiv 2401.15024"
+LATER = "comparison tables of later papers (DOT-MoE and others)"
+WANDA = "Wanda, code's page (locuslab/wanda)"
+LLM_PRUNER = "LLM-Pruner, arXiv 2305.11627, code's page"
+FLAP = "FLAP, code's page"
+DDP = "comparison table of DDP"
 
 DEIT = "DeiT, arXiv 2012.12877"
 SVITE = "S2ViTE, arXiv 2106.04533, as compared in DIMAP, Table 2b"
@@ -25,6 +33,11 @@ GPT2_WIKITEXT103 = "GPT-2 on WikiText-103"
 LLAMA_C4 = "LLaMA on C4"
 DEIT_IMAGENET = "DeiT on ImageNet-1k"
 VIT_CIFAR10 = "ViT on CIFAR-10"
+LLAMA_2_WIKITEXT2 = "Llama-2-7B on WikiText-2, 4096 tokens, dense 5.12"
+LLAMA_2_MASKED = "Llama-2-7B on WikiText-2, masks, 50%"
+LLAMA_1_SHORT = "LLaMA-1-7B on WikiText-2, 128 tokens, and zero-shot"
+LLAMA_2_SHORT = "Llama-2-7B on WikiText-2, 128 tokens, dense 12.18"
+LLAMA_1_LONG = "LLaMA-1-7B on WikiText-2, 2048 tokens, dense 5.67"
 HEADLINE = "headline"
 
 
@@ -103,11 +116,49 @@ _CIFAR_ROWS = (
     ("uniform, a third of the operations removed", 86.63),
 )
 
+_Sized = tuple[tuple[str, float], ...]
+_LLAMA_ROWS: tuple[tuple[str, str, _Sized, str, Tag], ...] = (
+    (LLAMA_2_WIKITEXT2, "LLM Surgeon", (("80%", 6.18), ("70%", 7.83), ("60%", 10.39)), SURGEON, "M"),
+    (LLAMA_2_WIKITEXT2, "LLM Surgeon", (("50%", 15.38),), SURGEON, "V"),
+    (LLAMA_2_WIKITEXT2, "K-OBD", (("80%", 9.14), ("70%", 15.43), ("60%", 28.03), ("50%", 46.64)), SURGEON, "M"),
+    (LLAMA_2_WIKITEXT2, "DISP-LLM", (("80%", 6.10), ("70%", 6.85), ("60%", 8.11)), f"{DISP}, by interpolation", "I"),
+    (LLAMA_2_WIKITEXT2, "DISP-LLM", (("50%", 9.84),), DISP, "V"),
+    (LLAMA_2_WIKITEXT2, "SliceGPT", (("80%", 6.64), ("70%", 8.12)), SLICEGPT, "M"),
+    (LLAMA_2_WIKITEXT2, "SliceGPT", (("50%", 24.82),), LATER, "V"),
+    (LLAMA_2_WIKITEXT2, "LLM-Pruner", (("50%", 31.05),), LATER, "V"),
+    (LLAMA_2_WIKITEXT2, "ShortGPT", (("50%", 268.11),), LATER, "V"),
+    (LLAMA_2_WIKITEXT2, "MoDeGPT", (("50%", 11.88),), LATER, "V"),
+    (LLAMA_2_WIKITEXT2, "DOT-MoE, fine-tuned on 1.2 B tokens", (("50%", 7.99),), LATER, "V"),
+    (LLAMA_2_MASKED, "magnitude", (("50%", 14.89), ("2:4", 54.59)), WANDA, "V"),
+    (LLAMA_2_MASKED, "SparseGPT", (("50%", 6.51), ("2:4", 10.17)), WANDA, "V"),
+    (LLAMA_2_MASKED, "Wanda", (("50%", 6.42), ("2:4", 11.02)), WANDA, "V"),
+    (LLAMA_1_LONG, "MoDeGPT", (("80%", 6.92), ("60%", 12.43)), "LowRankArena", "V"),
+    (LLAMA_1_LONG, "SVD-LLM", (("80%", 7.88), ("60%", 13.74)), "LowRankArena", "V"),
+    (LLAMA_2_SHORT, "LoRAP", (("80%", 14.67), ("50%", 26.26)), DDP, "V"),
+    (LLAMA_2_SHORT, "SlimLLM", (("80%", 15.28), ("50%", 27.29)), DDP, "V"),
+    (LLAMA_2_SHORT, "DDP", (("80%", 14.39), ("50%", 26.34)), DDP, "V"),
+)
+_ZERO_SHOT = ("BoolQ", "PIQA", "HellaSwag", "WinoGrande", "ARC-e", "ARC-c", "OBQA", "mean of seven")
+_LLAMA_1_ROWS: tuple[tuple[str, float, tuple[float, ...], str], ...] = (
+    ("dense", 12.62, (73.18, 78.35, 72.99, 67.01, 67.45, 41.38, 42.40, 63.25), LLM_PRUNER),
+    ("LLM-Pruner, element, 80%", 19.77, (59.39, 75.57, 65.34, 61.33, 59.18, 37.12, 39.80, 56.82), LLM_PRUNER),
+    ("LLM-Pruner, element, LoRA, 80%", 17.37, (69.54, 76.44, 68.11, 65.11, 63.43, 37.88, 40.00, 60.07), LLM_PRUNER),
+    ("Wanda-sp, 80%", 22.12, (71.25, 77.09, 72.77, 67.09, 71.09, 42.58, 41.60, 63.35), FLAP),
+    ("FLAP, 80%", 14.62, (69.63, 76.82, 71.20, 68.35, 69.91, 39.25, 39.40, 62.08), FLAP),
+    ("LLM-Pruner, 50%", 112.44, (52.57, 60.45, 35.86, 49.01, 32.83, 25.51, 34.80, 41.58), LLM_PRUNER),
+    ("LLM-Pruner, LoRA, 50%", 38.12, (61.47, 68.82, 47.56, 55.09, 46.46, 28.24, 35.20, 48.98), LLM_PRUNER),
+    ("FLAP, 50%", 31.80, (60.21, 67.52, 52.14, 57.54, 49.66, 29.95, 35.60, 50.37), FLAP),
+    ("Wanda-sp, 50%", 366.43, (50.58, 55.01, 29.56, 51.78, 31.27, 23.04, 23.60, 37.83), FLAP),
+    ("FLAP, 70%", 17.62, (), FLAP),
+    ("Wanda-sp, 70%", 38.88, (), FLAP),
+)
+_LLAMA_2_HELLASWAG = (("LLM Surgeon", 40.3), ("SliceGPT", 33.0), ("ShortGPT", 43.7), ("DISP-LLM", 46.3))
+
 
 def numbers() -> tuple[PublishedNumber, ...]:
     """Return every published number that this project prints."""
     headline = (LLAMA_1B_MEMORY, LLAMA_1B_TIME, GPT2_MEDIUM_SIZE, GPT2_MEDIUM_PERPLEXITY, INFERENCE_SPEED)
-    return (*headline, *_gpt2(), *_c4(), *_images())
+    return (*headline, *_gpt2(), *_c4(), *_images(), *_compressed_llamas())
 
 
 def _gpt2() -> list[PublishedNumber]:
@@ -138,3 +189,20 @@ def _images() -> list[PublishedNumber]:
         ),
         *(PublishedNumber(VIT_CIFAR10, method, "top-1", value, "%", "HiAP", "V") for method, value in _CIFAR_ROWS),
     ]
+
+
+def _compressed_llamas() -> list[PublishedNumber]:
+    made = [
+        PublishedNumber(setting, f"{method} {size}", "perplexity", value, "per token", source, tag)
+        for setting, method, values, source, tag in _LLAMA_ROWS
+        for size, value in values
+    ]
+    for method, perplexity, scores, source in _LLAMA_1_ROWS:
+        made.append(PublishedNumber(LLAMA_1_SHORT, method, "perplexity", perplexity, "per token", source, "V"))
+        named = zip(_ZERO_SHOT, scores, strict=True) if scores else ()
+        made += [PublishedNumber(LLAMA_1_SHORT, method, task, score, "%", source, "V") for task, score in named]
+    made += [
+        PublishedNumber(LLAMA_2_WIKITEXT2, f"{method} 50%", "HellaSwag, acc_norm", score, "%", LATER, "V")
+        for method, score in _LLAMA_2_HELLASWAG
+    ]
+    return made

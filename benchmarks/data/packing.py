@@ -6,6 +6,7 @@ No token is padded away or scored twice, so perplexities do not depend on how do
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,11 @@ def pack(documents: Iterable[Sequence[int]], end_of_text: int) -> NDArray[np.int
     return np.concatenate(parts)
 
 
-def training_sequences(stream: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+def training_sequences(stream: NDArray[np.integer[Any]], length: int) -> NDArray[np.integer[Any]]:
     """Full sequences one after the other; what is left over at the end is dropped.
 
     Returns:
-        int64 (sequences, length).
+        (sequences, length), a view of the stream.
 
     Raises:
         ValueError: the stream is shorter than one sequence.

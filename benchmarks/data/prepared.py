@@ -10,16 +10,19 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import source as sources
 from benchmarks.data.packing import pack
-from benchmarks.data.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer, trained_size
+from benchmarks.data.tokenizer import end_of_text, load_tokenizer, train_tokenizer, trained_size
 from benchmarks.experiment import DataSpec, ProtocolSpec
 from benchmarks.once import make_once
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LAYOUT = 1  # raise when the meaning of the kept file changes
 _ENTRIES = ("train", "evaluation")
@@ -30,7 +33,7 @@ class PreparedText:
     """A corpus as tokens.
 
     Attributes:
-        train: int64 (tokens,), the training stream with END_OF_TEXT around every document.
+        train: integers (tokens,), the training stream with END_OF_TEXT around every document.
         evaluation: int64 (tokens,), the evaluation stream, whole documents.
         words: whitespace-separated words of the evaluation documents.
         size: UTF-8 bytes of the evaluation documents.
@@ -39,7 +42,7 @@ class PreparedText:
         fingerprint: SHA-256 of the corpus.
     """
 
-    train: NDArray[np.int64]
+    train: NDArray[np.integer[Any]]
     evaluation: NDArray[np.int64]
     words: int
     size: int
@@ -48,8 +51,17 @@ class PreparedText:
     fingerprint: str
 
 
-def prepare(data: DataSpec, protocol: ProtocolSpec, tier: str, folder: Path) -> PreparedText:
+def prepare(
+    data: DataSpec, protocol: ProtocolSpec, tier: str, folder: Path, tokenizer_place: Path | str | None = None
+) -> PreparedText:
     """The text of an experiment, from the work folder or made now and put there.
+
+    Args:
+        data: which text.
+        protocol: its tokenizer, and which split is held out.
+        tier: of the run.
+        folder: of the caches.
+        tokenizer_place: folder or Hub id of the trained model whose tokenizer is used instead of the protocol's.
 
     Raises:
         MissingSourceError: the source is not at hand.
@@ -60,17 +72,49 @@ def prepare(data: DataSpec, protocol: ProtocolSpec, tier: str, folder: Path) -> 
         raise sources.MissingSourceError(reason)
     wanted: dict[str, Any] = {**asdict(data), "tokenizer": protocol.tokenizer, "split": protocol.split}
     wanted |= {"key": origin.key(data.configuration), "layout": _LAYOUT}
+    if tokenizer_place is not None:
+        wanted["tokenizer_key"] = _tokenizer_key(tokenizer_place)
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / "text" / f"{data.source}-{name}.npz"
-    make_once(path, lambda partial: _write(partial, _make(data, protocol, tier, origin)))
+
+    def make(partial: Path) -> None:
+        corpus = origin.load(data.configuration, protocol.split, tier, data.train_bytes)
+        tokenizer = _tokenizer(corpus, protocol, tier) if tokenizer_place is None else _ready(tokenizer_place)
+        _write(partial, _make(corpus, data, tokenizer))
+
+    make_once(path, make)
     return _read(path)
 
 
-def _make(data: DataSpec, protocol: ProtocolSpec, tier: str, origin: sources.Source) -> PreparedText:
-    corpus = origin.load(data.configuration, protocol.split, tier, data.train_bytes)
+def tokenizer_of(data: DataSpec, protocol: ProtocolSpec, tier: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that `prepare` uses: a ready-made one, or the same one trained on the same text again.
+
+    Raises:
+        MissingSourceError: text or tokenizer are not at hand.
+    """
+    corpus = sources.find(data.source).load(data.configuration, protocol.split, tier, data.train_bytes)
+    return _tokenizer(corpus, protocol, tier)
+
+
+def _tokenizer(corpus: sources.Corpus, protocol: ProtocolSpec, tier: str) -> PreTrainedTokenizerBase:
     size = trained_size(protocol.tokenizer)
-    tokenizer = load_tokenizer(protocol.tokenizer, tier) if size is None else train_tokenizer(corpus.train, size)
-    end = int(tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    return load_tokenizer(protocol.tokenizer, tier) if size is None else train_tokenizer(corpus.train, size)
+
+
+def _ready(place: Path | str) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
+    return tokenizer
+
+
+def _tokenizer_key(place: Path | str) -> str:
+    """The vocabulary itself where it lies in a folder, the name of one on the Hub."""
+    return hashlib.sha256((place / "tokenizer.json").read_bytes()).hexdigest() if isinstance(place, Path) else place
+
+
+def _make(corpus: sources.Corpus, data: DataSpec, tokenizer: PreTrainedTokenizerBase) -> PreparedText:
+    end = end_of_text(tokenizer)
     held_out: list[list[int]] = []
     texts: list[str] = []
     tokens = 0

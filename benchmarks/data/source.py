@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,14 @@ class Source:
             and gives a benchmarks.data.images.ImageSet.
         key: configuration -> a cheap text that changes whenever the corpus would.
         missing: (configuration, tier) -> why it cannot be loaded, or None.
+        stream: (configuration, split, tier) -> documents one by one, where they may not fit into memory; or None.
     """
 
     name: str
     load: Callable[[str, str, str, int | None], Any]
     key: Callable[[str], str]
     missing: Callable[[str, str], str | None]
+    stream: Callable[[str, str, str], Iterator[str]] | None = None
 
     def bind(self, configuration: str) -> BoundSource:
         """This source with its configuration chosen."""

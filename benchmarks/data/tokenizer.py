@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 TRAINED_PREFIX = "bpe-"
-_HUB_TOKENIZERS = {"gpt2": "openai-community/gpt2"}
+_HUB_TOKENIZERS = {"gpt2": "openai-community/gpt2", "t5-base": "google-t5/t5-base"}
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
@@ -44,6 +44,13 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedToke
     )
     tokenizer.train_from_iterator(documents, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, bos_token=END_OF_TEXT)
+
+
+def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Number of the mark between documents: END_OF_TEXT, or what a tokenizer of others ends a sequence with."""
+    if END_OF_TEXT in tokenizer.get_vocab():
+        return int(tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    return int(tokenizer.eos_token_id)
 
 
 def trained_size(name: str) -> int | None:

@@ -8,17 +8,18 @@ the cut alone.
 
 Models: `gpt2`, a small GPT-2 that is trained here once and kept in the work folder; `stories260K`, a LLaMA of 260,032
 parameters that others have trained, compared on real TinyStories and calibrated on stories that it has told itself,
-because the mirror has no training text of its kind.
+because the mirror has no training text of its kind; `llama`, a LLaMA of 1.3 million parameters that is trained here
+once on OpenDocs, and serves llama_finetuning and llama_zero_shot as well.
 
 Command: python -m benchmarks compare --model gpt2 --methods ecospa,wanda --sizes 0.8,0.7,0.6,0.5 --tier cpu
 (or all of it, python -m benchmarks run compare --tier cpu)
 
 A newcomer's method stands beside the others: --methods ecospa,my_package.my_module:MyMethod
 
-Hours for all runs of a tier: smoke 0.04 (1 seed, gpt2 at 50 %), cpu 3 (3 calibration seeds, 2 cores).
+Hours for all runs of a tier: smoke 0.04 (1 seed, gpt2 at 50 %), cpu 4 (3 calibration seeds, 2 cores).
 
-Data: smoke: docstrings of the installed packages. cpu: WikiText-2; models/stories260K and roneneldan/TinyStories in the
-mirror that ECOSPA_DATA names.
+Data: smoke: docstrings of the installed packages. cpu: WikiText-2; OpenDocs; models/stories260K and
+roneneldan/TinyStories in the mirror that ECOSPA_DATA names.
 
 Expected result: SparseGPT ahead of Wanda ahead of magnitude at the same number of zeros; masks far ahead of everything
 that really removes structures, which is what their zeros cost on ordinary hardware: nothing is saved. Among the
@@ -47,6 +48,7 @@ from benchmarks.experiment import (
     TrainingSpec,
     Workplace,
 )
+from benchmarks.pretraining import LLAMAS
 
 NAME = "compare"
 SIZES = (0.8, 0.7, 0.6, 0.5)
@@ -108,6 +110,15 @@ def _gpt2(architecture: ModelSpec, training: TrainingSpec, data: DataSpec, proto
     )
 
 
+def _llama(tier: Tier) -> CompareSettings:
+    own = LLAMAS[tier].pretraining
+    assert own is not None  # it is of our own
+    return CompareSettings(
+        MethodRef("dense"), None, "llama", own.architecture, own.training, own.data, own.protocol, CalibrationSpec(),
+        width_multiple=2,
+    )  # fmt: skip
+
+
 SUBJECTS: dict[Tier, tuple[CompareSettings, ...]] = {
     "smoke": (
         _gpt2(
@@ -130,9 +141,10 @@ SUBJECTS: dict[Tier, tuple[CompareSettings, ...]] = {
             ProtocolSpec("stories260K", sequence_length=256, stride=255, split="validation"),
             CalibrationSpec(), width_multiple=2,
         ),
+        _llama("cpu"),
     ),
 }  # fmt: skip
-MODELS = ("gpt2", "stories260K")
+MODELS = ("gpt2", "stories260K", "llama")
 
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
@@ -172,7 +184,7 @@ EXPERIMENT = Experiment(
     question="a trained model compressed at once to 80, 70, 60 and 50 % of its blocks: quality, size, FLOPs, latency",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.04, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="2 cores, 8 GB"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="2 cores, 8 GB"),
     },
     methods=METHODS,
     cells=cells,

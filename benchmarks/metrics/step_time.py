@@ -19,7 +19,7 @@ _WARM_UP = 2  # first steps allocate optimizer state and caches
 
 
 def step_time_metrics(step_seconds: Sequence[float], ratio: float, turns: int) -> dict[str, Metric]:
-    """Median training step of the run, and the final model's step over the dense model's.
+    """Median training step of the run, all of its steps, and the final model's step over the dense model's.
 
     Args:
         step_seconds: seconds of every optimizer step of the run, hooks of the method included.
@@ -28,6 +28,7 @@ def step_time_metrics(step_seconds: Sequence[float], ratio: float, turns: int) -
     """
     return {
         "step_time": Metric(statistics.median(step_seconds), "s", False, n=len(step_seconds)),
+        "training_seconds": Metric(sum(step_seconds), "s", False, n=len(step_seconds)),
         "final_step_time_ratio": Metric(ratio, "final / dense", False, n=turns),
     }
 

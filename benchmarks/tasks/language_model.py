@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from benchmarks.data.packing import evaluation_windows, training_sequences
 from benchmarks.data.prepared import prepare
+from benchmarks.data.streamed import StreamedDataSpec, prepare_streamed
 from benchmarks.experiment import Run, TrainingSettings
 from benchmarks.metrics.perplexity import perplexity_metrics, predict
 from benchmarks.models import build_model
@@ -20,16 +22,17 @@ from results.record import Metric
 
 
 class PackedText(Dataset[dict[str, Tensor]]):
-    """Full sequences of tokens; the labels are the inputs, which the model shifts itself."""
+    """Full sequences of tokens, maybe mapped from a file; the labels are the inputs, which the model shifts itself."""
 
-    def __init__(self, sequences: NDArray[np.int64]) -> None:
-        self.sequences = torch.from_numpy(sequences)
+    def __init__(self, sequences: NDArray[np.integer[Any]]) -> None:
+        self.sequences = sequences
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"input_ids": self.sequences[index], "labels": self.sequences[index]}
+        tokens = torch.from_numpy(self.sequences[index].astype(np.int64))
+        return {"input_ids": tokens, "labels": tokens}
 
 
 def load(run: Run, folder: Path) -> Task:
@@ -40,7 +43,8 @@ def load(run: Run, folder: Path) -> Task:
     """
     settings: TrainingSettings = run.cell.settings
     protocol, training = settings.protocol, settings.training
-    text = prepare(settings.data, protocol, run.cell.tier, folder)
+    streamed = isinstance(settings.data, StreamedDataSpec)
+    text = (prepare_streamed if streamed else prepare)(settings.data, protocol, run.cell.tier, folder)
     windows = evaluation_windows(text.evaluation, protocol.sequence_length, protocol.stride)
 
     def evaluate(model: nn.Module) -> dict[str, Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import pandas as pd
@@ -13,6 +14,7 @@ from paper_tables.cells import (
     measured,
     protocol_notes,
     provenance,
+    shape,
     without_empty_columns,
 )
 from paper_tables.formats import NOTHING, share
@@ -34,20 +36,35 @@ COLUMNS = (
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per method and target share; the learning rate is a column because one method has its own."""
-    table = pd.DataFrame([_row(cell) for cell in compare(records).cells])
+    """Return one row per model, method and target; the learning rate is a column because one method has its own."""
+    table = pd.DataFrame([_row(cell) for own in by_shape(records) for cell in compare(own).cells])
     return without_empty_columns(table)
+
+
+def by_shape(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Return the records of every model, the smallest first: a tier may have several sizes of one architecture."""
+    groups: defaultdict[tuple[int, int], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        groups[shape(record)].append(record)
+    return [groups[key] for key in sorted(groups)]
 
 
 def _row(cell: Cell) -> dict[str, str]:
     training = cell.records[0].config.get("training") or {}
+    width, layers = shape(cell.records[0])
     return {
+        "Model": f"{layers} layers, {width} wide",
         "Method": "full rank" if cell.method == "dense" else label(cell.method),
         "Blocks kept": NOTHING if cell.target is None else share(cell.target),
         **measured(cell, COLUMNS),
         "Learning rate": f"{training.get('learning_rate', 0.0):g}",
         **provenance(cell),
     }
+
+
+def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return protocol, data and training of every model."""
+    return tuple(dict.fromkeys(note for own in by_shape(records) for note in protocol_notes(own)))
 
 
 ITEM = Table(
@@ -57,6 +74,6 @@ ITEM = Table(
     "its tensors: weights, gradients of what trains, optimizer state; no activations. Peak memory is the process's.",
     experiments=("llama_pretraining",),
     build=build,
-    notes=protocol_notes,
+    notes=notes,
     place=3,
 )

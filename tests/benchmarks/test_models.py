@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.experiment import ModelSpec
+from benchmarks.experiment import MethodRef, ModelSpec
 from benchmarks.experiments import llama_pretraining
 from benchmarks.models import build_model, hidden_width
 
@@ -36,9 +36,20 @@ def test_other_widths_and_families() -> None:
 
 
 def test_galore_alone_has_a_rate_of_its_own() -> None:
-    from benchmarks.experiment import MethodRef
-
     cells = llama_pretraining.cells("cpu", tuple(MethodRef(name) for name in llama_pretraining.METHODS))
     rates = {cell.method: cell.settings.training.learning_rate for cell in cells}
     assert {name for name, rate in rates.items() if rate != rates["dense"]} == {"galore"}
     assert [cell.label for cell in cells if cell.method == "ecospa"] == ["ecospa 0.5", "ecospa 0.3"]
+
+
+def test_the_paper_tier_has_galores_models_tokens_and_rates() -> None:
+    cells = llama_pretraining.cells("paper", (MethodRef("dense"), MethodRef("galore")))
+    widths = [cell.settings.model.width for cell in cells if cell.method == "dense"]
+    assert widths == [512, 768, 1024, 2048]
+    billions = [cell.settings.data.train_tokens / 1e9 for cell in cells if cell.method == "dense"]
+    assert billions == pytest.approx([1.3, 2.6, 7.9, 13.1], abs=0.05)
+    assert {cell.settings.training.learning_rate for cell in cells if cell.method == "galore"} == {0.01}
+    for cell in cells:
+        training, shrink = cell.settings.training, cell.settings.shrink
+        assert training.batch_size % training.micro_batch_size == 0
+        assert 40 <= (shrink.end_step - shrink.start_step) / shrink.interval <= 45

@@ -13,8 +13,8 @@ from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_of, train,
 LANGUAGE_MODEL_METRICS = {
     "perplexity", "word_perplexity", "bits_per_byte", "eval_loss", "parameters", "parameters_nonzero",
     "parameters_effective", "block_parameters", "block_parameters_nonzero", "block_parameters_effective", "step_flops",
-    "run_flops", "step_time", "final_step_time_ratio", "peak_memory", "training_bytes_peak", "training_bytes",
-    "shrink_events",
+    "run_flops", "step_time", "training_seconds", "final_step_time_ratio", "peak_memory", "training_bytes_peak",
+    "training_bytes", "shrink_events",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.data import opendocs, source, stories_model, tinystories, wikitext
 
-NAMES = ("docstrings", "opendocs", "stories_model", "tinystories", "wikitext")
+NAMES = ("c4", "docstrings", "opendocs", "stories_model", "tinystories", "wikitext")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,132 @@
+"""Loads the trained models that experiments start from, and trains those of our own once.
+
+A model of our own is kept in the work folder with its tokenizer, named by everything that decides it. Its weights are
+part of the data fingerprint, so numbers of two trainings never share a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+
+import ecospa
+from benchmarks.data import source as sources
+from benchmarks.data.prepared import tokenizer_of
+from benchmarks.data.stories_model import folder as stories_folder
+from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, Workplace
+from benchmarks.once import make_once
+from benchmarks.pretrained import sample_stories
+from benchmarks.pretraining import STORIES, FoundationSpec, Pretraining
+from benchmarks.runner import train
+
+TRAINING_SEED = 0
+TOLD = 512
+"""Stories that a model tells itself in advance: every seed draws from the same ones."""
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """A trained model and its tokenizer.
+
+    Attributes:
+        place: folder, or id on the Hub.
+        fingerprint: SHA-256 of the weights; of the Hub's id and commit for a model that stands there.
+    """
+
+    place: Path | str
+    fingerprint: str
+
+    def build(self) -> nn.Module:
+        """A fresh copy of the model, in single precision."""
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(self.place, dtype=torch.float32)
+        return model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return AutoTokenizer.from_pretrained(self.place)
+
+
+def find(spec: FoundationSpec, tier: str, workplace: Workplace) -> Foundation:
+    """The model of that name, trained now if it is of our own and has not been.
+
+    Raises:
+        MissingSourceError: its weights, or the text to train it on, are not at hand.
+    """
+    if spec.pretraining is not None:
+        place = trained(spec.pretraining, tier, workplace)
+    elif spec == STORIES:
+        place = stories_folder(tier)
+    else:
+        return _on_hub(spec.name, tier)
+    return Foundation(place, weights_digest(place))
+
+
+def missing(spec: FoundationSpec, tier: str) -> str | None:
+    """Why the weights of others cannot be had, or None."""
+    if spec.pretraining is not None or sources.from_hub(tier):
+        return None
+    return f"{spec.name}, tier {tier!r}: set {sources.MIRROR_VARIABLE}={sources.HUB} to load it from the Hub"
+
+
+def _on_hub(name: str, tier: str) -> Foundation:
+    reason = missing(FoundationSpec(name), tier)
+    if reason is not None:
+        raise sources.MissingSourceError(reason)
+    commit = AutoConfig.from_pretrained(name)._commit_hash
+    return Foundation(name, hashlib.sha256(f"{name}@{commit}".encode()).hexdigest())
+
+
+def trained(pretraining: Pretraining, tier: str, workplace: Workplace) -> Path:
+    """Folder of a model of our own; a training that was interrupted goes on from its last checkpoint."""
+    steps = pretraining.training.steps
+    dense = TrainingSettings(
+        MethodRef("dense"), None, ShrinkSpec(None, steps, 0, steps, steps),
+        pretraining.architecture, pretraining.data, pretraining.protocol, pretraining.training,
+    )  # fmt: skip
+    run = Run(Cell("compare", tier, "dense", dense), TRAINING_SEED)  # type: ignore[arg-type]
+    origin = sources.find(pretraining.data.source).key(pretraining.data.configuration)
+    name = hashlib.sha256(f"{run.folder_name} {origin}".encode()).hexdigest()[:16]
+    folder = workplace.folder / "trained" / name
+
+    def make(partial: Path) -> None:
+        ecospa.save_pretrained(train(run, workplace).started.model, partial)
+        tokenizer_of(pretraining.data, pretraining.protocol, tier).save_pretrained(partial)
+
+    make_once(folder, make)
+    shutil.rmtree(workplace.folder / run.folder_name, ignore_errors=True)
+    return folder
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the files of weights in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def told_stories(foundation: Foundation, length: int, folder: Path) -> NDArray[np.int64]:
+    """Stories that a model has told itself at temperature 1, told once and kept in the work folder.
+
+    Returns:
+        int64 (TOLD, length), each from BOS.
+    """
+    path = folder / "text" / f"told-{foundation.fingerprint[:16]}-{length}.npy"
+
+    def tell(partial: Path) -> None:
+        set_seed(TRAINING_SEED)
+        told = sample_stories(foundation.build(), TOLD, length, int(foundation.tokenizer.bos_token_id))
+        np.save(partial, told.numpy())
+
+    make_once(path, tell)
+    return np.load(path)

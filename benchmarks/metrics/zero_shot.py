@@ -1,0 +1,85 @@
+"""Accuracy at the tasks of lm-eval: its prompts, its scoring and its standard errors, on models of any width."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from results.record import Metric
+
+Specification = str | dict[str, Any]
+_BOOTSTRAPS = 100  # for metrics without a formula of their standard error; accuracies have one
+
+
+def zero_shot_metrics(
+    model: nn.Module,
+    tokenizer: Any,
+    specifications: Sequence[Specification],
+    folders: Sequence[str],
+    length: int,
+    limit: int | None,
+    batch_size: int,
+) -> dict[str, Metric]:
+    """Every metric of every task, its standard error, and what guessing would give.
+
+    Args:
+        model: causal language model; its mode is put back afterwards.
+        tokenizer: its own.
+        specifications: tasks as the harness takes them.
+        folders: of lm-eval's task files, those of the specifications that are names.
+        length: tokens of context and answer at most; what is too long loses its beginning.
+        limit: questions per task, the first ones; None for all.
+        batch_size: sequences at a time.
+
+    Returns:
+        "acc/piqa", "acc_stderr/piqa", "chance/piqa" and so on; chance is the mean of one over the number of choices,
+        of multiple-choice tasks alone.
+    """
+    from lm_eval import simple_evaluate  # takes seconds to import, and one experiment needs it
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    was_training = model.training
+    model.eval()
+    wrapped = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", max_length=length, batch_size=batch_size)  # type: ignore[arg-type]
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress lines would run through the suite's own
+        found = simple_evaluate(
+            model=wrapped,
+            tasks=list(specifications),
+            limit=limit,
+            bootstrap_iters=_BOOTSTRAPS,
+            task_manager=TaskManager(include_path=list(folders), include_defaults=False),
+        )
+    model.train(was_training)
+    assert found is not None  # it is, on the first process
+    metrics: dict[str, Metric] = {}
+    for task, scores in found["results"].items():
+        samples = found.get("samples", {}).get(task, [])
+        metrics |= _scores(task, scores, len(samples))
+        if samples and "acc,none" in scores:
+            metrics[f"chance/{task}"] = Metric(chance(samples), "", None, len(samples))
+    return metrics
+
+
+def chance(samples: Sequence[Mapping[str, Any]]) -> float:
+    """Expected accuracy of guessing: mean of 1 / choices, over the harness's samples of a multiple-choice task."""
+    return sum(1 / len(sample["resps"]) for sample in samples) / len(samples)
+
+
+def _scores(task: str, scores: Mapping[str, Any], questions: int) -> dict[str, Metric]:
+    """The harness's "metric,filter" entries as "metric/task", or "metric-filter/task" where a filter has a name."""
+    found = {}
+    for key, value in scores.items():
+        metric, comma, kind = key.partition(",")
+        if not comma or not isinstance(value, (int, float)):
+            continue
+        name = metric if kind == "none" else f"{metric}-{kind}"
+        higher = None if metric.endswith("_stderr") else True
+        found[f"{name}/{task}"] = Metric(float(value), "", higher, max(questions, 1))
+    return found

@@ -1,0 +1,28 @@
+"""What is left of a small LLaMA that was trained here when methods compress it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from paper_tables.compared import pareto
+from paper_tables.item import Plot
+from results import RunRecord
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return the figure, or None without records of this model."""
+    return pareto(records, "llama")
+
+
+ITEM = Plot(
+    name="compare_llama",
+    title="Compressed at once: a small LLaMA, trained here",
+    caption="Mean over calibration seeds with the 95% interval; lower left is better. A line joins the sizes of a "
+    "method, the label stands at the smallest. Dotted: masks, whose zeros are stored and multiplied. The worst points "
+    "may lie above the panel.",
+    experiments=("compare",),
+    build=build,
+    place=6,
+)
