@@ -24,7 +24,18 @@ from benchmarks.data import source as sources
 from benchmarks.data.packing import evaluation_windows, training_sequences
 from benchmarks.data.prepared import prepare
 from benchmarks.data.stories_model import folder as stories_folder
-from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, Workplace
+from benchmarks.experiment import (
+    Cell,
+    DataSpec,
+    MethodRef,
+    ModelSpec,
+    ProtocolSpec,
+    Run,
+    ShrinkSpec,
+    TrainingSettings,
+    TrainingSpec,
+    Workplace,
+)
 from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.pretrained import held_out_text, sample_stories
@@ -77,15 +88,37 @@ def _own(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
 
 
 def _trained(settings: CompareSettings, tier: str, workplace: Workplace) -> Path:
-    """Folder of the dense model; a training that was interrupted goes on from its last checkpoint."""
     assert settings.architecture is not None and settings.training is not None  # one of our own
-    steps = settings.training.steps
-    dense = TrainingSettings(
-        MethodRef("dense"), None, ShrinkSpec(None, steps, 0, steps, steps),
-        settings.architecture, settings.data, settings.protocol, settings.training,
-    )  # fmt: skip
-    run = Run(Cell("compare", tier, "dense", dense), _TRAINING_SEED)  # type: ignore[arg-type]
-    origin = sources.find(settings.data.source).key(settings.data.configuration)
+    dense = dense_settings(settings.architecture, settings.data, settings.protocol, settings.training)
+    return trained_folder(dense, tier, workplace, _TRAINING_SEED)
+
+
+def dense_settings(
+    architecture: ModelSpec, data: DataSpec, protocol: ProtocolSpec, training: TrainingSpec
+) -> TrainingSettings:
+    """Settings that train a dense model and nothing else."""
+    steps = training.steps
+    return TrainingSettings(
+        MethodRef("dense"), None, ShrinkSpec(None, steps, 0, steps, steps), architecture, data, protocol, training
+    )
+
+
+def trained_folder(dense: TrainingSettings, tier: str, workplace: Workplace, seed: int) -> Path:
+    """Folder of a dense model of our own, trained now if it has to be and kept in the work folder.
+
+    A training that was interrupted goes on from its last checkpoint.
+
+    Args:
+        dense: settings of `dense_settings`.
+        tier: of the run that needs it.
+        workplace: its folder keeps the model.
+        seed: of first weights and order of the text.
+
+    Raises:
+        MissingSourceError: the text is not at hand.
+    """
+    run = Run(Cell("compare", tier, "dense", dense), seed)  # type: ignore[arg-type]
+    origin = sources.find(dense.data.source).key(dense.data.configuration)
     name = hashlib.sha256(f"{run.folder_name} {origin}".encode()).hexdigest()[:16]
     folder = workplace.folder / "trained" / name
     if not folder.exists():
