@@ -9,6 +9,8 @@ from __future__ import annotations
 from paper_tables import published
 from paper_tables.formats import share
 from paper_tables.judges import against_dense, aligned_error_below, beats, changes_when_cut, faster_at_the_end
+from paper_tables.method_claims import method_claims
+from paper_tables.pretraining_judges import smaller_beats
 from paper_tables.published import PublishedNumber
 from paper_tables.verdicts import Claim, Judge
 
@@ -19,14 +21,13 @@ _ABSTRACT = f"{published.ECOSPA} [A]"
 _CONTROL = "control asked for by the reviews [R]"
 _OWN = "this project's own control"
 _LLAMA = "LLaMA-1B on C4 with the step-by-step protocol of GaLore: 8 large GPUs for days"
-_GPT2 = "GPT-2-Medium on WikiText-103 with the protocol of Monarch: 8 GPUs for days"
 _SPEED = "one large GPU: dense and shrunk LLaMA-1B side by side"
 
 
 def claims() -> tuple[Claim, ...]:
     """Return all claims, the headlines first."""
     per_target = tuple(claim for target in TARGETS for claim in _training(target))
-    return (*_headlines(), *per_target, *_appendix(), *_pretrained())
+    return (*_headlines(), *per_target, *_appendix(), *_pretrained(), *method_claims())
 
 
 def _headlines() -> tuple[Claim, ...]:
@@ -46,7 +47,7 @@ def _headlines() -> tuple[Claim, ...]:
         _headline(
             "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity",
             perplexity,
-            against_dense(perplexity, "gpt2_pretraining", "perplexity", _GPT2, as_ratio=False),
+            smaller_beats("dense_twice_steps", 2.2, "GPT-2-Medium", perplexity),
         ),
         _headline(
             "The shrunk model infers 1.6 times faster",

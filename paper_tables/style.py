@@ -31,7 +31,10 @@ _METHODS = {
     "random_pairs": "#009e73",
     "magnitude": "#cc79a7",
     "dense": INK,
+    "dense_twice_steps": "#6b3fa0",
     "small_dense": "#7d8590",
+    "ecospa_at_start": "#882255",
+    "ecospa_at_end": "#44aa99",
     # what removes structures
     "surgeon": "#6f3fa0",
     "llm_pruner": "#b5485d",
@@ -57,7 +60,10 @@ _METHODS = {
 _MASKS = ("magnitude", "sparsegpt", "wanda", "uncoupled")
 _NEWCOMERS = ("#8a6d3b", "#6f62c4", "#b5485d", "#3f7f8f")
 _MARKERS = {"ecospa": "o", "ecospa_own_pace": "D", "uncoupled": "s", "uncoupled_importance": "^"}
-_MORE_MARKERS = {"random_pairs": "v", "magnitude": "P", "dense": "*", "small_dense": "X"}
+_MORE_MARKERS = {
+    **{"random_pairs": "v", "magnitude": "P", "dense": "*", "dense_twice_steps": "2", "small_dense": "X"},
+    **{"ecospa_at_start": "<", "ecospa_at_end": ">"},
+}
 _STRUCTURED_MARKERS = {
     **{"surgeon": "p", "llm_pruner": ">", "llm_pruner_vector": "<", "flap": "8", "wanda_sp": "H", "slicegpt": "d"},
     **{"shortgpt": "_", "low_rank": "|", "torch_pruning": "x", "movement": "4", "svite": "3"},
@@ -113,7 +119,7 @@ def color(method: str) -> str:
 
 def line_style(method: str) -> str:
     """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted."""
-    if method in ("dense", "small_dense"):
+    if method in ("dense", "dense_twice_steps", "small_dense"):
         return "--"
     return ":" if method not in ("wanda_sp", "uncoupled", "magnitude") and masks_entries(method) else "-"
 
