@@ -7,20 +7,21 @@ Faithful: estimate, ranking, index scores, aligned physical removal with optimiz
 Changed: `ecospa` follows the budget's size curve, so that it is compared with the others at the same size at the same
 step: K and theta then say where an event cuts, and the curve how much. `ecospa_own_pace` leaves the pace to K, theta
 and the interval, as the paper does; it stops at the target, and may end above it when the run has too few events (50 %
-takes about 40 of them).
+takes about 40 of them). `ecospa_spaced` lets K and theta decide how much an event cuts, as the paper does, and spaces
+the events so that the target is reached at the budget's end step: small cuts come often, large ones seldom, and runs of
+any K and theta end equally small at the same step. It does not look at the budget's interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from torch import nn
 
 from baselines.method import Budget, HistoryEntry, TrainingMethod, TrainingState, size_entry
-from ecospa import CoupledSparsifier, CoupledSparsity
-from ecospa.config import Pace
+from ecospa import CoupledSparsifier, CoupledSparsity, EcoSpaConfig
 
 
 class EcoSpa(TrainingMethod):
@@ -29,7 +30,7 @@ class EcoSpa(TrainingMethod):
     name: ClassVar[str] = "ecospa"
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, PacedSparsity(budget, "curve"))
+        super().__init__(budget, PacedSparsity(budget.config("curve")))
 
 
 class EcoSpaOwnPace(TrainingMethod):
@@ -38,14 +39,24 @@ class EcoSpaOwnPace(TrainingMethod):
     name: ClassVar[str] = "ecospa_own_pace"
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, PacedSparsity(budget, "paper"))
+        super().__init__(budget, PacedSparsity(budget.config("paper")))
+
+
+class EcoSpaSpaced(TrainingMethod):
+    """Coupled sparsity in cuts of K and theta, as far apart as it takes to reach the target at the end step."""
+
+    name: ClassVar[str] = "ecospa_spaced"
+
+    def __init__(self, budget: Budget) -> None:
+        config = replace(budget.config("paper"), interval=None, end_step=budget.end_step)
+        super().__init__(budget, PacedSparsity(config))
 
 
 class PacedSparsity:
     """`CoupledSparsity`, made at the first hook, where the optimizer is known (a `baselines.method.Shrinker`)."""
 
-    def __init__(self, budget: Budget, pace: Pace) -> None:
-        self.config = budget.config(pace)
+    def __init__(self, config: EcoSpaConfig) -> None:
+        self.config = config
         self.history: list[HistoryEntry] = []
         self._sparsity: CoupledSparsity | None = None
         self._saved: Mapping[str, Any] | None = None

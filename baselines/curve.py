@@ -65,6 +65,7 @@ class SizeCurve:
             into its masks as well.
         estimate: whether gradients are accumulated between events.
         masks: given by a method that masks; the model then keeps its shapes.
+        estimator: what accumulates them; a subclass measures something else than squares.
 
     Raises:
         ConfigError: the budget has no target.
@@ -77,6 +78,7 @@ class SizeCurve:
         *,
         estimate: bool = False,
         masks: Masks | None = None,
+        estimator: type[CoupledEstimator] = CoupledEstimator,
     ) -> None:
         self.config = budget.config()
         self.history: list[HistoryEntry] = []
@@ -84,6 +86,7 @@ class SizeCurve:
         self.masks = masks
         self._choose = choose
         self._estimate = estimate
+        self._estimator_type = estimator
         self._model: nn.Module | None = None
         self._saved: Mapping[str, Any] | None = None
 
@@ -161,7 +164,7 @@ class SizeCurve:
     def _bind(self, model: nn.Module, full_size: int | None = None) -> None:
         self._body = model if self.masks is None else shapes_only(model)
         self._sparsifier = CoupledSparsifier(self._body, self.config, full_size)
-        self._estimator = CoupledEstimator(model, coupled_pairs(model)) if self._estimate else None
+        self._estimator = self._estimator_type(model, coupled_pairs(model)) if self._estimate else None
         self._schedule = Schedule(self.config, self._sparsifier.full_size, self._sparsifier.target_size)
         self._model = model
 

@@ -97,10 +97,20 @@ class ShrinkSpec:
 
 @dataclass(frozen=True)
 class MethodRef:
-    """A method by its name in `baselines`, or by the place of a newcomer's class, `my_package.my_module:MyMethod`."""
+    """A method by its name in `baselines`, or by the place of its class, `my_package.my_module:MyMethod`.
+
+    A newcomer is called as its class. An experiment that runs one class under several settings gives each a name of its
+    own, because a method at a target is one cell of a table.
+    """
 
     name: str
     location: str | None = None
+
+    @property
+    def argument(self) -> str:
+        """What the command line takes for it: its name, or the place of a newcomer."""
+        newcomer = self.location is not None and self.location.endswith(f":{self.name}")
+        return str(self.location) if newcomer else self.name
 
     @classmethod
     def parse(cls, text: str) -> MethodRef:

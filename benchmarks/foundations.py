@@ -22,7 +22,18 @@ import ecospa
 from benchmarks.data import source as sources
 from benchmarks.data.prepared import tokenizer_of
 from benchmarks.data.stories_model import folder as stories_folder
-from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, Workplace
+from benchmarks.experiment import (
+    Cell,
+    DataSpec,
+    MethodRef,
+    ModelSpec,
+    ProtocolSpec,
+    Run,
+    ShrinkSpec,
+    TrainingSettings,
+    TrainingSpec,
+    Workplace,
+)
 from benchmarks.once import make_once
 from benchmarks.pretrained import sample_stories
 from benchmarks.pretraining import STORIES, FoundationSpec, Pretraining
@@ -87,20 +98,45 @@ def _on_hub(name: str, tier: str) -> Foundation:
 
 
 def trained(pretraining: Pretraining, tier: str, workplace: Workplace) -> Path:
-    """Folder of a model of our own; a training that was interrupted goes on from its last checkpoint."""
-    steps = pretraining.training.steps
-    dense = TrainingSettings(
-        MethodRef("dense"), None, ShrinkSpec(None, steps, 0, steps, steps),
-        pretraining.architecture, pretraining.data, pretraining.protocol, pretraining.training,
+    """Folder of a model of our own, the same one for every seed of a run."""
+    return trained_folder(
+        dense_settings(pretraining.architecture, pretraining.data, pretraining.protocol, pretraining.training),
+        tier, workplace, TRAINING_SEED,
     )  # fmt: skip
-    run = Run(Cell("compare", tier, "dense", dense), TRAINING_SEED)  # type: ignore[arg-type]
-    origin = sources.find(pretraining.data.source).key(pretraining.data.configuration)
+
+
+def dense_settings(
+    architecture: ModelSpec, data: DataSpec, protocol: ProtocolSpec, training: TrainingSpec
+) -> TrainingSettings:
+    """Settings that train a dense model and nothing else."""
+    steps = training.steps
+    return TrainingSettings(
+        MethodRef("dense"), None, ShrinkSpec(None, steps, 0, steps, steps), architecture, data, protocol, training
+    )
+
+
+def trained_folder(dense: TrainingSettings, tier: str, workplace: Workplace, seed: int) -> Path:
+    """Folder of a dense model of our own and its tokenizer, trained now if it has to be and kept in the work folder.
+
+    A training that was interrupted goes on from its last checkpoint.
+
+    Args:
+        dense: settings of `dense_settings`.
+        tier: of the run that needs it.
+        workplace: its folder keeps the model.
+        seed: of first weights and order of the text.
+
+    Raises:
+        MissingSourceError: the text is not at hand.
+    """
+    run = Run(Cell("compare", tier, "dense", dense), seed)  # type: ignore[arg-type]
+    origin = sources.find(dense.data.source).key(dense.data.configuration)
     name = hashlib.sha256(f"{run.folder_name} {origin}".encode()).hexdigest()[:16]
     folder = workplace.folder / "trained" / name
 
     def make(partial: Path) -> None:
         ecospa.save_pretrained(train(run, workplace).started.model, partial)
-        tokenizer_of(pretraining.data, pretraining.protocol, tier).save_pretrained(partial)
+        tokenizer_of(dense.data, dense.protocol, tier).save_pretrained(partial)
 
     make_once(folder, make)
     shutil.rmtree(workplace.folder / run.folder_name, ignore_errors=True)

@@ -64,9 +64,8 @@ def command(run: Run) -> str:
     if hasattr(settings, "command_words"):
         words = [*settings.command_words(), *tier]
     else:
-        reference = getattr(settings, "method", None)
-        method = getattr(reference, "location", None) or run.cell.method
-        words = ["run", run.cell.experiment, *tier, "--methods", method]
+        method = getattr(settings, "method", None)
+        words = ["run", run.cell.experiment, *tier, "--methods", getattr(method, "argument", run.cell.method)]
     return " ".join(["python", "-m", "benchmarks", *words, "--seeds", str(run.seed)])
 
 

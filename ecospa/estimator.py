@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ecospa.config import ConfigError, EstimatorMode
@@ -78,17 +79,32 @@ class CoupledEstimator:
         if self.mode == "adam":
             self.steps += 1
             return
-        slices = []
+        weights, gradients = [], []
         for (_, _, name), (parameter, axis) in self._matrices.items():
             if parameter.grad is None:
                 raise RuntimeError(
                     f"{name} has no gradient; call after backward() and before zero_grad(), "
                     "and leave every coupled matrix trainable"
                 )
-            slices.append(_slice(parameter.grad, axis))
-        squares = torch.stack(torch._foreach_norm(slices)).to(torch.float64).square_()
-        self._sums = squares if self._sums is None else self._sums.add_(squares)
+            weights.append(_slice(parameter, axis))
+            gradients.append(_slice(parameter.grad, axis))
+        added = self.step_sums(weights, gradients)
+        self._sums = added if self._sums is None else self._sums.add_(added)
         self.steps += 1
+
+    def step_sums(self, weights: list[Tensor], gradients: list[Tensor]) -> Float64[Tensor, " matrices"]:
+        """What one step adds to the sum of every matrix: sum_ij (dL/dW_ij)^2.
+
+        A subclass that overrides it ranks pairs by another mean over entries and steps.
+
+        Args:
+            weights: the matrices of all pairs, as views.
+            gradients: their gradients, of the same shapes.
+
+        Returns:
+            float64 (matrices,), on the device.
+        """
+        return torch.stack(torch._foreach_norm(gradients)).to(torch.float64).square_()
 
     def matrix_importances(self) -> dict[MatrixKey, float]:
         """Empirical Fisher of every matrix over the window: mean squared gradient per entry and step.

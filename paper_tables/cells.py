@@ -24,6 +24,15 @@ from results import RunRecord
 METHODS = {
     "ecospa": "EcoSpa",
     "ecospa_own_pace": "EcoSpa, own pace",
+    "ecospa_spaced": "EcoSpa, spaced cuts",
+    "ecospa_at_start": "EcoSpa, one cut, early",
+    "ecospa_at_end": "EcoSpa, one cut, late",
+    "importance_gradient": "gradient",
+    "importance_taylor": "Taylor, |w g|",
+    "importance_weight": "weight",
+    "importance_activation": "activation",
+    "importance_entropy": "attention entropy",
+    "importance_random": "lot",
     "uncoupled": "uncoupled indices",
     "uncoupled_importance": "uncoupled importance",
     "random_pairs": "random, aligned",
@@ -51,6 +60,7 @@ METHODS = {
     "lora": "LoRA",
     "relora": "ReLoRA",
     "dense": "dense",
+    "dense_twice_steps": "dense, twice the steps",
     "small_dense": "small dense",
 }
 SAME_MODEL_AND_DATA = ("model", "data", "protocol")

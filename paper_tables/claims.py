@@ -18,6 +18,8 @@ from paper_tables.judges import (
     grows_when_cut,
     on_largest_model,
 )
+from paper_tables.method_claims import method_claims
+from paper_tables.pretraining_judges import smaller_beats
 from paper_tables.published import PublishedNumber
 from paper_tables.verdicts import Claim, Judge
 
@@ -28,14 +30,13 @@ _ABSTRACT = f"{published.ECOSPA} [A]"
 _CONTROL = "control asked for by the reviews [R]"
 _OWN = "this project's own control"
 _LLAMA = "LLaMA-1B on C4 with the step-by-step protocol of GaLore: 8 large GPUs for days"
-_GPT2 = "GPT-2-Medium on WikiText-103 with the protocol of Monarch: 8 GPUs for days"
 _SPEED = "one large GPU: dense and shrunk LLaMA-1B side by side"
 
 
 def claims() -> tuple[Claim, ...]:
     """Return all claims, the headlines first."""
     per_target = tuple(claim for target in TARGETS for claim in _training(target))
-    return (*_headlines(), *per_target, *_appendix(), *_pretrained(), *_fine_tuned())
+    return (*_headlines(), *per_target, *_appendix(), *_pretrained(), *_fine_tuned(), *method_claims())
 
 
 def _headlines() -> tuple[Claim, ...]:
@@ -55,7 +56,7 @@ def _headlines() -> tuple[Claim, ...]:
         _headline(
             "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity",
             perplexity,
-            against_dense(perplexity, "gpt2_pretraining", "perplexity", _GPT2, as_ratio=False),
+            smaller_beats("dense_twice_steps", 2.2, "GPT-2-Medium", perplexity),
         ),
         _headline(
             "The shrunk model infers 1.6 times faster",

@@ -22,13 +22,13 @@ FINETUNING = "llama_finetuning"
 ErrorCurves = dict[tuple[str, str], dict[float, float]]
 
 
-def beats(other: str, target: float) -> Judge:
-    """Return the judge of "EcoSpa has a lower perplexity than `other` at `target`"."""
+def beats(other: str, target: float, experiment: str = TRAINING) -> Judge:
+    """Return the judge of "EcoSpa has a lower perplexity than `other` at `target`" in an experiment."""
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        comparison = compare(_of(records, TRAINING))
+        comparison = compare(_of(records, experiment))
         ours, theirs = comparison.get("ecospa", target), comparison.get(other, target)
-        command = f"python -m benchmarks run {TRAINING} --tier {tier} --methods ecospa {other}"
+        command = f"python -m benchmarks run {experiment} --tier {tier} --methods ecospa {other}"
         if ours is None or ours.target != target or theirs is None or theirs.target not in (None, target):
             return needs(command)
         effect = paired_difference(ours.values("perplexity"), theirs.values("perplexity"))

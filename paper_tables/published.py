@@ -13,6 +13,7 @@ Tag = Literal["A", "S", "R", "V", "M", "I"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
 
 ECOSPA = "EcoSpa, arXiv 2511.11641, abstract"
+TRANSPA = "TranSpa (the earlier version), OpenReview 9bwPESShgf, abstract"
 GALORE = "GaLore, arXiv 2403.03507, Table 2"
 SCALE = "SCALE, arXiv 2506.16659"
 SLTRAIN = "SLTrain, arXiv 2406.02214"
@@ -28,6 +29,7 @@ DDP = "comparison table of DDP"
 
 DEIT = "DeiT, arXiv 2012.12877"
 SVITE = "S2ViTE, arXiv 2106.04533, as compared in DIMAP, Table 2b"
+PIXELFLY = "Pixelated Butterfly, arXiv 2112.00029"
 
 GPT2_WIKITEXT103 = "GPT-2 on WikiText-103"
 LLAMA_C4 = "LLaMA on C4"
@@ -65,6 +67,10 @@ GPT2_MEDIUM_SIZE = PublishedNumber(HEADLINE, "EcoSpa GPT-2-Medium", "compression
 GPT2_MEDIUM_PERPLEXITY = PublishedNumber(
     HEADLINE, "EcoSpa GPT-2-Medium", "perplexity difference", -2.4, "per token", ECOSPA, "A"
 )
+GPT2_EARLIER_SIZE = PublishedNumber(HEADLINE, "TranSpa GPT-2", "compression", 1.6, "times", TRANSPA, "A")
+GPT2_EARLIER_PERPLEXITY = PublishedNumber(
+    HEADLINE, "TranSpa GPT-2", "perplexity difference", -0.6, "per token", TRANSPA, "A"
+)
 INFERENCE_SPEED = PublishedNumber(HEADLINE, "EcoSpa", "inference speed / dense", 1.6, "times", ECOSPA, "A")
 
 _C4_SIZES = ("60M", "130M", "350M", "1B")
@@ -77,11 +83,15 @@ _C4_ROWS: tuple[tuple[str, tuple[float, ...], str, Tag], ...] = (
     ("ReLoRA", (37.04, 29.37, 29.08, 18.33), GALORE, "V"),
     ("SLTrain", (34.15, 26.04, 19.42, 16.14), SLTRAIN, "M"),
 )
-_GPT2_ROWS = (
-    ("GPT-2-Small", 20.6, 124.0, 106.0),
-    ("Monarch-GPT-2-Small", 20.7, 72.0, 51.0),
-    ("GPT-2-Medium", 20.9, 355.0, 361.0),
-    ("Monarch-GPT-2-Medium", 20.3, 165.0, 166.0),
+_GPT2_ROWS: tuple[tuple[str, tuple[float, float, float], str, Tag], ...] = (
+    ("GPT-2-Small", (20.6, 124.0, 106.0), MONARCH, "V"),
+    ("Monarch-GPT-2-Small", (20.7, 72.0, 51.0), MONARCH, "V"),
+    ("GPT-2-Medium", (20.9, 355.0, 361.0), MONARCH, "V"),
+    ("Monarch-GPT-2-Medium", (20.3, 165.0, 166.0), MONARCH, "V"),
+    ("GPT-2-Small", (22.2, 117.0, 48.4), PIXELFLY, "M"),
+    ("Pixelfly-GPT-2-Small", (22.5, 68.0, 18.5), PIXELFLY, "M"),
+    ("GPT-2-Medium", (20.9, 345.0, 168.0), PIXELFLY, "M"),
+    ("Pixelfly-GPT-2-Medium", (21.0, 203.0, 27.0), PIXELFLY, "M"),
 )
 # top-1 (%), parameters (M) and forward FLOPs (G); None where the source has none
 _DEIT_ROWS: tuple[tuple[str, float, float | None, float | None, str, Tag], ...] = (
@@ -158,15 +168,16 @@ _LLAMA_2_HELLASWAG = (("LLM Surgeon", 40.3), ("SliceGPT", 33.0), ("ShortGPT", 43
 def numbers() -> tuple[PublishedNumber, ...]:
     """Return every published number that this project prints."""
     headline = (LLAMA_1B_MEMORY, LLAMA_1B_TIME, GPT2_MEDIUM_SIZE, GPT2_MEDIUM_PERPLEXITY, INFERENCE_SPEED)
-    return (*headline, *_gpt2(), *_c4(), *_images(), *_compressed_llamas())
+    earlier = (GPT2_EARLIER_SIZE, GPT2_EARLIER_PERPLEXITY)
+    return (*headline, *earlier, *_gpt2(), *_c4(), *_images(), *_compressed_llamas())
 
 
 def _gpt2() -> list[PublishedNumber]:
     metrics = (("perplexity", "per token"), ("parameters", "M"), ("forward FLOPs", "G"))
     return [
-        PublishedNumber(GPT2_WIKITEXT103, row[0], metric, value, unit, MONARCH, "V")
-        for row in _GPT2_ROWS
-        for (metric, unit), value in zip(metrics, row[1:], strict=True)
+        PublishedNumber(GPT2_WIKITEXT103, method, metric, value, unit, source, tag)
+        for method, values, source, tag in _GPT2_ROWS
+        for (metric, unit), value in zip(metrics, values, strict=True)
     ]
 
 

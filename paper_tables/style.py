@@ -35,10 +35,20 @@ SPARE_COLORS, SPARE_MARKERS = ("#8a6d3b", "#6f62c4"), ("o", "s", "^", "v", "D", 
 # A colour for a kind of method, a marker for the method: nobody can tell thirty colours apart.
 _LOOKS = {
     "dense": (INK, "*"),
+    "dense_twice_steps": (INK, "P"),
     "small_dense": (GREY, "X"),
     # ours and its ablations
     "ecospa": (BLUE, "o"),
     "ecospa_own_pace": (SKY, "D"),
+    "ecospa_at_start": (BLUE, "<"),
+    "ecospa_at_end": (BLUE, ">"),
+    # ours by another importance of pairs
+    "importance_gradient": (SKY, "^"),
+    "importance_taylor": (RED, "D"),
+    "importance_weight": (PINK, "o"),
+    "importance_activation": (PINK, "P"),
+    "importance_entropy": (ORANGE, "v"),
+    "importance_random": (GREEN, "o"),
     "uncoupled": (RED, "s"),
     "uncoupled_importance": (ORANGE, "^"),
     "random_pairs": (GREEN, "v"),
@@ -144,7 +154,7 @@ def marker(method: str) -> str:
 
 def line_style(method: str) -> Literal["-", "--", ":"]:
     """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted."""
-    if method in ("dense", "small_dense"):
+    if method in ("dense", "dense_twice_steps", "small_dense"):
         return "--"
     return ":" if masks_entries(method) else "-"
 

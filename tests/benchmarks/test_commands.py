@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import commands
+from benchmarks import commands, registry
 from benchmarks.__main__ import main
 from benchmarks.environment import ROOT
+from benchmarks.experiment import MethodRef
 from results.store import Store
 from tests.benchmarks.tiny_runs import HERE, Interrupting, carry_out, tiny_experiment, use_tiny_experiment
 
@@ -46,7 +47,10 @@ def test_the_plan_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False False 0"
-    assert "69 to do" in done.stdout
+    wanted = [registry.experiment(name) for name in registry.experiments()]
+    cells = {e.name: e.cells("smoke", tuple(map(MethodRef, e.methods))) for e in wanted if "smoke" in e.tiers}
+    runs = sum(len(found) * len(registry.experiment(name).tiers["smoke"].seeds) for name, found in cells.items())
+    assert f"{runs} to do" in done.stdout
     assert "pretrained_shrink: not in tier smoke" in done.stdout
     assert not list(tmp_path.iterdir())
 
@@ -106,5 +110,5 @@ def test_runs_without_their_data_are_told_before_anything_runs(
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
     assert main(["run", "coupled_vs_uncoupled", "--tier", "cpu", "--records", str(tmp_path)]) == 1
     out = capsys.readouterr().out
-    assert "45 cannot be run" in out
-    assert "45 runs cannot be made: source 'wikitext', tier 'cpu'" in out
+    assert "57 cannot be run" in out
+    assert "57 runs cannot be made: source 'wikitext', tier 'cpu'" in out

@@ -38,10 +38,10 @@ def test_every_tier_has_cells_or_a_reason(name: str) -> None:
         assert {cell.tier for cell in cells} == {tier}
 
 
-def test_the_main_comparison_has_fifteen_cells_and_dense_once() -> None:
+def test_the_main_comparison_has_seventeen_cells_and_dense_once() -> None:
     experiment = registry.experiment("coupled_vs_uncoupled")
     cells = experiment.cells("smoke", tuple(MethodRef(method) for method in experiment.methods))
-    assert len(cells) == 15
+    assert len(cells) == 17
     assert [cell.method for cell in cells if cell.config["target"] is None] == ["dense"]
 
 
@@ -51,3 +51,14 @@ def test_about_forty_events_end_before_three_quarters_of_the_steps() -> None:
         shrink = experiment.cells(tier, (MethodRef("ecospa"),))[0].settings.shrink
         assert 35 <= (shrink.end_step - shrink.start_step) / shrink.interval <= 45
         assert shrink.end_step <= 0.76 * shrink.total_steps
+
+
+def test_a_single_cut_is_one_event_where_the_others_begin_or_end() -> None:
+    experiment = registry.experiment("coupled_vs_uncoupled")
+    names = ("ecospa", "ecospa_at_start", "ecospa_at_end")
+    gradual, early, late = (experiment.cells("cpu", (MethodRef(name),))[0].settings.shrink for name in names)
+    assert early.start_step == gradual.start_step and early.end_step == gradual.start_step + gradual.interval
+    assert late.end_step == gradual.end_step and late.start_step == gradual.end_step - gradual.interval
+    assert {early.interval, late.interval} == {gradual.interval}
+    labels = [cell.label for cell in experiment.cells("cpu", tuple(MethodRef(name) for name in names))]
+    assert labels == [f"{name} {target:g}" for target in (0.5, 0.3) for name in names]

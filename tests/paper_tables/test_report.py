@@ -200,7 +200,7 @@ def test_a_figure_that_lost_its_records_is_not_left_behind(tmp_path: Path) -> No
 def test_the_terminal_gets_a_narrow_table_and_the_verdicts(store: Store) -> None:
     text = terminal_table("smoke", store)
     assert max(map(len, text.splitlines())) <= 120
-    for part in ("EcoSpa, own pace", "Difference in perplexity", "Not reproduced (4)", "Not run (4)", NEWCOMER):
+    for part in ("EcoSpa, own pace", "Difference in perplexity", "Not reproduced (", "Not run (", NEWCOMER):
         assert part in text
 
 

@@ -22,12 +22,13 @@ _SETTINGS: dict[str, Any] = {
 def make_record(number: int = 0, metrics: dict[str, float] | None = None, **changes: Any) -> RunRecord:
     """A valid record; `number` makes its id and start, `metrics` are bare values, `changes` any field or setting.
 
-    `target`, `model`, `data`, `protocol` and `training` go into the configuration, whose hash is always right.
+    `target`, `model`, `data`, `protocol`, `training` and `method_config` go into the configuration; its hash is right.
     """
     named = {"experiment": "coupled_vs_uncoupled", "tier": "smoke", "method": "ecospa"}
     named = {key: changes.pop(key, value) for key, value in named.items()}
+    method_config = changes.pop("method_config", {"top_k": 0.3})
     settings = {key: changes.pop(key, value) for key, value in {"target": 0.5, **_SETTINGS}.items()}
-    config = {**named, "method_config": {"top_k": 0.3}, **settings}
+    config = {**named, "method_config": method_config, **settings}
     minute, second = divmod(number, 60)
     fields: dict[str, Any] = {
         **named,
@@ -67,6 +68,10 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_costs(seeds),
                 *_llamas(seeds),
                 *_classifiers(seeds),
+                *_gpt2s(seeds),
+                *_measures(seeds),
+                *_grid(seeds),
+                *_limits(seeds),
             )
         )
     ]
@@ -296,3 +301,62 @@ def _classifiers(seeds: int) -> Iterator[dict[str, Any]]:
                 common = {"experiment": experiment, "method": method, "target": target, "seed": seed, "model": model}
                 data = {"source": "images", "configuration": "default"}
                 yield {**common, "metrics": metrics, "data": data, "protocol": {"split": "test"}}
+
+
+def _gpt2s(seeds: int) -> Iterator[dict[str, Any]]:
+    cells = [("dense", None, 1.0), ("dense_twice_steps", None, 1.0)]
+    cells += [(method, size, size) for size in (0.625, 0.4545) for method in ("ecospa", "small_dense")]
+    for number, (method, target, size) in enumerate(cells):
+        for seed in range(seeds):
+            metrics = {"perplexity": 20.0 + number + 0.1 * seed, "parameters": 940_000 * size}
+            steps = {"steps": 400 if method == "dense_twice_steps" else 200, "batch_size": 8}
+            common = {"experiment": "gpt2_pretraining", "method": method, "target": target, "seed": seed}
+            yield {**common, "metrics": metrics, "training": steps, "model": {"name": "GPT-2, 4 layers"}}
+
+
+MEASURES = ("gradient", "taylor", "weight", "activation", "entropy", "random")
+
+
+def _measures(seeds: int) -> Iterator[dict[str, Any]]:
+    cells = [("dense", None), ("ecospa", 0.36), ("small_dense", 0.36)]
+    cells += [(f"importance_{name}", 0.36) for name in MEASURES]
+    for number, (method, target) in enumerate(cells):
+        for seed in range(seeds):
+            history = (_event(0, 1.0), *([_event(90, target)] if target else []))
+            metrics = {"perplexity": 50.0 + number + 0.2 * math.sin(number + seed), "block_parameters": 1e5}
+            common = {"experiment": "importance_metrics", "method": method, "target": target, "seed": seed}
+            yield {**common, "metrics": metrics, "plan_history": history}
+
+
+def _grid(seeds: int) -> Iterator[dict[str, Any]]:
+    for stage, slope in (("from scratch", -4.0), ("trained", 6.0)):
+        model = {"name": stage, "layers": 4}
+        for seed in range(seeds):
+            common = {"experiment": "k_theta_sweep", "seed": seed, "model": model}
+            yield {**common, "method": "dense", "target": None, "metrics": {"perplexity": 50.0 + 0.1 * seed}}
+            for top_k in (0.1, 0.3, 0.5):
+                for theta in (0.7, 0.9, 0.95):
+                    score = 60.0 + slope * theta + 2 * top_k + 0.1 * seed + 0.05 * math.sin(9 * theta + seed)
+                    yield {
+                        **{**common, "method": f"ecospa_k{100 * top_k:.0f}_theta{100 * theta:.0f}", "target": 0.4},
+                        "method_config": {"top_k": top_k, "importance_threshold": theta},
+                        "metrics": {"perplexity": score, "shrink_events": 20.0},
+                    }
+
+
+def _limits(seeds: int) -> Iterator[dict[str, Any]]:
+    widths = [1.0, *(number / 10 for number in range(9, 0, -1))]
+    for number, part in enumerate(("qk", "vo", "ffn", "early", "middle", "late")):
+        for seed in range(seeds):
+            rows = [
+                {
+                    "width": width,
+                    "block_share": 0.7 + 0.3 * width,
+                    "perplexity_cut": 50 * (1 + (0.2 + 0.1 * number) * (1 - width) ** 2 + 0.01 * seed * (1 - width)),
+                    "perplexity_recovered": 49 * (1 + 0.02 * number * (1 - width) ** 2),
+                }
+                for width in widths
+            ]
+            breaks = {"break_point_cut": 0.6 - 0.05 * number + 0.01 * seed, "perplexity_dense": 50.0}
+            common = {"experiment": "sparsity_limits", "method": part, "target": None, "seed": seed}
+            yield {**common, "metrics": breaks, "payload": {"curve": rows, "margin": 0.05}}

@@ -1,0 +1,131 @@
+"""Which pairs does an event cut? EcoSpa with everything as it is but the importance of pairs.
+
+Source: the ablation that empirical Fisher information invites; the paper's summary gives the metric and no comparison.
+`ecospa` itself is the row of Fisher. The measures are those of baselines.pair_metrics.
+Equations, with W a matrix of the pair, and I(pair) the mean over its matrices as in `ecospa`:
+    importance_gradient     I(W) = mean over steps of ||dL/dW||_1 / |W|
+    importance_weight       I(W) = ||W||_F / sqrt(|W|)
+    importance_taylor       I(W) = mean over steps of mean_ij |W_ij dL/dW_ij|  (Molchanov et al., arXiv 1611.06440)
+    importance_activation   I(pair) = root mean square of what flows between the matrices
+    importance_entropy      I(pair) = 1 - entropy of its attention / the largest possible; FFN pairs: see below
+    importance_random       I(pair) ~ U(0, 1), drawn anew at every event
+Faithful: index scores ||W1[:, j]|| * ||W2[j, :]||, K, theta, widths, size curve, surgery and optimizer state are those
+of `ecospa`, so only the ranking of pairs differs.
+Changed: attention has no entropy in a feed-forward pair. These are ranked by Fisher information among themselves, and
+the two rankings are merged by rank, so that an event takes from both kinds in proportion. Query/key and value/output
+pair of a layer share its attention and stand together.
+Simplified: activations and attention are measured at every event on the first 16 sequences of the calibration data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+
+from baselines.calibration import Calibration, as_calibration
+from baselines.curve import Event, SizeCurve
+from baselines.method import ARCHITECTURES, Budget, TrainingMethod
+from baselines.pair_metrics import (
+    AbsoluteGradient,
+    FirstOrderTaylor,
+    attention_focuses,
+    inner_activations,
+    ranks,
+    weight_norms,
+)
+from ecospa import CoupledEstimator, SparsityPlan, coupled_pairs
+from ecospa.pairs import PairKind
+
+
+class GradientImportance(TrainingMethod):
+    """Pairs with the smallest mean absolute gradient are cut."""
+
+    name: ClassVar[str] = "importance_gradient"
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, _estimated(budget, AbsoluteGradient))
+
+
+class TaylorImportance(TrainingMethod):
+    """Pairs whose entries change the loss least to first order are cut."""
+
+    name: ClassVar[str] = "importance_taylor"
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, _estimated(budget, FirstOrderTaylor))
+
+
+class WeightImportance(TrainingMethod):
+    """Pairs with the smallest weights are cut."""
+
+    name: ClassVar[str] = "importance_weight"
+    reads_gradients: ClassVar[bool] = False
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, SizeCurve(budget, _by(lambda event: weight_norms(event.body))))
+
+
+class ActivationImportance(TrainingMethod):
+    """Pairs through which the smallest values flow are cut."""
+
+    name: ClassVar[str] = "importance_activation"
+    needs_calibration: ClassVar[bool] = True
+    reads_gradients: ClassVar[bool] = False
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, SizeCurve(budget, _by(lambda event: inner_activations(event.body, _data(event)))))
+
+
+class EntropyImportance(TrainingMethod):
+    """Pairs of the most diffuse attention are cut, and as large a share of the feed-forward pairs by Fisher."""
+
+    name: ClassVar[str] = "importance_entropy"
+    architectures: ClassVar[frozenset[str]] = ARCHITECTURES - {"timm_vit"}  # its attention gives no weights
+    needs_calibration: ClassVar[bool] = True
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, SizeCurve(budget, _by(_focus_and_fisher), estimate=True))
+
+
+class RandomImportance(TrainingMethod):
+    """Random pairs are cut, at their indices of smallest score."""
+
+    name: ClassVar[str] = "importance_random"
+    reads_gradients: ClassVar[bool] = False
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__(budget, SizeCurve(budget, _by(self._draw)))
+
+    def _draw(self, event: Event) -> dict[str, float]:
+        # seed and step alone decide, so that a resumed run draws what an uninterrupted one does
+        generator = torch.Generator(device="cpu").manual_seed(self.budget.seed * 1_000_003 + event.state.step)
+        return {pair.name: float(torch.rand((), generator=generator)) for pair in coupled_pairs(event.body)}
+
+
+def _by(importances: Callable[[Event], dict[str, float]]) -> Callable[[Event], SparsityPlan | None]:
+    """What an event cuts when pairs are ranked by `importances` and all else is as in `ecospa`."""
+    return lambda event: event.sparsifier.plan(event.body, importances(event), goal=event.goal)
+
+
+def _estimated(budget: Budget, estimator: type[CoupledEstimator]) -> SizeCurve:
+    return SizeCurve(budget, _by(_window), estimate=True, estimator=estimator)
+
+
+def _window(event: Event) -> dict[str, float]:
+    assert event.estimator is not None  # this curve estimates
+    return event.estimator.importances()
+
+
+def _focus_and_fisher(event: Event) -> dict[str, float]:
+    fisher, focus = _window(event), attention_focuses(event.body, _data(event))
+    kinds = {pair.name: pair for pair in coupled_pairs(event.body)}
+    hidden = ranks({name: fisher[name] for name, pair in kinds.items() if pair.kind is PairKind.FFN})
+    attention = ranks(focus)
+    return {name: hidden[name] if name in hidden else attention[pair.module] for name, pair in kinds.items()}
+
+
+def _data(event: Event) -> Calibration:
+    data: Any = event.state.calibration
+    return as_calibration(data)

@@ -1,0 +1,77 @@
+"""Which measure chooses the pairs to cut: quality beside what each of them took away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from paper_tables.cells import (
+    Cell,
+    Comparison,
+    compare,
+    label,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
+from paper_tables.formats import NOTHING, difference, share
+from paper_tables.intervals import paired_difference
+from paper_tables.item import Table
+from paper_tables.pair_widths import KINDS, whole_widths, widths_left
+from results import RunRecord
+
+COLUMNS = (
+    ("Perplexity", "perplexity", "plain"),
+    ("Bits/byte", "bits_per_byte", "plain"),
+    ("Stored in blocks", "block_parameters", "count"),
+    ("Run FLOPs", "run_flops", "count"),
+    ("Step time", "step_time", "milliseconds"),
+)
+AGAINST = (("ecospa", "Against Fisher"), ("importance_random", "Against lot"))
+
+
+def measure(method: str) -> str:
+    """Return what a row is called: the measure, or the control."""
+    return "Fisher (EcoSpa)" if method == "ecospa" else label(method)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per measure and control."""
+    comparison = compare(records)
+    whole = whole_widths(comparison.records)
+    return without_empty_columns(pd.DataFrame([_row(cell, comparison, whole) for cell in comparison.cells]))
+
+
+def _row(cell: Cell, comparison: Comparison, whole: Mapping[str, int]) -> dict[str, str]:
+    left = widths_left(cell, whole)
+    return {
+        "Pairs chosen by": measure(cell.method),
+        "Blocks kept": share(cell.target),
+        **measured(cell, COLUMNS),
+        **{title: _against(cell, comparison, other) for other, title in AGAINST},
+        **{f"Width left, {text}": share(round(left[kind].mean, 3)) if kind in left else NOTHING
+           for kind, text in KINDS.items()},
+        **provenance(cell),
+    }  # fmt: skip
+
+
+def _against(cell: Cell, comparison: Comparison, other: str) -> str:
+    theirs = comparison.get(other, cell.target)
+    if theirs is None or other == cell.method:
+        return NOTHING
+    effect = paired_difference(cell.values("perplexity"), theirs.values("perplexity"))
+    return NOTHING if effect is None else difference(effect)
+
+
+ITEM = Table(
+    name="importance_metrics",
+    title="Which pairs to cut: Fisher information and other measures",
+    caption="Mean over seeds ± half the width of the 95% interval; against: difference in perplexity, paired by seed, "
+    "below zero is better. Width left: mean over layers at the end.",
+    experiments=("importance_metrics",),
+    build=build,
+    notes=protocol_notes,
+    place=5,
+)

@@ -1,0 +1,80 @@
+"""Every K and theta in both stages, and what going from the smallest to the largest of each does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import Cell, by_model, label, measured, protocol_notes, provenance, without_empty_columns
+from paper_tables.formats import NOTHING, difference, share
+from paper_tables.intervals import paired_difference
+from paper_tables.item import Table
+from paper_tables.k_theta import STAGES, Axis, Stage, effect, stages
+from results import RunRecord
+
+AXES: dict[str, Axis] = {"K": "top_k", "theta": "theta"}
+COLUMNS = (
+    ("Perplexity", "perplexity", "plain"),
+    ("Bits/byte", "bits_per_byte", "plain"),
+    ("Cuts", "shrink_events", "plain"),
+    ("Stored in blocks", "block_parameters", "count"),
+    ("Run FLOPs", "run_flops", "count"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per stage, K and theta, the control of each stage first."""
+    rows = []
+    for name, stage in stages(records).items():
+        rows += [_row(name, stage, cell, None, None) for cell in stage.comparison.cells if cell.target is None]
+        rows += [_row(name, stage, point.cell, point.top_k, point.theta) for point in stage.points]
+    return without_empty_columns(pd.DataFrame(rows))
+
+
+def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the effect of each axis in each stage, then the protocol of each stage."""
+    lines = []
+    for name, stage in stages(records).items():
+        for text, axis in AXES.items():
+            found = effect(stage.points, axis)
+            if found is not None:
+                lines.append(
+                    f"{STAGES.get(name, name)}, {text}: perplexity at its largest value minus at its smallest, mean "
+                    f"over the other, {difference(found)} (n={found.n})."
+                )
+    protocols = (note for own in by_model(records).values() for note in protocol_notes(own))
+    return (*lines, *protocols)
+
+
+def _row(name: str, stage: Stage, cell: Cell, top_k: float | None, theta: float | None) -> dict[str, str]:
+    return {
+        "Stage": STAGES.get(name, name),
+        "K": label(cell.method) if top_k is None else share(top_k),
+        "theta": NOTHING if theta is None else share(theta),
+        "Blocks kept": share(cell.target),
+        **measured(cell, COLUMNS),
+        "Against dense": _against_dense(stage, cell),
+        **provenance(cell),
+    }
+
+
+def _against_dense(stage: Stage, cell: Cell) -> str:
+    dense = stage.comparison.get("dense", None)
+    if dense is None or cell.method == "dense":
+        return NOTHING
+    found = paired_difference(cell.values("perplexity"), dense.values("perplexity"))
+    return NOTHING if found is None else difference(found)
+
+
+ITEM = Table(
+    name="k_theta_sweep",
+    title="K and theta, in pre-training and in fine-tuning",
+    caption="K: share of the pairs that an event cuts; theta: share of the score that a cut keeps. All end at one size "
+    "at one step: cuts of K and theta, spaced evenly. Mean over seeds ± half the width of the 95% interval; against "
+    "dense: paired by seed, below zero is better.",
+    experiments=("k_theta_sweep",),
+    build=build,
+    notes=notes,
+    place=5,
+)

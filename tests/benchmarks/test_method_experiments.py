@@ -1,0 +1,146 @@
+"""GPT-2 pre-training, measures of importance, K and theta: their cells say what they should, and run at toy size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import baselines
+from baselines.coupled_sparsity import EcoSpaSpaced
+from benchmarks import recording, registry
+from benchmarks.competitors import build_method
+from benchmarks.experiment import Cell, MethodRef, Run, TrainingSettings
+from benchmarks.experiments import coupled_vs_uncoupled, gpt2_pretraining, k_theta_sweep
+from benchmarks.past import FineTuning, TrainedModel
+from benchmarks.tasks import trained_language_model
+from ecospa.accounting import parameters
+from tests.baselines.runs import BUDGET, largest_step, tiny_gpt2
+from tests.baselines.runs import Run as SmallRun
+from tests.benchmarks.tiny_runs import settings, train, use_tiny_text, workplace
+
+
+def cells(name: str, tier: str, *methods: str) -> tuple[Cell, ...]:
+    return registry.experiment(name).cells(tier, tuple(MethodRef(method) for method in methods))  # type: ignore[arg-type]
+
+
+def test_twice_the_steps_is_dense_and_nothing_else_differs() -> None:
+    dense, twice = cells("gpt2_pretraining", "cpu", "dense", "dense_twice_steps")
+    one, two = dense.settings, twice.settings
+    assert two.training.steps == 2 * one.training.steps
+    assert replace(two.training, steps=one.training.steps) == one.training
+    assert (two.model, two.data, two.protocol) == (one.model, one.data, one.protocol)
+    assert type(build_method(two.method, two.shrink, 0)).__name__ == "Dense"
+    assert twice.config["method"] == "dense_twice_steps"
+
+
+def test_sizes_of_gpt2_are_shares_of_all_parameters() -> None:
+    found = cells("gpt2_pretraining", "cpu", "ecospa")
+    assert [cell.config["target"] for cell in found] == [0.625, 0.4545]
+    assert {cell.config["method_config"]["target_scope"] for cell in found} == {"parameters"}
+
+
+def test_the_published_recipe_is_that_of_the_paper_tier() -> None:
+    small, medium = (scale.training for scale in gpt2_pretraining.SCALES["paper"])
+    assert (small.learning_rate, medium.learning_rate) == (6e-4, 1.5e-4)
+    for training in (small, medium):
+        assert (training.batch_size, training.weight_decay, training.max_grad_norm) == (512, 0.1, 1.0)
+        assert training.batch_size % training.micro_batch_size == 0
+    names = {cell.config["model"]["name"] for cell in cells("gpt2_pretraining", "paper", "dense")}
+    assert names == {"GPT-2-Small", "GPT-2-Medium"}
+
+
+@pytest.mark.parametrize("tier", ["smoke", "cpu"])
+def test_the_small_models_can_get_as_small_as_they_have_to(tier: str, tmp_path: Path) -> None:
+    from benchmarks.models import build_model
+
+    for cell in cells("gpt2_pretraining", tier, "ecospa", "small_dense"):
+        own: TrainingSettings = cell.settings
+        model = build_model(own.model, 0)
+        whole = parameters(model)
+        method = build_method(own.method, own.shrink, 0)
+        small = method.prepare(model)
+        if small is not None:
+            assert parameters(small) == pytest.approx(own.target * whole, rel=0.03)
+
+
+def test_a_variant_is_called_by_its_name_and_a_newcomer_by_its_place() -> None:
+    (cell,) = cells("coupled_vs_uncoupled", "smoke", "ecospa_at_end")
+    assert "--methods ecospa_at_end" in recording.command(Run(cell, 0))
+    newcomer = MethodRef.parse("package.module:Mine")
+    made = coupled_vs_uncoupled.cells("smoke", (newcomer,))[0]
+    assert "--methods package.module:Mine" in recording.command(Run(made, 0))
+    (plain,) = cells("importance_metrics", "smoke", "importance_taylor")
+    assert "--methods importance_taylor" in recording.command(Run(plain, 0))
+
+
+def test_the_grid_has_every_k_and_theta_in_both_stages() -> None:
+    experiment = registry.experiment("k_theta_sweep")
+    found = cells("k_theta_sweep", "cpu", *experiment.methods)
+    values = [
+        (
+            c.config["model"]["name"],
+            c.config["method_config"]["top_k"],
+            c.config["method_config"]["importance_threshold"],
+        )
+        for c in found
+        if c.config["target"] is not None
+    ]
+    assert len(values) == len(set(values)) == 18
+    assert {c.config["target"] for c in found} == {None, k_theta_sweep.TARGET}
+    for cell in found:
+        assert isinstance(cell.settings.protocol, FineTuning) == isinstance(cell.settings.model, TrainedModel)
+        assert cell.settings.training.learning_rate in (4e-3, 1e-3)
+    method = build_method(found[0].settings.method, found[0].settings.shrink, 0)
+    assert isinstance(method, EcoSpaSpaced)
+
+
+@pytest.mark.parametrize(("top_k", "theta"), [(0.1, 0.95), (0.5, 0.7), (0.3, 0.9)])
+def test_spaced_cuts_land_at_the_end_step_whatever_k_and_theta(top_k: float, theta: float) -> None:
+    budget = replace(
+        BUDGET, total_steps=24, end_step=20, interval=7, top_k=top_k, importance_threshold=theta, width_multiple=1
+    )
+    run = SmallRun.fresh(EcoSpaSpaced, budget).train(24)
+    whole = parameters(tiny_gpt2(), "blocks")
+    kept = parameters(run.model, "blocks")
+    assert 0 <= kept - round(0.5 * whole) < largest_step(tiny_gpt2(), 1)
+    steps = [entry["step"] for entry in run.method.history]
+    assert steps[-1] <= 20
+    if (top_k, theta) == (0.5, 0.7):  # a sixth of the size at once: few cuts, spread over the steps
+        assert 3 <= len(steps) - 1 <= 7 and steps[-1] >= 16
+
+
+@pytest.mark.parametrize("method", ["importance_entropy", "importance_taylor", "ecospa_spaced"])
+def test_new_methods_run_and_resume_from_settings(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_text(monkeypatch)
+    outcome = train(Run(Cell("tiny", "smoke", method, settings(method, 0.5)), 0), workplace(tmp_path))
+    sizes = [event.block_parameters for event in outcome.plan_history]
+    assert sizes[-1] == pytest.approx(0.5 * sizes[0], rel=0.05)
+
+
+def test_fine_tuning_goes_on_with_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_text(monkeypatch)
+    own = settings("dense")
+    model = TrainedModel(**vars(own.model), name="trained", pretraining=replace(own.training, steps=40))
+    protocol = FineTuning(**vars(own.protocol))
+    tuned = replace(own, model=model, protocol=protocol, training=replace(own.training, learning_rate=1e-4))
+    place = workplace(tmp_path)
+    fresh = train(Run(Cell("tiny", "smoke", "dense", own), 0), place)
+    after = train(Run(Cell("tiny", "smoke", "dense", tuned), 0), place)
+    assert after.loss_curve[0][1] < 0.7 * fresh.loss_curve[0][1]  # it does not begin at the beginning
+    assert after.metrics["eval_loss"].value < fresh.metrics["eval_loss"].value
+    assert after.data_fingerprint == fresh.data_fingerprint
+    kept = [path for path in (tmp_path / "trained").iterdir() if path.is_dir()]
+    assert len(kept) == 1
+    again = train(Run(Cell("tiny", "smoke", "dense", tuned), 0), place)
+    assert again.metrics["eval_loss"] == after.metrics["eval_loss"]
+    place_of_another_seed = trained_language_model.trained_place(tuned, "smoke", place, 1)
+    assert place_of_another_seed not in kept and place_of_another_seed.is_dir()
+
+
+def test_every_method_of_the_experiments_exists() -> None:
+    for name in ("gpt2_pretraining", "importance_metrics", "k_theta_sweep", "coupled_vs_uncoupled"):
+        for cell in cells(name, "smoke", *registry.experiment(name).methods):
+            reference = cell.settings.method
+            assert issubclass(baselines.load(reference.location or reference.name), baselines.TrainingMethod)
