@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from paper_tables.cells import compare
 from paper_tables.curves import last_step
+from paper_tables.heat_map import color_bar, shade
 from paper_tables.item import Plot
 from paper_tables.style import panels
 from results import RunRecord
@@ -34,22 +36,12 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         shares = _shares(record, names)
         steps = [event.step for event in record.plan_history]
         edges = [*steps, max(last_step(record), steps[-1] + 1)]
-        image = panel.pcolormesh(
-            *(edges, np.arange(len(names) + 1) - 0.5, 100 * shares),
-            cmap="viridis",
-            vmin=0,
-            vmax=100,
-            rasterized=True,
-        )
-        panel.grid(False)
+        image = shade(panel, edges, np.arange(len(names) + 1) - 0.5, 100 * shares, Normalize(0, 100))
         panel.set_title(KINDS[kind])
         panel.set_ylabel("layer")
-        panel.invert_yaxis()
         panel.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes[-1].set_xlabel("step")
-    first, last = axes[0].get_position(), axes[-1].get_position()
-    bar = figure.add_axes((first.x1 + 0.03, last.y0, 0.022, first.y1 - last.y0))
-    figure.colorbar(image, cax=bar, label="width left (%)")
+    color_bar(figure, axes, image, "width left (%)")
     return figure
 
 
