@@ -67,6 +67,7 @@ def command(run: Run) -> str:
         reference = getattr(settings, "method", None)
         method = getattr(reference, "location", None) or run.cell.method
         words = ["run", run.cell.experiment, *tier, "--methods", method]
+        words += ["--weights", "DIR"] if hasattr(settings, "folder") else []  # which they are says the configuration
     return " ".join(["python", "-m", "benchmarks", *words, "--seeds", str(run.seed)])
 
 

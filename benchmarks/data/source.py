@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MIRROR_VARIABLE = "ECOSPA_DATA"
 HUB = "hub"
@@ -42,17 +43,18 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Source:
-    """A source of text.
+    """A source of text, or of what another kind of task reads.
 
     Attributes:
         name: the file's name in `benchmarks/data`.
-        load: (configuration, evaluation split, tier, train_bytes or None) -> Corpus.
+        load: (configuration, evaluation split, tier, most to train on or None) -> Corpus, the most in bytes; a source
+            of examples gives what its task reads, and the most is a number of examples.
         key: configuration -> a cheap text that changes whenever the corpus would.
         missing: (configuration, tier) -> why it cannot be loaded, or None.
     """
 
     name: str
-    load: Callable[[str, str, str, int | None], Corpus]
+    load: Callable[[str, str, str, int | None], Any]
     key: Callable[[str], str]
     missing: Callable[[str, str], str | None]
 
@@ -124,7 +126,17 @@ def missing_dataset(name: str, hub_id: str, configuration: str, tier: str) -> st
 def read_column(
     name: str, hub_id: str, configuration: str, splits: Iterable[str], tier: str, column: str = "text"
 ) -> dict[str, list[str]]:
-    """One text column of a data set by split, through `datasets.load_dataset`.
+    """One text column of a data set by split.
+
+    Raises:
+        MissingSourceError: it is neither in the mirror nor to be had from the Hub.
+    """
+    loaded = load_splits(name, hub_id, configuration, splits, tier)
+    return {split: list(rows[column]) for split, rows in loaded.items()}
+
+
+def load_splits(name: str, hub_id: str, configuration: str, splits: Iterable[str], tier: str) -> dict[str, Any]:
+    """Splits of a data set, each a `datasets.Dataset`, through `datasets.load_dataset`.
 
     Raises:
         MissingSourceError: it is neither in the mirror nor to be had from the Hub.
@@ -145,7 +157,7 @@ def read_column(
     except (OSError, ValueError) as error:
         place = folder if folder is not None else f"the Hub id {hub_id}"
         raise MissingSourceError(f"source {name!r}, tier {tier!r}: {place} cannot be read: {error}") from error
-    return {split: list(loaded[split][column]) for split in wanted}
+    return {split: loaded[split] for split in wanted}
 
 
 def files_key(folder: Path | None) -> str:

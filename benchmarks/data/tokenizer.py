@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 TRAINED_PREFIX = "bpe-"
-_HUB_TOKENIZERS = {"gpt2": "openai-community/gpt2"}
+_HUB_TOKENIZERS = {"gpt2": "openai-community/gpt2", "bert-base-uncased": "google-bert/bert-base-uncased"}
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
