@@ -1,4 +1,4 @@
-"""Questions as an encoder reads them: `[CLS] question [SEP] part of the context [SEP]`; long contexts give windows.
+"""Questions as an encoder reads them: `[CLS] question [SEP] context [SEP]`, long contexts in windows.
 
 Two neighbouring windows of a context share `stride` tokens, so that an answer near a border stands whole in one of them.
 A training window without the whole answer points at [CLS], as in BERT's own code.

@@ -1,7 +1,7 @@
 """Say which class a text or a pair of texts belongs to, or a real number about it: GLUE's tasks, judged as GLUE does.
 
-Beside the score stands that of whoever says the commonest training label of everything, or the mean number: it is what a
-model gets that has learnt nothing.
+Beside the score stands that of the commonest training label, or of the mean number, said of everything: what a model
+gets that has learnt nothing.
 """
 
 from __future__ import annotations
