@@ -19,6 +19,7 @@ _LATEX = {
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"},
     **{"<": r"\textless{}", ">": r"\textgreater{}"},
 }
+_LONG = 32  # letters, from which a cell is broken into lines
 _NUMBERS = set("0123456789+-.")
 
 
@@ -79,7 +80,8 @@ def html(table: pd.DataFrame, records: Mapping[str, RunRecord]) -> str:
     for row, own in zip(_rows(visible), ids(table), strict=True):
         first = f'<th scope="row">{escape(row[0])}</th>'
         cells = "".join(
-            f"<td{_class(number)}>{escape(cell)}</td>" for cell, number in zip(row[1:], numbers[1:], strict=True)
+            f"<td{_class(number, len(cell) > _LONG)}>{escape(cell)}</td>"
+            for cell, number in zip(row[1:], numbers[1:], strict=True)
         )
         end = f"<td>{provenance(own, records)}</td>" if traced else ""
         body.append(f'<tr title="{escape(summary(own, records))}">{first}{cells}{end}</tr>')
@@ -145,8 +147,8 @@ def _is_number(visible: pd.DataFrame, position: int) -> bool:
     return all(cell[:1] in _NUMBERS and (len(cell) < 2 or cell.strip("+-")[:1].isdigit()) for cell in cells)
 
 
-def _class(number: bool) -> str:
-    return ' class="number"' if number else ""
+def _class(number: bool, long: bool = False) -> str:
+    return ' class="number"' if number else ' class="long"' if long else ""
 
 
 def _latex(text: str) -> str:
