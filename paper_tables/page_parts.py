@@ -119,7 +119,7 @@ def runs_of(records: Sequence[RunRecord]) -> str:
             f"<ul>{lines}</ul><pre>{escape(_config(group[0]))}</pre></details>"
         )
     count = sum(len(group) for group in cells.values())
-    return fold(f"{writers.runs(count)} in {len(cells)} cells", "".join(made))
+    return fold(f"{writers.runs(count)} in {len(cells)} cell{'s' * (len(cells) != 1)}", "".join(made))
 
 
 def environment(finished: Sequence[RunRecord]) -> str:

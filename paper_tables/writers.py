@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,11 +15,25 @@ from results import RunRecord
 
 Rows = list[list[str]]
 
+_PAGE = 42  # lines of a table on one page of a paper
+_LONG_WIDTH = "5.5cm"
 _LATEX = {
     **{"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"},
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"},
+    **{
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "≈": r"$\approx$",
+        "\N{MULTIPLICATION SIGN}": r"$\times$",
+        "→": r"$\rightarrow$",
+    },
+    **{"\N{EN DASH}": "--", "“": "``", "”": "''", "\N{NO-BREAK SPACE}": "~"},
 }
+_MINUS = re.compile(r"(?<![\w.\])-])-(?=[\d.])")
+"""A sign of a number: not the hyphen of a name or a range."""
+_INSIDE = re.compile(r"((?<=[a-z])\.|\\_)(?=[A-Za-z])")
+"""Where a long name in code may be broken."""
 _LONG = 32  # letters, from which a cell is broken into lines
 _NUMBERS = set("0123456789+-.")
 
@@ -51,20 +66,54 @@ def markdown_rows(table: pd.DataFrame) -> str:
 
 
 def latex(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
-    """Return a table environment (packages booktabs and graphicx); notes and record ids follow as comments."""
+    """Return table environments for a paper (packages booktabs and graphicx); notes and record ids follow as comments.
+
+    A table is made smaller only if it is wider than the text; one longer than a page goes on in another of its number.
+    """
     visible = shown(table)
     rows = _rows(visible)
-    columns = "".join("r" if _is_number(visible, position) else "l" for position in range(visible.shape[1]))
-    lines = [
-        *(r"\begin{table}", r"\centering", rf"\caption{{{_latex(item.caption)}}}", rf"\label{{tab:{item.name}}}"),
-        *(r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"),
-        *(_latex_row([str(name) for name in visible.columns]), r"\midrule"),
-        *(_latex_row(row) for row in rows),
-        *(r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
-    ]
+    columns = "".join(_latex_column(visible, position) for position in range(visible.shape[1]))
+    head = _latex_row([str(name) for name in visible.columns])
+    lines: list[str] = []
+    for number, page in enumerate(_pages(rows)):
+        lines += _latex_part(item, columns, head, [_latex_row(row) for row in page], number > 0)
     lines += [f"% {line}" for note in notes for line in textwrap.wrap(note, 110)]
     lines += [f"% {row[0]}, {row[1]}: {' '.join(own)}" for row, own in zip(rows, ids(table), strict=True) if own]
     return "\n".join(lines) + "\n"
+
+
+def _pages(rows: Rows) -> list[Rows]:
+    """Return the rows page by page; a row is as high as its longest cell has lines."""
+    pages: list[Rows] = [[]]
+    filled = 0
+    for row in rows:
+        lines = max(-(-len(cell) // _LONG) for cell in row)
+        if filled + lines > _PAGE and pages[-1]:
+            pages.append([])
+            filled = 0
+        pages[-1].append(row)
+        filled += lines
+    return pages
+
+
+def _latex_part(item: Table, columns: str, head: str, rows: Sequence[str], goes_on: bool) -> list[str]:
+    """Return one page of a table; a page that goes on has the number of the first, and no label."""
+    caption = [rf"\caption{{{_latex(item.caption)}}}", rf"\label{{tab:{item.name}}}"]
+    if goes_on:
+        caption = [r"\addtocounter{table}{-1}", rf"\caption{{{_latex(item.title)} (continued)}}"]
+    return [
+        *(r"\begin{table}[p]" if goes_on else r"\begin{table}", r"\centering", *caption),
+        *(r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", rf"\begin{{tabular}}{{{columns}}}"),
+        *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
+    ]
+
+
+def _latex_column(visible: pd.DataFrame, position: int) -> str:
+    """Return the kind of a column: numbers to the right, text to the left, long text in lines."""
+    if _is_number(visible, position):
+        return "r"
+    longest = max(len(str(cell)) for cell in visible.iloc[:, position])
+    return f"p{{{_LONG_WIDTH}}}" if longest > _LONG else "l"
 
 
 def html(table: pd.DataFrame, records: Mapping[str, RunRecord]) -> str:
@@ -144,7 +193,10 @@ def _padded(cells: Sequence[Sequence[str]]) -> Rows:
 
 def _is_number(visible: pd.DataFrame, position: int) -> bool:
     cells = [str(cell) for cell in visible.iloc[:, position]]
-    return all(cell[:1] in _NUMBERS and (len(cell) < 2 or cell.strip("+-")[:1].isdigit()) for cell in cells)
+    return all(
+        len(cell) <= _LONG and cell[:1] in _NUMBERS and (len(cell) < 2 or cell.strip("+-")[:1].isdigit())
+        for cell in cells
+    )
 
 
 def _class(number: bool, long: bool = False) -> str:
@@ -152,11 +204,13 @@ def _class(number: bool, long: bool = False) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return _MINUS.sub("$-$", _INSIDE.sub(r"\1\\allowbreak{}", escaped))
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_latex, cells)) + r" \\"
+    row = " & ".join(map(_latex, cells)) + r" \\"
+    return "{}" + row if row.startswith(("[", "*")) else row  # an option of the row's end before it otherwise
 
 
 def _markdown_text(text: str) -> str:
