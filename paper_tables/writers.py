@@ -15,7 +15,9 @@ from results import RunRecord
 
 Rows = list[list[str]]
 
+_PROVENANCE = ("Seeds", "Tier", "Device")
 _PAGE = 42  # lines of a table on one page of a paper
+_HEAD = 12  # letters of a line of the name of a column
 _LONG_WIDTH = "5.5cm"
 _LATEX = {
     **{"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"},
@@ -69,14 +71,20 @@ def latex(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
     """Return table environments for a paper (packages booktabs and graphicx); notes and record ids follow as comments.
 
     A table is made smaller only if it is wider than the text; one longer than a page goes on in another of its number.
+    What is the same in all rows of the columns of provenance stands in the caption.
     """
     visible = shown(table)
+    same = {
+        name: str(visible[name].iloc[0]) for name in _PROVENANCE if name in visible and visible[name].nunique() == 1
+    }
+    visible = visible.drop(columns=list(same))
+    caption = " ".join((item.caption, *(f"{name}: {value}." for name, value in same.items())))
     rows = _rows(visible)
     columns = "".join(_latex_column(visible, position) for position in range(visible.shape[1]))
-    head = _latex_row([str(name) for name in visible.columns])
+    head = " & ".join(_latex_head(str(name)) for name in visible.columns) + r" \\"
     lines: list[str] = []
     for number, page in enumerate(_pages(rows)):
-        lines += _latex_part(item, columns, head, [_latex_row(row) for row in page], number > 0)
+        lines += _latex_part(item, caption, columns, head, [_latex_row(row) for row in page], number > 0)
     lines += [f"% {line}" for note in notes for line in textwrap.wrap(note, 110)]
     lines += [f"% {row[0]}, {row[1]}: {' '.join(own)}" for row, own in zip(rows, ids(table), strict=True) if own]
     return "\n".join(lines) + "\n"
@@ -96,16 +104,27 @@ def _pages(rows: Rows) -> list[Rows]:
     return pages
 
 
-def _latex_part(item: Table, columns: str, head: str, rows: Sequence[str], goes_on: bool) -> list[str]:
+def _latex_part(item: Table, text: str, columns: str, head: str, rows: Sequence[str], goes_on: bool) -> list[str]:
     """Return one page of a table; a page that goes on has the number of the first, and no label."""
-    caption = [rf"\caption{{{_latex(item.caption)}}}", rf"\label{{tab:{item.name}}}"]
+    caption = [rf"\caption{{{_latex(text)}}}", rf"\label{{tab:{item.name}}}"]
     if goes_on:
         caption = [r"\addtocounter{table}{-1}", rf"\caption{{{_latex(item.title)} (continued)}}"]
     return [
-        *(r"\begin{table}[p]" if goes_on else r"\begin{table}", r"\centering", *caption),
+        *(
+            r"\begin{table}[p]" if goes_on else r"\begin{table}",
+            r"\centering\small\setlength{\belowcaptionskip}{6pt}",
+            *caption,
+        ),
         *(r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", rf"\begin{{tabular}}{{{columns}}}"),
         *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
     ]
+
+
+def _latex_head(name: str) -> str:
+    """Return the name of a column in short lines, so that its numbers decide how wide it is."""
+    lines = textwrap.wrap(name, _HEAD, break_long_words=False) or [""]
+    stacked = r"\\".join(map(_latex, lines))
+    return stacked if len(lines) == 1 else rf"\shortstack[l]{{{stacked}}}"
 
 
 def _latex_column(visible: pd.DataFrame, position: int) -> str:

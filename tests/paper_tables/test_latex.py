@@ -86,6 +86,13 @@ def test_special_characters_signs_and_brackets() -> None:
     assert "{}[1, 2] \\\\" in latex(Table("t", "T", "C", (), lambda records: table), table, [])
 
 
+def test_provenance_that_all_rows_share_stands_in_the_caption() -> None:
+    text = example(2, Seeds="3", Tier="cpu")
+    assert "Seeds: 3. Tier: cpu.}" in text and r"\begin{tabular}{lr}" in text
+    rows = pd.DataFrame([{"Method": "a", "Seeds": "3"}, {"Method": "b", "Seeds": "1"}])
+    assert "Method & Seeds" in latex(Table("t", "T", "C", (), lambda records: rows), rows, [])
+
+
 def test_a_long_table_goes_on_under_its_number() -> None:
     text = example(100)
     assert text.count(r"\begin{table}") == 3 and text.count(r"\label{tab:example}") == 1
