@@ -1,4 +1,7 @@
-"""`python -m paper_tables --tier smoke`: render what the records of one tier hold, and print the short form."""
+"""`python -m paper_tables --tier smoke`: render what the records of one tier hold, and print the short form.
+
+`python -m paper_tables --check` says whether what is committed is what the committed records render to.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from paper_tables.checking import findings
 from paper_tables.readme import README, filled
 from paper_tables.rendering import RENDERED, render, terminal_table
 from results import RecordError, Store
@@ -16,23 +20,45 @@ TIERS = ("smoke", "cpu", "gpu", "paper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render one tier and print its short table; returns 0, or 1 with a message when a record is damaged."""
+    """Render or check; returns 0, or 1 with a message when a record is damaged or what is committed is stale."""
     parser = argparse.ArgumentParser(prog="python -m paper_tables", description="Records -> tables, plots, report.")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="whose records (default: smoke)")
     parser.add_argument("--records", type=Path, default=DEFAULT_FOLDER, help="folder of the records")
     parser.add_argument("--out", type=Path, help=f"folder to write to (default: {RENDERED.name}/<tier> beside this)")
     parser.add_argument("--readme", action="store_true", help="also fill the tables of README.md")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help=f"write nothing; name every file below {RENDERED.name}/ and the README if it is not what the records "
+        "render to, and exit with 1 (all tiers)",
+    )
     options = parser.parse_args(arguments)
     store = Store(options.records)
     try:
-        report = render(options.tier, options.out, store)
-        if options.readme:
-            README.write_text(filled(README.read_text(encoding="utf-8"), store), encoding="utf-8")
-        print(terminal_table(options.tier, store))
+        return _check(store) if options.check else _render(options, store)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _render(options: argparse.Namespace, store: Store) -> int:
+    report = render(options.tier, options.out, store)
+    if options.readme:
+        README.write_text(filled(README.read_text(encoding="utf-8"), store), encoding="utf-8")
+    print(terminal_table(options.tier, store))
     print(f"\nreport: {report}")
+    return 0
+
+
+def _check(store: Store) -> int:
+    wrong, remarks = findings(store, RENDERED, README)
+    for line in (*remarks, *wrong):
+        print(line)
+    if wrong:
+        count = f"{len(wrong)} file{'s' * (len(wrong) != 1)}"
+        print(f"{count} stale; render again: python -m paper_tables --tier TIER --readme")
+        return 1
+    print("what is committed is what the records render to")
     return 0
 
 

@@ -1,14 +1,17 @@
-"""Curves of several seeds as one line with a band, and sizes over steps; shared by the figures."""
+"""Curves of several seeds as one line with a band, sizes over steps, and the panels of one experiment."""
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_tables.cells import Cell, Comparison
+from paper_tables.cells import Cell, Comparison, compare
+from paper_tables.formats import share
 from results import RunRecord
 
 Points = Sequence[tuple[float, float]]
@@ -70,6 +73,62 @@ def sizes(record: RunRecord, dense: int) -> list[tuple[float, float]]:
     return [*points, (float(last_step(record)), points[-1][1])] if points else []
 
 
-def at_target(comparison: Comparison, target: float) -> list[Cell]:
+def at_target(comparison: Comparison, target: float | None) -> list[Cell]:
     """Return the cells of a panel: those at `target` and those that know no target."""
     return [cell for cell in comparison.cells if cell.target in (None, target)]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel of an experiment shows: cells that may be compared, at one target (None: none has a target)."""
+
+    title: str
+    comparison: Comparison
+    target: float | None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells at the target, and those that know no target."""
+        return at_target(self.comparison, self.target)
+
+
+def panels_of(records: Sequence[RunRecord]) -> list[Panel]:
+    """Return the panels of one experiment that trains: one per target, or per setting at its smallest target.
+
+    A setting is a model by name on a data set by name; runs of the same names with other sizes are older ones, of which
+    `compare` takes the largest set that belongs together.
+    """
+    groups: defaultdict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.status == "finished" and record.loss_curve:
+            groups[json.dumps(_names(record), sort_keys=True)].append(record)
+    found = [(json.loads(names), compare(own)) for names, own in groups.items()]
+    if len(found) == 1:
+        comparison = found[0][1]
+        return [Panel(_kept(target), comparison, target) for target in comparison.targets or (None,)]
+    common = set.intersection(*(set(names.items()) for names, _ in found)) if found else set()
+    return [
+        Panel(", ".join((*_differing(names, common), *filter(None, [_kept(target)]))), comparison, target)
+        for names, comparison in found
+        for target in (comparison.targets or (None,))[-1:]
+    ]
+
+
+def _names(record: RunRecord) -> dict[str, str]:
+    """Return what is named, not counted, in the model and the data of a record."""
+    parts = {part: record.config.get(part) for part in ("model", "data")}
+    return {
+        f"{part} {key}": value
+        for part, settings in parts.items()
+        if isinstance(settings, dict)
+        for key, value in settings.items()
+        if isinstance(value, str)
+    }
+
+
+def _differing(names: dict[str, str], common: set[tuple[str, str]]) -> list[str]:
+    return [value for key, value in sorted(names.items(), reverse=True) if (key, value) not in common]
+
+
+def _kept(target: float | None) -> str:
+    return "" if target is None else f"{share(target)} of the block parameters kept"

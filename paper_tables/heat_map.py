@@ -105,7 +105,9 @@ def shade(panel: Axes, x: ArrayLike, y: ArrayLike, values: NDArray[np.float64], 
         *(np.asarray(x), np.asarray(y), np.ma.masked_invalid(values)),
         cmap=CENTRED if isinstance(norm, TwoSlopeNorm) else ORDERED,
         norm=norm,
-        rasterized=values.size > 400,  # many small paths would make the drawing large
+        edgecolors="face",  # without, a page shows through between the cells
+        linewidth=0.4,
+        rasterized=values.size > 1500,  # many small paths would make the drawing large
     )
     panel.grid(False)
     panel.invert_yaxis()
@@ -118,7 +120,7 @@ def color_bar(figure: Figure, axes: Sequence[Axes], image: ScalarMappable, label
     """Put one colour bar right of `axes`, as high as all of them; `panels(..., labels=1.0)` leaves room for it."""
     places = [panel.get_position() for panel in axes]
     right, low, high = max(p.x1 for p in places), min(p.y0 for p in places), max(p.y1 for p in places)
-    bar = figure.colorbar(image, cax=figure.add_axes((right + 0.03, low, 0.022, high - low)), label=label)
+    bar = figure.colorbar(image, cax=figure.add_axes((right + 0.045, low, 0.022, high - low)), label=label)
     bar.outline.set_visible(False)
     if isinstance(image.norm, LogNorm):
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -7,7 +7,7 @@ Two frozen dataclasses instead of a base class: an item has no behaviour of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pandas as pd
@@ -46,7 +46,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure: `build` turns the records of its experiments into a matplotlib Figure; None if nothing to show."""
+    """A figure: `build` turns the records of its experiments into a matplotlib Figure; None if nothing to show.
+
+    `each`: it says something of every experiment that trains, and is drawn once for each that has records.
+    """
 
     kind: ClassVar[str] = "figure"
     name: str
@@ -56,9 +59,24 @@ class Plot:
     build: Callable[[Sequence[RunRecord]], Figure | None]
     notes: Notes = no_notes
     place: int = 50
+    each: bool = False
+
+    def of(self, experiment: str) -> Plot:
+        """Return this figure for one experiment, with a name of its own."""
+        return replace(self, name=f"{self.name}_{experiment}", experiments=(experiment,), each=False)
 
 
 Item = Table | Plot
+
+
+def for_records(items: Sequence[Item], records: Sequence[RunRecord]) -> list[Item]:
+    """Return `items` with every figure that is drawn for each experiment in place of those for the experiments."""
+    experiments = sorted({record.experiment for record in records if record.status == "finished"})
+    return [
+        own
+        for item in items
+        for own in ([item.of(name) for name in experiments] if isinstance(item, Plot) and item.each else [item])
+    ]
 
 
 def records_of(item: Item, records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from paper_tables import page, writers
-from paper_tables.item import Item, Plot, Table, records_of
+from paper_tables import page, page_parts, writers
+from paper_tables.item import Item, Plot, Table, for_records, records_of
 from paper_tables.registry import items
 from paper_tables.style import drawing
 from paper_tables.tables import claims, controls, coupled_vs_uncoupled
@@ -24,7 +25,8 @@ from paper_tables.verdicts import KINDS, Claim, Verdict
 from results import RunRecord, Store
 
 RENDERED = Path(__file__).parent / "rendered"
-_SUFFIXES = (".md", ".tex", ".png", ".svg")
+REPORT = "report.html"
+SUFFIXES = {"table": (".md", ".tex"), "figure": (".png", ".svg")}
 _SHORT = (
     *("Method", "Blocks kept", "Perplexity", "Bits/byte", "Non-zero in blocks", "Final step / dense"),
     *("Seeds", "Run FLOPs", "Peak memory"),
@@ -43,15 +45,39 @@ def render(tier: str, folder: str | os.PathLike[str] | None = None, store: Store
     """
     target = Path(folder) if folder is not None else RENDERED / tier
     target.mkdir(parents=True, exist_ok=True)
+    files = rendered(tier, store)
+    for path in target.iterdir():
+        if path.name not in files and is_ours(path.name):
+            path.unlink()
+    for name, content in files.items():
+        (target / name).write_bytes(content)
+    return target / REPORT
+
+
+def rendered(tier: str, store: Store | None = None) -> dict[str, bytes]:
+    """Return every file of `tier` by its name, the report last; see `render`."""
     records = (store or Store()).records(tier=tier, status=None)
-    sections = [_section(item, records) for item in items()]
-    for item, section in zip(items(), sections, strict=True):
-        _write(target, item, section.files if section is not None else {})
-    report = target / "report.html"
-    contents = [section.content for section in sections if section is not None]
-    missing = [item for item, section in zip(items(), sections, strict=True) if section is None]
-    report.write_text(page.report(tier, records, contents, missing), encoding="utf-8")
-    return report
+    files: dict[str, bytes] = {}
+    contents: list[page_parts.Content] = []
+    shown: set[str] = set()
+    for item in for_records(items(), records):
+        section = _section(item, records)
+        if section is not None:
+            files |= {f"{item.name}{suffix}": content for suffix, content in section.files.items()}
+            contents.append(section.content)
+            shown.add(item.name)
+    missing = [item for item in items() if item.experiments and item.name not in shown]
+    return {**files, REPORT: page.report(tier, records, contents, missing).encode()}
+
+
+def is_ours(name: str) -> bool:
+    """Return whether a file of this name may be one that an earlier rendering left: in a folder may lie others."""
+    stem, dot, suffix = name.rpartition(".")
+    return any(
+        f"{dot}{suffix}" in SUFFIXES[item.kind]
+        and (stem == item.name or (isinstance(item, Plot) and item.each and stem.startswith(f"{item.name}_")))
+        for item in items()
+    )
 
 
 def terminal_table(tier: str, store: Store | None = None) -> str:
@@ -82,23 +108,26 @@ def _verdict_lines(judged: Sequence[tuple[Claim, Verdict]]) -> list[str]:
 @dataclass(frozen=True)
 class _Section:
     files: dict[str, bytes]
-    content: page.Content
+    content: page_parts.Content
 
 
 def _section(item: Item, records: Sequence[RunRecord]) -> _Section | None:
     own = records_of(item, records)
-    notes = item.notes(own)
     if isinstance(item, Table):
         table = item.build(own)
         if table.empty:
             return None
-        return _Section(_table_files(item, table, notes), page.Content(item, notes, table=table))
+        notes = item.notes(own)
+        return _Section(_table_files(item, table, notes), page_parts.Content(item, notes, table=table))
     with drawing(item.name):
         figure = item.build(own)
         if figure is None:
             return None
-        files = _figure_files(item, figure)
-    return _Section(files, page.Content(item, notes, svg=files[".svg"].decode()))
+        files = _figure_files(figure)
+        # In the page letters are text, which is smaller, and can be searched and read out; a file has their outlines.
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            svg = _svg(figure).decode()
+    return _Section(files, page_parts.Content(item, item.notes(own), svg=svg))
 
 
 def _table_files(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, bytes]:
@@ -108,18 +137,19 @@ def _table_files(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> dict
     }
 
 
-def _figure_files(item: Plot, figure: Figure) -> dict[str, bytes]:
-    png, svg = io.BytesIO(), io.BytesIO()
+def _figure_files(figure: Figure) -> dict[str, bytes]:
+    png = io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
-    figure.savefig(svg, format="svg", metadata={name: None for name in ("Date", "Creator", "Format", "Type")})
-    return {".png": png.getvalue(), ".svg": svg.getvalue()}
+    return {".png": png.getvalue(), ".svg": _svg(figure)}
 
 
-def _write(folder: Path, item: Item, files: dict[str, bytes]) -> None:
-    """Write the files of an item, and remove what an earlier rendering left of it that has no records now."""
-    for suffix in _SUFFIXES:
-        path = folder / f"{item.name}{suffix}"
-        if suffix in files:
-            path.write_bytes(files[suffix])
-        elif (suffix in (".md", ".tex")) == (item.kind == "table"):
-            path.unlink(missing_ok=True)
+def _svg(figure: Figure) -> bytes:
+    svg = io.BytesIO()
+    metadata = {"Creator": drawn_by(), **{name: None for name in ("Date", "Format", "Type")}}
+    figure.savefig(svg, format="svg", metadata=metadata)
+    return svg.getvalue()
+
+
+def drawn_by() -> str:
+    """Return what an SVG says of its maker: another version of it draws a little differently."""
+    return f"matplotlib {matplotlib.__version__}"

@@ -5,13 +5,15 @@ Ink, grid and paper are exact colours that the report replaces by its own, so th
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
@@ -22,47 +24,60 @@ End = tuple[float, float, str, str]
 
 _LEFT, _TOP, _BOTTOM, _LABELS = 0.68, 0.32, 0.5, 1.72  # inches around a panel
 
-# Okabe and Ito's palette without yellow and black, which vanish on white and on dark paper.
-_METHODS = {
-    "ecospa": "#0072b2",
-    "ecospa_own_pace": "#56b4e9",
-    "uncoupled": "#d55e00",
-    "uncoupled_importance": "#e69f00",
-    "random_pairs": "#009e73",
-    "magnitude": "#cc79a7",
-    "dense": INK,
-    "small_dense": "#7d8590",
-    # what removes structures
-    "surgeon": "#6f3fa0",
-    "llm_pruner": "#b5485d",
-    "llm_pruner_vector": "#d98b98",
-    "flap": "#1b7f5c",
-    "wanda_sp": "#66b28f",
-    "movement": "#8a6d3b",
-    "svite": "#3f7f8f",
-    "slicegpt": "#a0522d",
-    "shortgpt": "#c9a24b",
-    "low_rank": "#5a6fc0",
-    "torch_pruning": "#4d4d4d",
-    # what masks entries
-    "sparsegpt": "#004c7f",
-    "sparsegpt_2_4": "#004c7f",
-    "wanda": "#117733",
-    "wanda_2_4": "#117733",
-    "magnitude_one_shot": "#cc79a7",
-    "magnitude_global": "#aa4499",
-    "magnitude_global_one_shot": "#aa4499",
-    "magnitude_2_4": "#cc79a7",
+BLUE, SKY, RED, ORANGE, GREEN, PINK = "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7"
+GREY = "#7d8590"
+PALETTE = (INK, GREY, BLUE, SKY, RED, ORANGE, GREEN, PINK)
+"""Okabe and Ito's palette without yellow and black, which vanish on white and on dark paper; grey and ink instead."""
+
+SPARE_COLORS, SPARE_MARKERS = ("#8a6d3b", "#6f62c4"), ("o", "s", "^", "v", "D", "P", "X", "p", "h", "*")
+"""Looks of newcomers: brown and violet, which no known method has."""
+
+# A colour for a kind of method, a marker for the method: nobody can tell thirty colours apart.
+_LOOKS = {
+    "dense": (INK, "*"),
+    "small_dense": (GREY, "X"),
+    # ours and its ablations
+    "ecospa": (BLUE, "o"),
+    "ecospa_own_pace": (SKY, "D"),
+    "uncoupled": (RED, "s"),
+    "uncoupled_importance": (ORANGE, "^"),
+    "random_pairs": (GREEN, "v"),
+    # structures by gradients
+    "surgeon": (PINK, "p"),
+    "llm_pruner": (PINK, ">"),
+    "llm_pruner_vector": (PINK, "<"),
+    "movement": (PINK, "d"),
+    "svite": (PINK, "h"),
+    # structures by activations or weights
+    "flap": (GREEN, "P"),
+    "wanda_sp": (GREEN, "s"),
+    "torch_pruning": (GREEN, "X"),
+    "slicegpt": (ORANGE, "D"),
+    "shortgpt": (ORANGE, "s"),
+    "low_rank": (ORANGE, "P"),
+    # masks
+    "sparsegpt": (SKY, "s"),
+    "sparsegpt_2_4": (SKY, "v"),
+    "wanda": (RED, "o"),
+    "wanda_2_4": (RED, "v"),
+    "magnitude": (GREY, "P"),
+    "magnitude_global": (GREY, "D"),
+    "magnitude_one_shot": (GREY, "o"),
+    "magnitude_global_one_shot": (GREY, "s"),
+    "magnitude_2_4": (GREY, "v"),
+    # training in less memory
+    "galore": (RED, "^"),
+    "lora": (SKY, ">"),
+    "relora": (SKY, "<"),
 }
-_MASKS = ("magnitude", "sparsegpt", "wanda", "uncoupled")
-_NEWCOMERS = ("#8a6d3b", "#6f62c4", "#b5485d", "#3f7f8f")
-_MARKERS = {"ecospa": "o", "ecospa_own_pace": "D", "uncoupled": "s", "uncoupled_importance": "^"}
-_MORE_MARKERS = {"random_pairs": "v", "magnitude": "P", "dense": "*", "small_dense": "X"}
-_STRUCTURED_MARKERS = {
-    **{"surgeon": "p", "llm_pruner": ">", "llm_pruner_vector": "<", "flap": "8", "wanda_sp": "H", "slicegpt": "d"},
-    **{"shortgpt": "_", "low_rank": "|", "torch_pruning": "x", "movement": "4", "svite": "3"},
-}
-SERIES = ("#0072b2", "#d55e00", "#009e73")
+MASKS = frozenset(
+    {
+        *("uncoupled", "magnitude", "magnitude_global", "magnitude_one_shot", "magnitude_global_one_shot"),
+        *("magnitude_2_4", "sparsegpt", "sparsegpt_2_4", "wanda", "wanda_2_4"),
+    }
+)
+"""What leaves a model of the whole size with zeros in it."""
+SERIES = (BLUE, RED, GREEN)
 
 _LEADER: Any = {
     **{"arrowstyle": "-", "linestyle": (0, (1, 1.2)), "linewidth": 1.2},
@@ -106,43 +121,54 @@ def drawing(name: str) -> Iterator[None]:
         yield
 
 
+def look(method: str) -> tuple[str, str]:
+    """Return colour and marker of a method; a newcomer gets one of a few spare pairs, always the same for a name."""
+    if method in _LOOKS:
+        return _LOOKS[method]
+    number = zlib.crc32(method.encode())
+    return (
+        SPARE_COLORS[number % len(SPARE_COLORS)],
+        SPARE_MARKERS[number // len(SPARE_COLORS) % len(SPARE_MARKERS)],
+    )
+
+
 def color(method: str) -> str:
-    """Return the colour of a method; newcomers get one of a few spare ones, always the same for a name."""
-    return _METHODS.get(method) or _NEWCOMERS[sum(method.encode()) % len(_NEWCOMERS)]
-
-
-def line_style(method: str) -> str:
-    """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted."""
-    if method in ("dense", "small_dense"):
-        return "--"
-    return ":" if method not in ("wanda_sp", "uncoupled", "magnitude") and masks_entries(method) else "-"
-
-
-def masks_entries(method: str) -> bool:
-    """Return whether a method leaves a model of the whole size with zeros in it."""
-    return method.startswith(_MASKS) and method not in ("uncoupled_importance", "wanda_sp")
+    """Return the colour of a method."""
+    return look(method)[0]
 
 
 def marker(method: str) -> str:
     """Return the marker of a method, so that colour is not the only difference."""
-    if method.endswith("_2_4"):
-        return "1"
-    return {**_MARKERS, **_MORE_MARKERS, **_STRUCTURED_MARKERS}.get(method, "h")
+    return look(method)[1]
 
 
-def panels(count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` panels of `height` inches; `labels` inches right of each row stay free."""
+def line_style(method: str) -> Literal["-", "--", ":"]:
+    """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted."""
+    if method in ("dense", "small_dense"):
+        return "--"
+    return ":" if masks_entries(method) else "-"
+
+
+def masks_entries(method: str) -> bool:
+    """Return whether a method leaves a model of the whole size with zeros in it."""
+    return method in MASKS
+
+
+def panels(
+    count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS, left: float = _LEFT
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` panels of `height` inches; `left` of each and `labels` right of rows stay free."""
     rows = -(-count // columns)
     gap = _TOP + _BOTTOM + 0.1
     total = rows * height + (rows - 1) * gap + _TOP + _BOTTOM + 0.05
     figure = Figure(figsize=(WIDTH, total))
-    width = (WIDTH - columns * _LEFT - labels) / columns
+    width = (WIDTH - columns * left - labels) / columns
     axes = []
     for index in range(count):
         row, column = divmod(index, columns)
-        left = _LEFT + column * (width + _LEFT)
+        start = left + column * (width + left)
         bottom = total - _TOP - height - row * (height + gap)
-        axes.append(figure.add_axes((left / WIDTH, bottom / total, width / WIDTH, height / total)))
+        axes.append(figure.add_axes((start / WIDTH, bottom / total, width / WIDTH, height / total)))
     return figure, axes
 
 
@@ -176,6 +202,36 @@ def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> Non
             annotation_clip=False,
             arrowprops={"color": shade, **_LEADER},
         )
+
+
+def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa") -> None:
+    """Write a key right of the panel, (method, text) from above: where lines would cross the leaders of `label_ends`.
+
+    Call it when everything is drawn.
+    """
+    handles = [
+        Line2D(
+            *([], []),
+            color=color(method),
+            marker=marker(method),
+            linestyle=line_style(method),
+            linewidth=2.0 if method == emphasis else 1.2,
+            markersize=6,
+            label=text,
+        )
+        for method, text in methods
+    ]
+    legend = axes.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(1.02, 0.5),
+        frameon=False,
+        fontsize=8.5,
+        handlelength=2.2,
+        labelspacing=0.3,
+    )
+    for (method, _), text in zip(methods, legend.get_texts(), strict=True):
+        text.set_fontweight("bold" if method == emphasis else "normal")
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:

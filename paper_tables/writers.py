@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,11 +15,28 @@ from results import RunRecord
 
 Rows = list[list[str]]
 
+_PROVENANCE = ("Seeds", "Tier", "Device")
+_PAGE = 42  # lines of a table on one page of a paper
+_HEAD = 12  # letters of a line of the name of a column
+_LONG_WIDTH = "5.5cm"
 _LATEX = {
     **{"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"},
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"},
+    **{
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "≈": r"$\approx$",
+        "\N{MULTIPLICATION SIGN}": r"$\times$",
+        "→": r"$\rightarrow$",
+    },
+    **{"\N{EN DASH}": "--", "“": "``", "”": "''", "\N{NO-BREAK SPACE}": "~"},
 }
+_MINUS = re.compile(r"(?<![\w.\])-])-(?=[\d.])")
+"""A sign of a number: not the hyphen of a name or a range."""
+_INSIDE = re.compile(r"((?<=[a-z])\.|\\_)(?=[A-Za-z])")
+"""Where a long name in code may be broken."""
+_LONG = 32  # letters, from which a cell is broken into lines
 _NUMBERS = set("0123456789+-.")
 
 
@@ -50,20 +68,71 @@ def markdown_rows(table: pd.DataFrame) -> str:
 
 
 def latex(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
-    """Return a table environment (packages booktabs and graphicx); notes and record ids follow as comments."""
+    """Return table environments for a paper (packages booktabs and graphicx); notes and record ids follow as comments.
+
+    A table is made smaller only if it is wider than the text; one longer than a page goes on in another of its number.
+    What is the same in all rows of the columns of provenance stands in the caption.
+    """
     visible = shown(table)
+    same = {
+        name: str(visible[name].iloc[0]) for name in _PROVENANCE if name in visible and visible[name].nunique() == 1
+    }
+    visible = visible.drop(columns=list(same))
+    caption = " ".join((item.caption, *(f"{name}: {value}." for name, value in same.items())))
     rows = _rows(visible)
-    columns = "".join("r" if _is_number(visible, position) else "l" for position in range(visible.shape[1]))
-    lines = [
-        *(r"\begin{table}", r"\centering", rf"\caption{{{_latex(item.caption)}}}", rf"\label{{tab:{item.name}}}"),
-        *(r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"),
-        *(_latex_row([str(name) for name in visible.columns]), r"\midrule"),
-        *(_latex_row(row) for row in rows),
-        *(r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
-    ]
+    columns = "".join(_latex_column(visible, position) for position in range(visible.shape[1]))
+    head = " & ".join(_latex_head(str(name)) for name in visible.columns) + r" \\"
+    lines: list[str] = []
+    for number, page in enumerate(_pages(rows)):
+        lines += _latex_part(item, caption, columns, head, [_latex_row(row) for row in page], number > 0)
     lines += [f"% {line}" for note in notes for line in textwrap.wrap(note, 110)]
     lines += [f"% {row[0]}, {row[1]}: {' '.join(own)}" for row, own in zip(rows, ids(table), strict=True) if own]
     return "\n".join(lines) + "\n"
+
+
+def _pages(rows: Rows) -> list[Rows]:
+    """Return the rows page by page; a row is as high as its longest cell has lines."""
+    pages: list[Rows] = [[]]
+    filled = 0
+    for row in rows:
+        lines = max(-(-len(cell) // _LONG) for cell in row)
+        if filled + lines > _PAGE and pages[-1]:
+            pages.append([])
+            filled = 0
+        pages[-1].append(row)
+        filled += lines
+    return pages
+
+
+def _latex_part(item: Table, text: str, columns: str, head: str, rows: Sequence[str], goes_on: bool) -> list[str]:
+    """Return one page of a table; a page that goes on has the number of the first, and no label."""
+    caption = [rf"\caption{{{_latex(text)}}}", rf"\label{{tab:{item.name}}}"]
+    if goes_on:
+        caption = [r"\addtocounter{table}{-1}", rf"\caption{{{_latex(item.title)} (continued)}}"]
+    return [
+        *(
+            r"\begin{table}[p]" if goes_on else r"\begin{table}",
+            r"\centering\small\setlength{\belowcaptionskip}{6pt}",
+            *caption,
+        ),
+        *(r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", rf"\begin{{tabular}}{{{columns}}}"),
+        *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}", r"\end{table}"),
+    ]
+
+
+def _latex_head(name: str) -> str:
+    """Return the name of a column in short lines, so that its numbers decide how wide it is."""
+    lines = textwrap.wrap(name, _HEAD, break_long_words=False) or [""]
+    stacked = r"\\".join(map(_latex, lines))
+    return stacked if len(lines) == 1 else rf"\shortstack[l]{{{stacked}}}"
+
+
+def _latex_column(visible: pd.DataFrame, position: int) -> str:
+    """Return the kind of a column: numbers to the right, text to the left, long text in lines."""
+    if _is_number(visible, position):
+        return "r"
+    longest = max(len(str(cell)) for cell in visible.iloc[:, position])
+    return f"p{{{_LONG_WIDTH}}}" if longest > _LONG else "l"
 
 
 def html(table: pd.DataFrame, records: Mapping[str, RunRecord]) -> str:
@@ -79,7 +148,8 @@ def html(table: pd.DataFrame, records: Mapping[str, RunRecord]) -> str:
     for row, own in zip(_rows(visible), ids(table), strict=True):
         first = f'<th scope="row">{escape(row[0])}</th>'
         cells = "".join(
-            f"<td{_class(number)}>{escape(cell)}</td>" for cell, number in zip(row[1:], numbers[1:], strict=True)
+            f"<td{_class(number, len(cell) > _LONG)}>{escape(cell)}</td>"
+            for cell, number in zip(row[1:], numbers[1:], strict=True)
         )
         end = f"<td>{provenance(own, records)}</td>" if traced else ""
         body.append(f'<tr title="{escape(summary(own, records))}">{first}{cells}{end}</tr>')
@@ -142,19 +212,24 @@ def _padded(cells: Sequence[Sequence[str]]) -> Rows:
 
 def _is_number(visible: pd.DataFrame, position: int) -> bool:
     cells = [str(cell) for cell in visible.iloc[:, position]]
-    return all(cell[:1] in _NUMBERS and (len(cell) < 2 or cell.strip("+-")[:1].isdigit()) for cell in cells)
+    return all(
+        len(cell) <= _LONG and cell[:1] in _NUMBERS and (len(cell) < 2 or cell.strip("+-")[:1].isdigit())
+        for cell in cells
+    )
 
 
-def _class(number: bool) -> str:
-    return ' class="number"' if number else ""
+def _class(number: bool, long: bool = False) -> str:
+    return ' class="number"' if number else ' class="long"' if long else ""
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return _MINUS.sub("$-$", _INSIDE.sub(r"\1\\allowbreak{}", escaped))
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_latex, cells)) + r" \\"
+    row = " & ".join(map(_latex, cells)) + r" \\"
+    return "{}" + row if row.startswith(("[", "*")) else row  # an option of the row's end before it otherwise
 
 
 def _markdown_text(text: str) -> str:

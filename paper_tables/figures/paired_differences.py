@@ -21,7 +21,8 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     if not found:
         return None
     targets = sorted({ours.target for ours, _, _ in found if ours.target is not None}, reverse=True)
-    figure, axes = panels(len(targets), height=2.3, labels=3.1)
+    most = max(sum(ours.target == target for ours, _, _ in found) for target in targets)
+    figure, axes = panels(len(targets), height=0.35 + 0.26 * most, labels=1.85, left=1.95)
     reach = [end for _, _, effect in found for end in _ends(effect)]
     margin = 0.06 * (max(*reach, 0.0) - min(*reach, 0.0)) or 1.0
     for panel, target in zip(axes, targets, strict=True):
@@ -36,10 +37,12 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
                 markersize=6,
                 capsize=3,
             )
-            text = f"{label(theirs.method)}: {reading(effect)}"
-            panel.annotate(text, (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5)
+            panel.annotate(
+                reading(effect), (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8.5
+            )
         panel.set_xlim(min(*reach, 0.0) - margin, max(*reach, 0.0) + margin)
-        panel.set_yticks([])
+        panel.set_yticks(range(len(rows)), [label(theirs.method) for theirs, _ in rows])
+        panel.tick_params(axis="y", length=0)
         panel.spines["left"].set_visible(False)
         panel.set_ylim(-0.6, len(rows) - 0.4)
         panel.set_title(f"{share(target)} of the block parameters kept")

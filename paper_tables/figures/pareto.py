@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from paper_tables.cells import compare, label, rank
 from paper_tables.intervals import Interval
 from paper_tables.item import Plot
-from paper_tables.style import color, label_ends, line_style, marker, panels
+from paper_tables.style import color, key, line_style, marker, panels
 from results import RunRecord
 
 Series = list[tuple[float, Interval]]
@@ -25,35 +25,39 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
             series[cell.method].append((size.mean, score))
     if not series:
         return None
-    figure, (panel,) = panels(1, height=4.0, labels=1.75)
+    figure, (panel,) = panels(1, height=4.0, labels=1.95)
     largest = max(size for line in series.values() for size, _ in line)
     scale, unit = (1e6, "millions") if largest >= 1e6 else (1e3, "thousands")
-    ends = []
-    for method in sorted(series, key=rank):
+    methods = sorted(series, key=rank)
+    for place, method in enumerate(methods):
         points = sorted(series[method], key=lambda point: point[0])
-        sizes, means = [size / scale for size, _ in points], [score.mean for _, score in points]
+        # Side by side, or the intervals of methods of one size would hide one another.
+        aside = (place - (len(methods) - 1) / 2) * 0.006 * largest / scale
+        sizes, means = [size / scale + aside for size, _ in points], [score.mean for _, score in points]
         widths = [score.half_width if score.n > 1 else 0.0 for _, score in points]
         panel.errorbar(
             *(sizes, means, widths),
-            fmt=marker(method) + (line_style(method) if len(points) > 1 else ""),
+            marker=marker(method),
+            linestyle=line_style(method) if len(points) > 1 else "none",
             color=color(method),
             linewidth=2.0 if method == "ecospa" else 1.2,
             markersize=7,
             capsize=3,
             elinewidth=1.0,
         )
-        ends.append((sizes[-1], means[-1], label(method), color(method)))
     panel.margins(x=0.08)
     panel.set_xlabel(f"non-zero block parameters ({unit})")
     panel.set_ylabel("perplexity")
-    label_ends(panel, ends)
+    by_score = sorted(methods, key=lambda method: -max(series[method], key=lambda point: point[0])[1].mean)
+    key(panel, [(method, label(method)) for method in by_score])
     return figure
 
 
 ITEM = Plot(
     name="pareto",
     title="Perplexity against size",
-    caption="Mean over seeds with the 95% interval; lower left is better. A line joins the target shares of a method.",
+    caption="Mean over seeds with the 95% interval; lower left is better. A line joins the target shares of a "
+    "method; equal sizes are drawn side by side. The key is ordered by perplexity at the largest size.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
     place=2,

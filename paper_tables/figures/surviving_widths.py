@@ -10,8 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_tables.cells import compare
-from paper_tables.curves import last_step
+from paper_tables.curves import Panel, last_step, panels_of
 from paper_tables.heat_map import color_bar, shade
 from paper_tables.item import Plot
 from paper_tables.style import panels
@@ -21,12 +20,11 @@ KINDS = {"qk": "query and key", "vo": "value and output", "ffn": "feed-forward"}
 
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
-    """Return the figure for the first seed at the smallest target share, or None without widths that changed."""
-    comparison = compare(records)
-    cell = comparison.get("ecospa", comparison.targets[-1]) if comparison.targets else None
-    if cell is None or len(cell.records[0].plan_history) < 2:
+    """Return the figure of one run, or None without widths that changed."""
+    chosen = _chosen(records)
+    if chosen is None:
         return None
-    record = cell.records[0]
+    record = chosen[1]
     rows = {kind: _pairs(record, kind) for kind in KINDS}
     rows = {kind: names for kind, names in rows.items() if names}
     if not rows:
@@ -45,6 +43,24 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     return figure
 
 
+def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return which run is shown."""
+    chosen = _chosen(records)
+    if chosen is None:
+        return ()
+    setting = f"{chosen[0].title}, " if chosen[0].title else ""
+    return (f"Surviving widths: {setting}seed {chosen[1].seed}, record {chosen[1].id}.",)
+
+
+def _chosen(records: Sequence[RunRecord]) -> tuple[Panel, RunRecord] | None:
+    """Return the first seed of EcoSpa in the last panel, which has the smallest target."""
+    for panel in reversed(panels_of(records)):
+        for cell in panel.cells:
+            if cell.method == "ecospa" and len(cell.records[0].plan_history) > 1:
+                return panel, cell.records[0]
+    return None
+
+
 def _pairs(record: RunRecord, kind: str) -> list[str]:
     """Return the names of the pairs of one kind, by layer: the first number in the name."""
     names = [name for name in record.plan_history[0].widths if name.rpartition(".")[2] == kind]
@@ -61,7 +77,9 @@ ITEM = Plot(
     name="surviving_widths",
     title="Surviving widths",
     caption="Width of every pair in percent of the dense model's, EcoSpa, first seed, smallest target share.",
-    experiments=("coupled_vs_uncoupled",),
+    experiments=(),
     build=build,
-    place=5,
+    notes=notes,
+    place=16,
+    each=True,
 )

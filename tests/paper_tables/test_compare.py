@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.axes import Axes
 
 from paper_tables.compared import COSTS, pareto
 from paper_tables.item import records_of
@@ -15,6 +16,10 @@ from tests.results.factory import COMPARED, filled, make_record
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
     return filled(tmp_path_factory.mktemp("store")).records(status=None)
+
+
+def key_of(panel: Axes) -> list[str]:
+    return [text.get_text() for text in panel.get_legend().get_texts()]
 
 
 def test_every_method_stands_at_every_size_of_its_model(records: list[RunRecord]) -> None:
@@ -70,7 +75,7 @@ def test_a_panel_per_cost_with_every_method_by_name(records: list[RunRecord]) ->
     assert figure is not None
     assert [panel.get_xlabel() for panel in figure.axes] == [text for _, text in COSTS]
     for panel in figure.axes:
-        labels = [text.get_text() for text in panel.texts]
+        labels = key_of(panel)
         assert len(labels) == len(COMPARED) + 2 and "EcoSpa" in labels and "Wanda 2:4" in labels
     with drawing("test"):
         assert pareto(records, "another") is None
@@ -88,7 +93,7 @@ def test_one_method_that_is_far_worse_hides_nothing() -> None:
     with drawing("test"):
         figure, plain = pareto(records, "gpt2"), pareto(records[:-1], "gpt2")
     assert figure is not None and plain is not None
-    assert figure.axes[0].get_ylim()[1] < 130 and "wild (above)" in [text.get_text() for text in figure.axes[0].texts]
+    assert figure.axes[0].get_ylim()[1] < 130 and key_of(figure.axes[0])[0] == "wild (above)"
     assert plain.axes[0].get_ylim()[1] == pytest.approx(79 * 1.04)
 
 
@@ -98,7 +103,7 @@ def test_a_newcomer_stands_in_table_and_plot() -> None:
     assert compare.build([record]).iloc[0]["Method"] == "mine"
     with drawing("test"):
         figure = pareto([record], "gpt2")
-    assert figure is not None and [text.get_text() for text in figure.axes[0].texts] == ["mine"]
+    assert figure is not None and key_of(figure.axes[0]) == ["mine"]
 
 
 def test_costs_stand_in_order_and_failures_give_their_own_error(records: list[RunRecord]) -> None:

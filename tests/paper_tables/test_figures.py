@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
-from paper_tables.curves import band, sizes, smooth
-from paper_tables.figures import mismatch_error, pareto, size_over_steps
-from paper_tables.item import Plot, records_of
+from paper_tables.curves import band, panels_of, sizes, smooth
+from paper_tables.figures import loss_curves, memory_over_steps, mismatch_error, pareto, size_over_steps
+from paper_tables.item import Plot, for_records, records_of
 from paper_tables.registry import items
-from paper_tables.style import color, drawing, marker, spread
-from results import PlanEvent
-from tests.results.factory import METHODS, make_record
+from paper_tables.style import drawing, spread
+from results import PlanEvent, RunRecord
+from tests.results.factory import filled, make_record
 
 PLOTS = [item for item in items() if isinstance(item, Plot)]
 
@@ -19,8 +24,8 @@ PLOTS = [item for item in items() if isinstance(item, Plot)]
 @pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
 def test_no_figure_without_records_or_with_bare_ones(plot: Plot) -> None:
     assert plot.build([]) is None
-    bare = [make_record(number, experiment=name) for number, name in enumerate(plot.experiments)]
-    assert plot.build(records_of(plot, bare)) is None or plot.name == "size_over_steps"
+    bare = [make_record(number, experiment=name) for number, name in enumerate(plot.experiments or ("any",))]
+    assert plot.build(records_of(plot, bare)) is None
 
 
 def test_labels_are_moved_apart_as_little_as_needed() -> None:
@@ -51,12 +56,6 @@ def test_sizes_are_shares_of_the_dense_model_up_to_the_last_step() -> None:
     assert sizes(make_record(), 800) == []
 
 
-def test_every_method_looks_different_and_a_newcomer_always_the_same() -> None:
-    known = (*METHODS, "dense")
-    assert len({color(method) for method in known}) == len({marker(method) for method in known}) == len(known)
-    assert color("my_method") == color("my_method") and color("my_method") not in {color(m) for m in known}
-
-
 def test_the_pareto_figure_holds_the_means() -> None:
     records = [
         make_record(seed, {"perplexity": 20.0 + seed, "block_parameters_nonzero": 2_000_000}, seed=seed)
@@ -66,9 +65,9 @@ def test_the_pareto_figure_holds_the_means() -> None:
         figure = pareto.build(records)
     assert figure is not None
     (panel,) = figure.axes
-    assert panel.lines[0].get_xydata().tolist() == [[2.0, 21.0]]
+    assert np.asarray(panel.lines[0].get_xydata()).tolist() == [[2.0, 21.0]]
     assert panel.get_xlabel() == "non-zero block parameters (millions)"
-    assert [text.get_text() for text in panel.texts] == ["EcoSpa"]
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["EcoSpa"]
 
 
 def test_the_error_axis_leaves_out_zero() -> None:
@@ -82,9 +81,118 @@ def test_the_error_axis_leaves_out_zero() -> None:
     assert np.asarray(panel.lines[0].get_xydata()).tolist() == [[50.0, 0.25]]
 
 
+def trained(number: int, **changes: object) -> RunRecord:
+    """A record of a training run of 100 steps."""
+    return make_record(number, loss_curve=tuple((step, 5.0 - step / 50) for step in range(10, 101, 10)), **changes)
+
+
 def test_a_newcomer_without_history_does_not_stop_the_size_figure() -> None:
-    ours = make_record(1, plan_history=(PlanEvent(0, 900, 800, {}),))
+    ours = trained(1, plan_history=(PlanEvent(0, 900, 800, {}),))
     with drawing("test"):
-        figure = size_over_steps.build([ours, make_record(2, method="my_method")])
+        figure = size_over_steps.build([ours, trained(2, method="my_method")])
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].texts] == ["EcoSpa"]
+
+
+def test_an_experiment_has_a_panel_per_target_or_per_setting() -> None:
+    dense = trained(1, method="dense", target=None)
+    one = [dense, trained(2), trained(3, target=0.3)]
+    assert [(panel.title[:3], panel.target) for panel in panels_of(one)] == [("50%", 0.5), ("30%", 0.3)]
+    assert [cell.method for cell in panels_of(one)[1].cells] == ["dense", "ecospa"]
+    assert [(panel.title, panel.target) for panel in panels_of([dense])] == [("", None)]
+    other = [trained(number + 10, data={"source": "squad"}, target=target) for number, target in enumerate((0.5, 0.3))]
+    titles = [panel.title for panel in panels_of([*one, *other])]
+    kept = "30% of the block parameters kept"
+    assert titles == [f"docstrings, {kept}", f"squad, {kept}"]
+    # the same names with other sizes are an older setting, and what did not train is no panel
+    older = trained(30, method="small_dense", model={"family": "gpt2", "layers": 1})
+    assert len(panels_of([*one, older, make_record(40)])) == 2
+    assert panels_of([]) == [] and panels_of([make_record(50)]) == []
+
+
+def test_losses_stand_beside_the_dense_models_on_the_same_batches() -> None:
+    curve = tuple((step, 5.0 - step / 50) for step in range(10, 101, 10))
+    better = tuple((step, loss - 0.002) for step, loss in curve)
+    events = tuple(PlanEvent(step, 900 - step, 800 - step, {}) for step in (0, 20, 50))
+    records = [
+        make_record(1, method="dense", target=None, loss_curve=curve),
+        make_record(2, loss_curve=better, plan_history=events),
+    ]
+    with drawing("test"):
+        figure = loss_curves.build(records)
+        alone = loss_curves.build(records[1:])
+    assert figure is not None and alone is not None
+    loss, less = figure.axes
+    assert (loss.get_ylabel(), less.get_ylabel()) == ("training loss (nats)", "loss minus dense (0.001 nats)")
+    (line, ticks) = less.lines
+    assert np.asarray(line.get_ydata()) == pytest.approx(-2.0)
+    assert np.asarray(ticks.get_xdata()).tolist() == [20.0, 50.0]
+    assert len(alone.axes) == 1  # without a dense model there is nothing to compare with
+
+
+def test_bytes_are_counted_from_the_size_history() -> None:
+    history = (PlanEvent(0, 1000, 800, {}), PlanEvent(40, 600, 400, {}))
+    shrunk = trained(1, metrics={"parameters": 600.0}, plan_history=history, training={"steps": 100})
+    found = memory_over_steps.held(shrunk)
+    assert found is not None and found.counted
+    assert (found.steps, found.bytes) == ((0.0, 40.0, 100.0), (16_000.0, 9_600.0, 9_600.0))
+    masked = memory_over_steps.held(trained(2, metrics={"parameters": 1000.0}, plan_history=history))
+    assert masked is not None and set(masked.bytes) == {16_000.0}
+    assert memory_over_steps.held(trained(3)) is None
+
+
+def test_what_a_record_counted_itself_decides() -> None:
+    history = (PlanEvent(0, 1000, 800, {}), PlanEvent(40, 600, 400, {}))
+    agreeing = {"parameters": 600.0, "training_bytes_peak": 16_100.0, "training_bytes": 9_700.0}
+    found = memory_over_steps.held(trained(1, metrics=agreeing, plan_history=history))
+    assert found is not None and found.counted and len(found.steps) == 3
+    other = {"parameters": 600.0, "training_bytes_peak": 9_000.0, "training_bytes": 5_000.0}
+    found = memory_over_steps.held(trained(2, metrics=other, plan_history=history))
+    assert found is not None and not found.counted and found.bytes == (9_000.0, 5_000.0)
+    galore = {"training_bytes_peak": 9_000.0, "training_bytes": 9_000.0}
+    found = memory_over_steps.held(trained(3, method="galore", metrics=galore, plan_history=history[:1]))
+    assert found is not None and found.counted and found.bytes == (9_000.0, 9_000.0)
+
+
+def test_categories_of_memory_add_up() -> None:
+    history = (PlanEvent(0, 1_000_000, 800, {}), PlanEvent(40, 600_000, 400, {}))
+    with drawing("test"):
+        figure = memory_over_steps.build([trained(1, plan_history=history)])
+    assert figure is not None
+    texts = [text.get_text() for text in figure.axes[-1].texts]
+    assert texts == ["weights 4, 2.4", "gradients 4, 2.4", "optimizer state 8, 4.8"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["EcoSpa 16, 9.6"]
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
+    return filled(tmp_path_factory.mktemp("store")).records(status=None)
+
+
+def written(panel: Axes) -> list[Text]:
+    """All text of a panel that is drawn: ticks beyond the limits are not."""
+    found = [*panel.texts, panel.xaxis.label, panel.yaxis.label, panel.title, panel._left_title, panel._right_title]
+    found += panel.get_legend().get_texts() if panel.get_legend() else []
+    for axis in (panel.xaxis, panel.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        found += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [text for text in found if text.get_visible() and text.get_text()]
+
+
+@pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
+def test_no_text_is_cut_and_no_label_covers_another(plot: Plot, everything: list[RunRecord]) -> None:
+    for own in for_records([plot], everything):
+        with drawing(own.name):
+            figure = own.build(records_of(own, everything))
+            if figure is None:
+                continue
+            renderer = FigureCanvasAgg(figure).get_renderer()
+            figure.draw(renderer)
+        page = figure.bbox
+        for text in (text for panel in figure.axes for text in written(panel)):
+            box = Text.get_window_extent(text, renderer)
+            inside = page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+            assert inside, f"{own.name}: {text.get_text()!r} leaves the figure"
+        for panel in figure.axes:
+            boxes = [Text.get_window_extent(text, renderer) for text in panel.texts]  # without their leaders
+            assert not any(first.overlaps(second) for first, second in combinations(boxes, 2)), own.name

@@ -10,7 +10,8 @@ import pytest
 
 from paper_tables import items, render, terminal_table
 from paper_tables.__main__ import main
-from results import RunRecord, Store
+from paper_tables.page_parts import inline
+from results import Store
 from tests.results.factory import fill, make_record
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -66,7 +67,10 @@ def text(folder: Path) -> str:
 
 def test_every_item_is_rendered(folder: Path) -> None:
     suffixes = {"table": (".md", ".tex"), "figure": (".png", ".svg")}
-    expected = {f"{item.name}{suffix}" for item in items() for suffix in suffixes[item.kind]} | {"report.html"}
+    each = ("coupled_vs_uncoupled",)  # of the made-up experiments the one that trains
+    names = {name: item.kind for item in items() for name in ([item.name] if not getattr(item, "each", False) else [])}
+    names |= {f"{item.name}_{name}": item.kind for item in items() for name in each if getattr(item, "each", False)}
+    expected = {f"{name}{suffix}" for name, kind in names.items() for suffix in suffixes[kind]} | {"report.html"}
     assert {path.name for path in folder.iterdir()} == expected
     assert all(path.stat().st_size > 200 for path in folder.iterdir())
 
@@ -96,10 +100,60 @@ def test_the_page_is_for_phones_and_the_dark_too(text: str) -> None:
 
 
 def test_headline_claims_come_first(text: str) -> None:
-    places = [text.index(f'id="{anchor}"') for anchor in ("claims-first", "thesis", "tables", "figures", "not-run")]
+    anchors = ("claims-first", "thesis", "e-coupled_vs_uncoupled", "e-mismatch_error", "environment", "not-run")
+    places = [text.index(f'<section id="{anchor}"') for anchor in anchors]
     assert places == sorted(places)
     assert "not run (needs LLaMA-1B on C4" in text
     assert "direction holds at reduced scale (n=3)" in text and "not reproduced (the opposite is measured" in text
+
+
+def test_an_experiment_has_its_claims_tables_figures_protocol_and_runs_together(text: str) -> None:
+    section = text.partition('<section id="e-coupled_vs_uncoupled">')[2].partition("</section>")[0]
+    parts = (
+        "python -m benchmarks run coupled_vs_uncoupled --tier smoke",
+        'class="card',
+        'id="table-coupled_vs_uncoupled"',
+        'id="table-controls"',
+        'id="figure-pareto"',
+        'id="figure-loss_curves_coupled_vs_uncoupled"',
+        "Protocol and notes",
+        "sequence_length 64",
+        'id="r-20260101T000000Z-00000000"',
+    )
+    places = [section.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places)
+    assert 'id="table-compare"' not in section
+    assert section.count("Protocol: bos True") == 1  # what two tables say alike stands once
+
+
+def test_the_contents_lead_to_every_experiment(text: str) -> None:
+    for menu in ('<nav class="side"', '<details class="toc"'):
+        links = text.partition(menu)[2].partition("</ul>")[0]
+        for name in ("coupled_vs_uncoupled", "compare", "pruning_cost", "mismatch_error", "llama_pretraining"):
+            assert f'href="#e-{name}"' in links
+
+
+def test_long_tables_are_folded_and_short_ones_are_not(text: str) -> None:
+    def before_table(name: str) -> str:
+        return text.partition(f'<figure id="table-{name}">')[2].partition("<table>")[0]
+
+    assert '<details class="fold"><summary>64 rows</summary>' in before_table("compare")
+    assert "<details" not in before_table("controls")
+
+
+def test_drawings_in_the_page_are_text_and_short(folder: Path, text: str) -> None:
+    drawn = text.partition('<figure id="figure-pareto">')[2].partition("</figure>")[0]
+    assert ">uncoupled importance</text>" in drawn
+    assert len(drawn) < 0.6 * (folder / "pareto.svg").stat().st_size
+
+
+def test_paths_are_rounded_and_relative() -> None:
+    svg = (
+        '<svg width="1" height="2"><path id="a" d="M 10.04 20 \nL 11.26 19.5 \nL 0 0 \n"/><path d="M 1.234 2 z"/></svg>'
+    )
+    made = inline(svg, "x", "a <title>")
+    assert 'd="M10 20l1.3 -0.5l-11.3 -19.5"' in made and 'd="M 1.2 2 z"' in made
+    assert made.startswith('<svg role="img" aria-label="a &lt;title&gt;">') and 'id="x-a"' in made
 
 
 def test_every_run_is_told_with_commit_device_and_command(text: str, store: Store) -> None:
@@ -129,16 +183,17 @@ def test_an_empty_store_says_what_was_not_run_and_how(tmp_path: Path) -> None:
     assert Page(text).open == []
     assert "python -m benchmarks reproduce --tier gpu" in text
     assert "python -m benchmarks run coupled_vs_uncoupled --tier gpu" in text
-    assert "measured</dt>" not in text and 'id="figures"' not in text
+    assert "measured</dt>" not in text and "<svg" not in text
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".md", ".tex", ".html"}
     assert "python -m benchmarks reproduce --tier gpu" in terminal_table("gpu", empty)
 
 
 def test_a_figure_that_lost_its_records_is_not_left_behind(tmp_path: Path) -> None:
-    for name in ("pareto.png", "pareto.svg", "controls.md", "mine.md"):
+    old = ("pareto.png", "pareto.svg", "controls.md", "loss_curves_of_old.png")
+    for name in (*old, "mine.md", "pareto.jpg"):
         (tmp_path / name).write_text("old")
     render("smoke", tmp_path, Store(tmp_path / "none"))
-    assert not any((tmp_path / name).exists() for name in ("pareto.png", "pareto.svg", "controls.md"))
+    assert not any((tmp_path / name).exists() for name in old) and (tmp_path / "pareto.jpg").exists()
     assert (tmp_path / "mine.md").read_text() == "old"
 
 
@@ -169,7 +224,9 @@ def test_the_registry_orders_tables_before_figures() -> None:
 
 def test_records_of_one_seed_still_make_a_report(tmp_path: Path) -> None:
     store = Store(tmp_path / "records")
-    made: list[RunRecord] = fill(store, seeds=1)
+    for number, method in enumerate(("ecospa", "uncoupled", "magnitude")):
+        store.append(make_record(number, {"perplexity": 30.0 + number, "step_time": 0.1}, method=method))
     text = render("smoke", tmp_path / "out", store).read_text(encoding="utf-8")
-    assert {record.seed for record in made} == {0} and "needs 3 seeds, has 1" in text
-    assert "±" not in text.partition('id="tables"')[2].partition("<figcaption>")[0]
+    assert "needs 3 seeds, has 1" in text
+    table = text.partition('<figure id="table-')[2].partition("<figcaption>")[0]
+    assert "31.00" in table and "±" not in table

@@ -145,7 +145,7 @@ def test_markdown_is_aligned_and_escaped() -> None:
 
 def test_latex_is_escaped() -> None:
     text = latex(*example(), notes=["a note"])
-    assert r"a\_b \& \textless{}c\textgreater{} & 1.5 $\pm$ 0.2 \\" in text
+    assert r"a\_\allowbreak{}b \& \textless{}c\textgreater{} & 1.5 $\pm$ 0.2 \\" in text
     assert r"\caption{50\% of \$all}" in text and r"\begin{tabular}{lr}" in text
     assert "% a note" in text and "r1 r2" in text
 

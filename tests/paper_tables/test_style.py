@@ -1,0 +1,51 @@
+"""Methods can be told apart, by people who see colours otherwise too, and always look the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from paper_tables.cells import METHODS
+from paper_tables.style import MASKS, PALETTE, SPARE_COLORS, SPARE_MARKERS, color, line_style, look, masks_entries
+from results import Store
+
+NEWCOMERS = ("mine", "my_package_method", "prune_all", "adaptive", "hessian_2")
+
+
+def test_no_two_methods_look_the_same() -> None:
+    looks = Counter(look(method) for method in METHODS)
+    assert [pair for pair, count in looks.items() if count > 1] == [], "give one of them another line in style._LOOKS"
+
+
+def test_known_methods_share_few_colours() -> None:
+    spare = set(SPARE_COLORS)
+    assert {color(method) for method in METHODS} - spare <= set(PALETTE)
+    assert len(PALETTE) <= 8
+
+
+def test_a_newcomer_looks_the_same_every_time_and_like_nobody_known() -> None:
+    known = {look(method) for method in METHODS}
+    assert not known & {(shade, mark) for shade in SPARE_COLORS for mark in SPARE_MARKERS}
+    assert [look(name) for name in NEWCOMERS] == [
+        ("#6f62c4", "P"), ("#8a6d3b", "s"), ("#8a6d3b", "P"), ("#6f62c4", "^"), ("#6f62c4", "p"),
+    ]  # fmt: skip
+    assert all(line_style(name) == "-" for name in NEWCOMERS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_are_dotted_and_nothing_else(method: str) -> None:
+    assert (line_style(method) == ":") == (method in MASKS) == masks_entries(method)
+    assert (line_style(method) == "--") == (method in ("dense", "small_dense"))
+
+
+def test_masks_are_the_methods_whose_records_store_zeros() -> None:
+    stored: dict[str, list[float]] = {}
+    for record in Store().records():
+        metrics = record.metrics
+        if {"block_parameters", "block_parameters_nonzero"} <= metrics.keys():
+            share = metrics["block_parameters_nonzero"].value / metrics["block_parameters"].value
+            stored.setdefault(record.method, []).append(share)
+    assert len(stored) > 20
+    assert {method for method, shares in stored.items() if min(shares) < 0.95} <= MASKS
+    assert {method for method in MASKS & stored.keys() if min(stored[method]) >= 0.95} == set()
