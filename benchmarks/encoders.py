@@ -62,7 +62,11 @@ class ClassificationSpec:
 
 @dataclass(frozen=True)
 class SpanSpec:
-    """How questions are answered: windows of the context, `stride` tokens of which stand in the next one as well."""
+    """How questions are answered: windows of the context, `stride` tokens of which stand in the next one as well.
+
+    `only_answered` trains on the windows that hold the answer alone: a model that starts from nothing otherwise learns
+    little but which windows hold none. All windows are searched for answers either way.
+    """
 
     task: ClassVar[str] = "question_answering"
 
@@ -72,3 +76,4 @@ class SpanSpec:
     split: str
     question_tokens: int = 64
     answer_tokens: int = 30
+    only_answered: bool = False

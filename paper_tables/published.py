@@ -17,9 +17,14 @@ GALORE = "GaLore, arXiv 2403.03507, Table 2"
 SCALE = "SCALE, arXiv 2506.16659"
 SLTRAIN = "SLTrain, arXiv 2406.02214"
 MONARCH = "Monarch, arXiv 2204.00595, Table 2"
+NN_PRUNING = "nn_pruning (block movement), README"
+COFI = "CoFi, arXiv 2204.00408, README"
+MONARCH_BERT = "Monarch, arXiv 2204.00595"
 
 GPT2_WIKITEXT103 = "GPT-2 on WikiText-103"
 LLAMA_C4 = "LLaMA on C4"
+BERT_SQUAD = "BERT-base on SQuAD v1.1, fine-tuned"
+BERT_GLUE = "BERT-base on GLUE, fine-tuned"
 HEADLINE = "headline"
 
 
@@ -66,11 +71,21 @@ _GPT2_ROWS = (
     ("Monarch-GPT-2-Medium", 20.3, 165.0, 166.0),
 )
 
+# (share of the linear layers removed in percent, F1, speed-up); of two rows with one share the speed-up tells
+_NN_PRUNING_SQUAD = (
+    *((59, 88.72, 1.84), (65, 88.25, 1.98), (74, 87.71, 2.44), (73, 87.23, 2.60), (74, 86.69, 2.80)),
+    (86, 85.52, 3.64),
+)
+_COFI_SQUAD = ((59.8, 89.1, 2.0), (92.4, 82.6, 8.7))
+_COFI_GLUE = {"SST-2": (93.0, 90.4), "RTE": (72.6, 66.1), "CoLA": (60.4, 38.9), "MRPC": (86.8, 83.6)}
+_COFI_SHARES = (60, 95)
+_MONARCH_GLUE = (("BERT-base", 78.6), ("Monarch-BERT-base, 55M", 78.3))
+
 
 def numbers() -> tuple[PublishedNumber, ...]:
     """Return every published number that this project prints."""
     headline = (LLAMA_1B_MEMORY, LLAMA_1B_TIME, GPT2_MEDIUM_SIZE, GPT2_MEDIUM_PERPLEXITY, INFERENCE_SPEED)
-    return (*headline, *_gpt2(), *_c4())
+    return (*headline, *_gpt2(), *_c4(), *_bert())
 
 
 def _gpt2() -> list[PublishedNumber]:
@@ -87,4 +102,23 @@ def _c4() -> list[PublishedNumber]:
         PublishedNumber(LLAMA_C4, f"{method} {size}", "perplexity", value, "per token", source, tag)
         for method, values, source, tag in _C4_ROWS
         for size, value in zip(_C4_SIZES, values, strict=True)
+    ]
+
+
+def _bert() -> list[PublishedNumber]:
+    rows = [("nn_pruning", NN_PRUNING, row) for row in _NN_PRUNING_SQUAD] + [("CoFi", COFI, row) for row in _COFI_SQUAD]
+    squad = [("BERT-base", NN_PRUNING, "F1", 88.5, "%")]
+    for method, source, (removed, f1, speed) in rows:
+        named = f"{method}, {removed:g}% removed, {speed:g}x"
+        squad += [(named, source, "F1", f1, "%"), (named, source, "inference speed / dense", speed, "times")]
+    glue = [
+        (f"CoFi, {removed}% removed", COFI, task, value, "%")
+        for task, values in _COFI_GLUE.items()
+        for removed, value in zip(_COFI_SHARES, values, strict=True)
+    ]
+    glue += [(method, MONARCH_BERT, "mean of the tasks", value, "%") for method, value in _MONARCH_GLUE]
+    return [
+        PublishedNumber(setting, method, metric, value, unit, source, "V")
+        for setting, found in ((BERT_SQUAD, squad), (BERT_GLUE, glue))
+        for method, source, metric, value, unit in found
     ]

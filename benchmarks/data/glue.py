@@ -33,8 +33,9 @@ def load(configuration: str, split: str, tier: str, most: int | None) -> Labelle
         raise ValueError(f"configuration is {configuration!r}; choose one of {', '.join(TEXTS)}")
     loaded = load_splits("glue", HUB_ID, configuration, ("train", split), tier)
     classes = tuple(getattr(loaded["train"].features["label"], "names", ()))
-    train, evaluation = (_examples(loaded[name], TEXTS[configuration]) for name in ("train", split))
-    return LabelledCorpus(spread(train, most), evaluation, classes)
+    chosen = loaded["train"].select(spread(range(len(loaded["train"])), most))
+    train, evaluation = (_examples(rows, TEXTS[configuration]) for rows in (chosen, loaded[split]))
+    return LabelledCorpus(train, evaluation, classes)
 
 
 def key(configuration: str) -> str:
@@ -48,8 +49,9 @@ def missing(configuration: str, tier: str) -> str | None:
 
 
 def _examples(rows: Any, columns: tuple[str, ...]) -> tuple[Labelled, ...]:
-    texts = zip(*(rows[column] for column in columns), strict=True)
-    return tuple(Labelled(pair, float(label)) for pair, label in zip(texts, rows["label"], strict=True))
+    whole = rows[:]
+    texts = zip(*(whole[column] for column in columns), strict=True)
+    return tuple(Labelled(pair, float(label)) for pair, label in zip(texts, whole["label"], strict=True))
 
 
 SOURCE = Source("glue", load, key, missing)

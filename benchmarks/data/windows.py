@@ -1,7 +1,7 @@
 """Questions as an encoder reads them: `[CLS] question [SEP] context [SEP]`, long contexts in windows.
 
-Two neighbouring windows of a context share `stride` tokens, so that an answer near a border stands whole in one of them.
-A training window without the whole answer points at [CLS], as in BERT's own code.
+Neighbouring windows of a context share `stride` tokens, so that an answer near a border stands whole in one of them.
+A training window without the whole answer points at [CLS], as in BERT's own code, or is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.encoders import ExamplesSpec, SpanSpec
 
 OUTSIDE = -1
 """Offset of a token that does not belong to the context."""
+_AT_ONCE = 1000  # questions; lists of Python numbers take thirty times the memory of arrays
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ def encoded_questions(data: ExamplesSpec, protocol: SpanSpec, tier: str, folder:
         tokenizer = pair_tokenizer(protocol.tokenizer, texts, tier)
         held_out = spread(corpus.evaluation, data.evaluation_examples)
         train, owners, offsets = windows(tokenizer, corpus.train, protocol)
+        labels = spans(corpus.train, owners, offsets)
+        used = labels[:, 1] > 0 if protocol.only_answered else np.ones(len(labels), dtype=bool)
         evaluation, questions, places = windows(tokenizer, held_out, protocol)
         return {
-            **{f"train_{name}": value for name, value in train.items()},
-            "train_labels": spans(corpus.train, owners, offsets),
+            **{f"train_{name}": value[used] for name, value in train.items()},
+            "train_labels": labels[used],
             **{f"evaluation_{name}": value for name, value in evaluation.items()},
             "evaluation_question": questions,
             "evaluation_offsets": places,
@@ -100,6 +103,15 @@ def windows(
         Inputs; int (windows,), the question of each; int (windows, length, 2), where a token begins and ends in the
         context, OUTSIDE for all other tokens.
     """
+    parts = [_windows(tokenizer, questions[at : at + _AT_ONCE], protocol) for at in range(0, len(questions), _AT_ONCE)]
+    inputs = {name: np.concatenate([part[0][name] for part in parts]) for name in INPUTS}
+    owners = np.concatenate([part[1] + number * _AT_ONCE for number, part in enumerate(parts)])
+    return inputs, owners, np.concatenate([part[2] for part in parts])
+
+
+def _windows(
+    tokenizer: Any, questions: Sequence[Question], protocol: SpanSpec
+) -> tuple[Inputs, NDArray[np.int32], NDArray[np.int32]]:
     shortened = _shortened(tokenizer, [question.question for question in questions], protocol.question_tokens)
     found = encode(
         tokenizer,
@@ -110,11 +122,11 @@ def windows(
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
-    offsets = np.asarray(found["offset_mapping"], dtype=np.int32)
-    # a padding token belongs to no side, as the special ones
-    context = np.array([[side == 1 for side in found.sequence_ids(row)] for row in range(len(offsets))])
+    inputs, offsets = compact(found), np.asarray(found["offset_mapping"], dtype=np.int32)
+    # the last [SEP] is of the context's type, but of no characters
+    context = (inputs["token_type_ids"] == 1) & (offsets[:, :, 1] > offsets[:, :, 0])
     offsets[~context] = OUTSIDE
-    return compact(found), np.asarray(found["overflow_to_sample_mapping"], dtype=np.int32), offsets
+    return inputs, np.asarray(found["overflow_to_sample_mapping"], dtype=np.int32), offsets
 
 
 def spans(questions: Sequence[Question], owners: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TRAINED_PREFIX = "wordpiece-"
+_BEGINS = "\u2581"  # marks the beginning of a word while pieces are learnt
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -38,6 +39,9 @@ def tokenizer_key(name: str) -> str:
 def train_wordpiece(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
     """A lower-casing WordPiece vocabulary with BERT's rules and special tokens; `[PAD]` is entry 0.
 
+    The pieces are those of byte-pair merges: the WordPiece trainer of `tokenizers` numbers pieces in the order of a
+    hash table, so that two trainings on one text differ.
+
     Args:
         texts: of the training side alone.
         vocabulary: entries at most; small texts give fewer.
@@ -47,25 +51,39 @@ def train_wordpiece(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     """
     if vocabulary <= len(SPECIAL):
         raise ValueError(f"vocabulary is {vocabulary}; it must be more than {len(SPECIAL)}: {' '.join(SPECIAL)}")
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    numbers = {piece: number for number, piece in enumerate((*SPECIAL, *_pieces(texts, vocabulary - len(SPECIAL))))}
+    tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIAL), limit_alphabet=vocabulary // 4, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    ends = {token: tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]")}
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=list(ends.items())
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, numbers[token]) for token in ("[CLS]", "[SEP]")],
     )
     named = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **named
     )
+
+
+def _pieces(texts: Iterable[str], most: int) -> list[str]:
+    """Pieces of words, the commonest characters first, then merges by frequency; `##` inside of a word."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    learner = Tokenizer(models.BPE())
+    learner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace(_BEGINS, prepend_scheme="always", split=False)]
+    )
+    learner.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=most, show_progress=False))
+    learned = sorted(learner.get_vocab().items(), key=lambda entry: entry[1])
+    pieces = [piece.removeprefix(_BEGINS) if piece.startswith(_BEGINS) else f"##{piece}" for piece, _ in learned]
+    characters = [piece for piece, _ in learned if len(piece) == 1 and piece != _BEGINS]  # any may begin a word
+    return list(dict.fromkeys([*characters, *filter(None, pieces)]))[:most]
 
 
 def encode(tokenizer: Any, texts: Sequence[Sequence[str]], **options: Any) -> Any:

@@ -16,13 +16,7 @@ def pearson(one: ArrayLike, other: ArrayLike) -> float:
     Raises:
         ValueError: fewer than two examples, not equally many, or a number that is not finite.
     """
-    x, y = (np.asarray(side, dtype=np.float64) for side in (one, other))
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise ValueError(
-            f"the sides have shapes {x.shape} and {y.shape}; give two equally long ones of at least 2 numbers"
-        )
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("a number is NaN or infinite; correlations need finite ones")
+    x, y = _sides(one, other)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     x, y = x - x.mean(), y - y.mean()
@@ -31,7 +25,8 @@ def pearson(one: ArrayLike, other: ArrayLike) -> float:
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:
     """Pearson's correlation of the ranks, equal numbers sharing the mean of theirs; arguments as `pearson`."""
-    return pearson(ranks(one), ranks(other))
+    x, y = _sides(one, other)
+    return pearson(ranks(x), ranks(y))
 
 
 def ranks(values: ArrayLike) -> NDArray[np.float64]:
@@ -40,3 +35,12 @@ def ranks(values: ArrayLike) -> NDArray[np.float64]:
     last = counts.cumsum()
     mean: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
     return mean
+
+
+def _sides(one: ArrayLike, other: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = (np.asarray(side, dtype=np.float64) for side in (one, other))
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
+        raise ValueError(f"the sides have shapes {x.shape} and {y.shape}; give two as long, of at least 2 numbers")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("a number is NaN or infinite; correlations need finite ones")
+    return x, y
