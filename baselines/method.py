@@ -283,7 +283,9 @@ class TrainingMethod:
         """
         if hasattr(self.shrinker, "load"):
             return self.shrinker.load(folder, dense)
-        loaded: nn.Module = ecospa.from_pretrained(folder)
+        # a class of the suite's own is not known to transformers, which could not build it from its name
+        own = hasattr(dense, "config") and not type(dense).__module__.startswith("transformers.")
+        loaded: nn.Module = ecospa.from_pretrained(folder, dense if own else None)
         return loaded
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, Work
 from benchmarks.experiments import compare as one_shot
 from benchmarks.isolation import carry_out_apart
 from benchmarks.plan import Plan, make_plan
+from benchmarks.weights import started_from
 from results.record import RunRecord
 from results.store import DEFAULT_FOLDER, Store
 
@@ -60,6 +61,7 @@ class RunOptions:
         threads: processor threads per run; by default one at tier smoke, else all cores, at most 8.
         jobs: runs at a time; by default as many as there are cores at tier smoke, at most 4, else one: others disturb
             what a run measures. Ratios are taken in turns inside one run and stay what they are.
+        weights: folder of a Hugging Face BERT checkpoint; experiments with BERT then start from it, not from nothing.
     """
 
     tier: Tier = "smoke"
@@ -71,6 +73,7 @@ class RunOptions:
     work: Path = WORK_FOLDER
     threads: int | None = None
     jobs: int | None = None
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,8 @@ def _plan(experiments: Sequence[Experiment], options: RunOptions) -> Plan:
         raise ValueError(f"tier is {options.tier!r}; choose from {', '.join(TIERS)}")
     methods = tuple(MethodRef.parse(text) for words in options.methods for text in words.split(","))
     _check_methods(methods, experiments)
+    if options.weights is not None:
+        experiments = started_from(experiments, options.weights, options.tier)
     return make_plan(experiments, options.tier, Store(options.records), methods, options.seeds, options.force)
 
 

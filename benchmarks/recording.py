@@ -66,6 +66,7 @@ def command(run: Run) -> str:
     else:
         method = getattr(settings, "method", None)
         words = ["run", run.cell.experiment, *tier, "--methods", getattr(method, "argument", run.cell.method)]
+        words += ["--weights", "DIR"] if hasattr(settings, "folder") else []  # which they are says the configuration
     return " ".join(["python", "-m", "benchmarks", *words, "--seeds", str(run.seed)])
 
 

@@ -152,7 +152,7 @@ def rank(method: str) -> tuple[int, str]:
 def compare(records: Sequence[RunRecord]) -> Comparison:
     """Return the cells that belong together among the finished `records` of one experiment and tier."""
     finished = [record for record in records if record.status == "finished"]
-    together = _largest(_grouped((_context(record), record) for record in finished))
+    together = settled(finished)
     by_cell = _grouped(((record.method, record.config.get("target")), record) for record in together)
     cells = [
         Cell(method, target, _one_per_seed(_largest(_grouped((record.config_hash, record) for record in group))))
@@ -160,6 +160,12 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
     ]
     cells.sort(key=lambda cell: (cell.target is not None, -(cell.target or 0.0), rank(cell.method)))
     return Comparison(tuple(cells), len(finished) - sum(len(cell.records) for cell in cells))
+
+
+def settled(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the finished `records` that may stand in one table: of one model, data and protocol."""
+    finished = [record for record in records if record.status == "finished"]
+    return _largest(_grouped((_context(record), record) for record in finished))
 
 
 def by_model(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:

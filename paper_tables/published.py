@@ -40,6 +40,11 @@ LLAMA_2_MASKED = "Llama-2-7B on WikiText-2, masks, 50%"
 LLAMA_1_SHORT = "LLaMA-1-7B on WikiText-2, 128 tokens, and zero-shot"
 LLAMA_2_SHORT = "Llama-2-7B on WikiText-2, 128 tokens, dense 12.18"
 LLAMA_1_LONG = "LLaMA-1-7B on WikiText-2, 2048 tokens, dense 5.67"
+NN_PRUNING = "nn_pruning (block movement), README"
+COFI = "CoFi, arXiv 2204.00408, README"
+MONARCH_BERT = "Monarch, arXiv 2204.00595"
+BERT_SQUAD = "BERT-base on SQuAD v1.1, fine-tuned"
+BERT_GLUE = "BERT-base on GLUE, fine-tuned"
 HEADLINE = "headline"
 
 
@@ -164,12 +169,22 @@ _LLAMA_1_ROWS: tuple[tuple[str, float, tuple[float, ...], str], ...] = (
 )
 _LLAMA_2_HELLASWAG = (("LLM Surgeon", 40.3), ("SliceGPT", 33.0), ("ShortGPT", 43.7), ("DISP-LLM", 46.3))
 
+# (share of the linear layers removed in percent, F1, speed-up); of two rows with one share the speed-up tells
+_NN_PRUNING_SQUAD = (
+    *((59, 88.72, 1.84), (65, 88.25, 1.98), (74, 87.71, 2.44), (73, 87.23, 2.60), (74, 86.69, 2.80)),
+    (86, 85.52, 3.64),
+)
+_COFI_SQUAD = ((59.8, 89.1, 2.0), (92.4, 82.6, 8.7))
+_COFI_GLUE = {"SST-2": (93.0, 90.4), "RTE": (72.6, 66.1), "CoLA": (60.4, 38.9), "MRPC": (86.8, 83.6)}
+_COFI_SHARES = (60, 95)
+_MONARCH_GLUE = (("BERT-base", 78.6), ("Monarch-BERT-base, 55M", 78.3))
+
 
 def numbers() -> tuple[PublishedNumber, ...]:
     """Return every published number that this project prints."""
     headline = (LLAMA_1B_MEMORY, LLAMA_1B_TIME, GPT2_MEDIUM_SIZE, GPT2_MEDIUM_PERPLEXITY, INFERENCE_SPEED)
     earlier = (GPT2_EARLIER_SIZE, GPT2_EARLIER_PERPLEXITY)
-    return (*headline, *earlier, *_gpt2(), *_c4(), *_images(), *_compressed_llamas())
+    return (*headline, *earlier, *_gpt2(), *_c4(), *_images(), *_compressed_llamas(), *_bert())
 
 
 def _gpt2() -> list[PublishedNumber]:
@@ -217,3 +232,22 @@ def _compressed_llamas() -> list[PublishedNumber]:
         for method, score in _LLAMA_2_HELLASWAG
     ]
     return made
+
+
+def _bert() -> list[PublishedNumber]:
+    rows = [("nn_pruning", NN_PRUNING, row) for row in _NN_PRUNING_SQUAD] + [("CoFi", COFI, row) for row in _COFI_SQUAD]
+    squad = [("BERT-base", NN_PRUNING, "F1", 88.5, "%")]
+    for method, source, (removed, f1, speed) in rows:
+        named = f"{method}, {removed:g}% removed, {speed:g}x"
+        squad += [(named, source, "F1", f1, "%"), (named, source, "inference speed / dense", speed, "times")]
+    glue = [
+        (f"CoFi, {removed}% removed", COFI, task, value, "%")
+        for task, values in _COFI_GLUE.items()
+        for removed, value in zip(_COFI_SHARES, values, strict=True)
+    ]
+    glue += [(method, MONARCH_BERT, "mean of the tasks", value, "%") for method, value in _MONARCH_GLUE]
+    return [
+        PublishedNumber(setting, method, metric, value, unit, source, "V")
+        for setting, found in ((BERT_SQUAD, squad), (BERT_GLUE, glue))
+        for method, source, metric, value, unit in found
+    ]

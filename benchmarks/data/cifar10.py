@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data.images import ImageSet, Pictures, arrays_fingerprint
-from benchmarks.data.source import Source, dataset_folder, files_key, missing_dataset, read_splits
+from benchmarks.data.source import Source, dataset_folder, files_key, load_splits, missing_dataset
 
 HUB_ID = "uoft-cs/cifar10"
 CLASSES = 10
@@ -23,7 +23,7 @@ def load(configuration: str, split: str, tier: str, train_bytes: int | None = No
     Raises:
         MissingSourceError: they are in neither.
     """
-    loaded = read_splits("cifar10", HUB_ID, configuration, ("train", split), tier)
+    loaded = load_splits("cifar10", HUB_ID, configuration, ("train", split), tier)
     train, held_out = _decoded(loaded["train"]), _decoded(loaded[split])
     return ImageSet(train, held_out, CLASSES, MEAN, DEVIATION, arrays_fingerprint(train, held_out))
 

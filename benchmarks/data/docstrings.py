@@ -36,15 +36,15 @@ def load(configuration: str, split: str, tier: str, train_bytes: int | None) -> 
     Raises:
         MissingSourceError: not even the standard library's sources are installed.
     """
-    roots = _roots()
-    if not roots:
+    found = roots()
+    if not found:
         raise MissingSourceError(missing(configuration, tier) or "")
     train: list[str] = []
     evaluation: list[str] = []
     seen: set[str] = set()
-    for name, root in roots.items():
-        quota = (train_bytes or _DEFAULT_BYTES) // len(roots)
-        for held_out, text in _documents(name, root):
+    for name, root in found.items():
+        quota = (train_bytes or _DEFAULT_BYTES) // len(found)
+        for held_out, _, text in documents(name, root):
             if quota <= 0:
                 break
             if text in seen:
@@ -57,13 +57,13 @@ def load(configuration: str, split: str, tier: str, train_bytes: int | None) -> 
 
 def key(configuration: str) -> str:
     """Versions of Python and of the packages read."""
-    versions = [f"{name}=={importlib.metadata.version(name)}" for name in _roots() if name != _STANDARD_LIBRARY]
+    versions = [f"{name}=={importlib.metadata.version(name)}" for name in roots() if name != _STANDARD_LIBRARY]
     return ";".join([f"python=={platform.python_version()}", *versions])
 
 
 def missing(configuration: str, tier: str) -> str | None:
     """Why there is no text: only an installation without source files has none."""
-    if _roots():
+    if roots():
         return None
     return (
         f"source 'docstrings', tier {tier!r}: neither the standard library nor any of {', '.join(PACKAGES)} is "
@@ -71,25 +71,29 @@ def missing(configuration: str, tier: str) -> str | None:
     )
 
 
-def _roots() -> dict[str, Path]:
-    roots = {_STANDARD_LIBRARY: Path(sysconfig.get_paths()["stdlib"])}
+def roots() -> dict[str, Path]:
+    """Folders of the standard library and of the packages that are installed as source files, by name."""
+    found = {_STANDARD_LIBRARY: Path(sysconfig.get_paths()["stdlib"])}
     for name in PACKAGES:
         spec = importlib.util.find_spec(_FOLDERS.get(name, name))
         if spec is not None and spec.submodule_search_locations:
-            roots[name] = Path(next(iter(spec.submodule_search_locations)))
-    return {name: root for name, root in roots.items() if (root / "__init__.py").exists() or name == _STANDARD_LIBRARY}
+            found[name] = Path(next(iter(spec.submodule_search_locations)))
+    return {name: root for name, root in found.items() if (root / "__init__.py").exists() or name == _STANDARD_LIBRARY}
 
 
-def _documents(package: str, root: Path) -> Iterator[tuple[bool, str]]:
-    """(held out, docstring) of one package, its files in the order of the hash of their names."""
+def documents(package: str, root: Path) -> Iterator[tuple[bool, str, str]]:
+    """(held out, name of what is documented, docstring) of one package, files in the order of the hash of their names.
+
+    A file is held out as a whole; the name is that of the function, the class or the module.
+    """
     relative = (path.relative_to(root) for path in root.rglob("*.py"))
     named = ((_number(f"{package}/{path.as_posix()}"), path) for path in relative if not _SKIPPED & set(path.parts))
     for number, path in sorted(named):
-        for text in _docstrings(root / path):
-            yield number % _EVALUATION_SHARE == 0, text
+        for name, text in _docstrings(root / path):
+            yield number % _EVALUATION_SHARE == 0, name, text
 
 
-def _docstrings(path: Path) -> Iterator[str]:
+def _docstrings(path: Path) -> Iterator[tuple[str, str]]:
     source = path.read_bytes()
     if len(source) > _LARGEST_FILE or b'"""' not in source:
         return
@@ -103,7 +107,7 @@ def _docstrings(path: Path) -> Iterator[str]:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
             if len(text) >= _SHORTEST:
-                yield text.encode(errors="replace").decode()
+                yield getattr(node, "name", path.stem), text.encode(errors="replace").decode()
 
 
 def _number(text: str) -> int:

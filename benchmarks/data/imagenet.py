@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data.images import ImageSet, Pictures
-from benchmarks.data.source import Source, dataset_folder, files_key, missing_dataset, read_splits
+from benchmarks.data.source import Source, dataset_folder, files_key, load_splits, missing_dataset
 
 HUB_ID = "ILSVRC/imagenet-1k"
 CLASSES = 1000
@@ -38,7 +38,7 @@ def load(configuration: str, split: str, tier: str, train_bytes: int | None = No
     Raises:
         MissingSourceError: they are in neither.
     """
-    loaded = read_splits("imagenet", HUB_ID, configuration, ("train", split), tier)
+    loaded = load_splits("imagenet", HUB_ID, configuration, ("train", split), tier)
     labels = {name: np.array(rows["label"], dtype=np.int64) for name, rows in loaded.items()}
     train, held_out = (Pictures(EncodedImages(loaded[name]), labels[name]) for name in ("train", split))
     digest = hashlib.sha256()

@@ -43,12 +43,12 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Source:
-    """A source of text, or of images.
+    """A source of text, or of what another kind of task reads.
 
     Attributes:
         name: the file's name in `benchmarks/data`.
-        load: (configuration, evaluation split, tier, train_bytes or None) -> Corpus; one of images ignores the bytes
-            and gives a benchmarks.data.images.ImageSet.
+        load: (configuration, evaluation split, tier, most to train on or None) -> Corpus, the most in bytes; a source
+            of examples gives what its task reads, and the most is a number of examples.
         key: configuration -> a cheap text that changes whenever the corpus would.
         missing: (configuration, tier) -> why it cannot be loaded, or None.
         stream: (configuration, split, tier) -> documents one by one, where they may not fit into memory; or None.
@@ -128,17 +128,17 @@ def missing_dataset(name: str, hub_id: str, configuration: str, tier: str) -> st
 def read_column(
     name: str, hub_id: str, configuration: str, splits: Iterable[str], tier: str, column: str = "text"
 ) -> dict[str, list[str]]:
-    """One text column of a data set by split, through `datasets.load_dataset`.
+    """One text column of a data set by split.
 
     Raises:
         MissingSourceError: it is neither in the mirror nor to be had from the Hub.
     """
-    loaded = read_splits(name, hub_id, configuration, splits, tier)
+    loaded = load_splits(name, hub_id, configuration, splits, tier)
     return {split: list(rows[column]) for split, rows in loaded.items()}
 
 
-def read_splits(name: str, hub_id: str, configuration: str, splits: Iterable[str], tier: str) -> dict[str, Any]:
-    """Splits of a data set as `datasets.Dataset`s, through `datasets.load_dataset`.
+def load_splits(name: str, hub_id: str, configuration: str, splits: Iterable[str], tier: str) -> dict[str, Any]:
+    """Splits of a data set, each a `datasets.Dataset`, through `datasets.load_dataset`.
 
     Raises:
         MissingSourceError: it is neither in the mirror nor to be had from the Hub.

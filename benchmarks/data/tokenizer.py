@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 TRAINED_PREFIX = "bpe-"
-_HUB_TOKENIZERS = {"gpt2": "openai-community/gpt2", "t5-base": "google-t5/t5-base"}
+_HUB_TOKENIZERS = {
+    "gpt2": "openai-community/gpt2",
+    "t5-base": "google-t5/t5-base",
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+}
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:

@@ -45,7 +45,7 @@ def test_nothing_is_imported_and_broken_files_are_passed_over(tmp_path: Path) ->
     (tmp_path / "broken.py").write_text(f'"""{text}""" def\n')
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "skipped.py").write_text(f'"""Not this. {text}"""\n')
-    assert [found for _, found in docstrings._documents("made", tmp_path)] == [text.strip()]
+    assert [found for _, _, found in docstrings.documents("made", tmp_path)] == [text.strip()]
 
 
 def test_the_key_names_the_versions() -> None:

@@ -1,0 +1,80 @@
+"""Examples with answers, as their sources give them: labelled texts, and questions about a text.
+
+Sources of plain text give a `benchmarks.data.source.Corpus`; these two are its counterparts for encoders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One or two texts, and what is to be said about them: the number of a class, or a real number."""
+
+    texts: tuple[str, ...]
+    label: float
+
+
+@dataclass(frozen=True)
+class LabelledCorpus:
+    """Labelled texts to train on and to evaluate on; `classes` names the labels and is empty for real numbers."""
+
+    train: tuple[Labelled, ...]
+    evaluation: tuple[Labelled, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of both splits and of the names of the classes."""
+        return fingerprint(self.train, self.evaluation, [(name,) for name in self.classes])
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question whose answer stands in its context.
+
+    `answers` are all accepted ones; the first begins at character `start` of the context.
+    """
+
+    question: str
+    context: str
+    answers: tuple[str, ...]
+    start: int
+
+
+@dataclass(frozen=True)
+class QuestionCorpus:
+    """Questions to train on and to evaluate on."""
+
+    train: tuple[Question, ...]
+    evaluation: tuple[Question, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of both splits."""
+        return fingerprint(self.train, self.evaluation)
+
+
+def fingerprint(*splits: Iterable[Any]) -> str:
+    """SHA-256 of examples, with the borders of examples and splits."""
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(b"split\0")
+        for example in split:
+            plain = example if isinstance(example, tuple) else astuple(example)
+            digest.update(json.dumps(plain).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def spread(examples: Sequence[T], most: int | None) -> tuple[T, ...]:
+    """At most so many examples, evenly spaced: neighbours often come from one document; all of them for None."""
+    if most is None or most >= len(examples):
+        return tuple(examples)
+    return tuple(examples[number * len(examples) // most] for number in range(most))

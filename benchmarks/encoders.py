@@ -1,0 +1,79 @@
+"""Settings of experiments with BERT: the encoder, its examples, and how answers are judged.
+
+A plan reads them, so nothing here imports torch. They stand beside ModelSpec, DataSpec and ProtocolSpec, whose fields
+are those of language models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A BERT with a fresh head for its task.
+
+    Attributes:
+        layers: blocks.
+        width: of the residual stream, a multiple of `heads`; the feed-forward layer is four times as wide.
+        heads: per block.
+        vocabulary: at least the entries of the tokenizer.
+        positions: longest input.
+        dropout: of embeddings, attention, blocks and the head.
+        weights: None trains from scratch; a Hub id names the encoder to start from; "sha256:..." is the fingerprint of
+            weights that lie in a folder (benchmarks.weights).
+    """
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    positions: int
+    dropout: float = 0.1
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class ExamplesSpec:
+    """Where examples come from: a file of `benchmarks/data`, its configuration, how many are used (None: all)."""
+
+    source: str
+    configuration: str
+    train_examples: int | None = None
+    evaluation_examples: int | None = None
+
+
+@dataclass(frozen=True)
+class ClassificationSpec:
+    """How labelled texts are read and judged.
+
+    `score` names the metric that stands for the task, or two with a plus, whose mean does, as GLUE has it:
+    "accuracy", "f1+accuracy", "matthews", "pearson+spearman".
+    """
+
+    task: ClassVar[str] = "text_classification"
+
+    tokenizer: str
+    sequence_length: int
+    split: str
+    score: str
+
+
+@dataclass(frozen=True)
+class SpanSpec:
+    """How questions are answered: windows of the context, `stride` tokens of which stand in the next one as well.
+
+    `only_answered` trains on the windows that hold the answer alone: a model that starts from nothing otherwise learns
+    little but which windows hold none. All windows are searched for answers either way.
+    """
+
+    task: ClassVar[str] = "question_answering"
+
+    tokenizer: str
+    sequence_length: int
+    stride: int
+    split: str
+    question_tokens: int = 64
+    answer_tokens: int = 30
+    only_answered: bool = False

@@ -1,0 +1,126 @@
+"""BERT on five tasks of GLUE: what is left of sentence understanding when half of the blocks goes during training?
+
+What it tests: EcoSpa on an encoder, with masks for padding and pairs of sentences, on many small tasks. SST-2
+(sentiment, accuracy), MRPC (paraphrase, mean of F1 and accuracy), CoLA (grammaticality, Matthews' correlation), RTE
+(entailment, accuracy), STS-B (similarity, a real number; mean of Pearson's and Spearman's correlation): GLUE's own
+metrics. Dense at equal steps, EcoSpa and structured movement pruning at 50 % of the block parameters on the same size
+over steps, and magnitude masks at as many non-zero weights.
+
+Below tier paper BERT starts from nothing, because no weights are at hand; a head on random features learns SST-2 and
+little of the other tasks. The row "always the commonest label" says what a model gets that has learnt nothing: a score
+near it says nothing about a method. With weights in a folder: --weights DIR, which also lowers the learning rate.
+
+Command: python -m benchmarks run bert_glue --tier cpu
+
+Hours for all runs of a tier: smoke 0.01 (4 runs), cpu 0.7 (60 runs, 2 cores), gpu 3 (60 runs, one H200-class GPU),
+paper 15 (60 runs, one H200-class GPU).
+
+Data: smoke: which installed package a docstring comes from. cpu and gpu: GLUE, validation splits, from the mirror that
+ECOSPA_DATA names. paper: GLUE and bert-base-uncased from the Hub, 10 epochs (SST-2: 5).
+
+Expected result: tier paper: dense near the published 93 on SST-2, 60 on CoLA and 72 on RTE, EcoSpa a few points behind.
+Below it only SST-2 tells methods apart, if any task does. The smoke tier shows that everything works.
+"""
+
+from __future__ import annotations
+
+from benchmarks.data.source import BoundSource
+from benchmarks.encoders import ClassificationSpec, EncoderSpec, ExamplesSpec
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
+from benchmarks.scale import Scale, execute
+
+NAME = "bert_glue"
+TARGET = 0.5
+WITHOUT_TARGET = "dense"
+METHODS = (WITHOUT_TARGET, "ecospa", "magnitude", "movement")
+SCORES = {
+    "sst2": "accuracy",
+    "mrpc": "f1+accuracy",
+    "cola": "matthews",
+    "rte": "accuracy",
+    "stsb": "pearson+spearman",
+}
+TOKENIZER = "bert-base-uncased"
+SMALL = EncoderSpec(layers=2, width=128, heads=4, vocabulary=30_522, positions=128)
+BASE = EncoderSpec(layers=12, width=768, heads=12, vocabulary=30_522, positions=512)
+
+
+def _scale(
+    task: str, model: EncoderSpec, training: TrainingSpec, length: int, interval: int, most: int | None = None
+) -> Scale:
+    """A task of GLUE: shrinking begins after an eighth of the steps and ends after seven tenths of them."""
+    return Scale(
+        model, ExamplesSpec("glue", task, train_examples=most),
+        ClassificationSpec(TOKENIZER, length, "validation", SCORES[task]), training,
+        start_step=training.steps // 8, end_step=training.steps * 7 // 10, interval=interval,
+        width_multiple=4 if model.width < 768 else 8,
+    )  # fmt: skip
+
+
+def _small(task: str, length: int, steps: int, most: int | None = None) -> Scale:
+    rates = TrainingSpec(steps, 32, 5e-4, 32, warmup_steps=steps // 10, weight_decay=0.01)
+    return _scale(task, SMALL, rates, length, interval=max(1, steps // 60), most=most)
+
+
+def _base(task: str, steps: int, rate: float, weights: str | None = None) -> Scale:
+    rates = TrainingSpec(
+        steps, 32, rate, 32, warmup_steps=steps // 10, weight_decay=0.01, precision="bf16", device="cuda"
+    )
+    model = EncoderSpec(**{**vars(BASE), "weights": weights})
+    return _scale(task, model, rates, 128, interval=max(1, steps // 70))
+
+
+SCALES: dict[Tier, tuple[Scale, ...]] = {
+    "smoke": (
+        Scale(
+            EncoderSpec(layers=2, width=64, heads=4, vocabulary=2048, positions=64),
+            ExamplesSpec("docstring_packages", "default", train_examples=700),
+            ClassificationSpec("wordpiece-2048", 64, "validation", "accuracy"),
+            TrainingSpec(steps=60, batch_size=16, learning_rate=1e-3, micro_batch_size=16, warmup_steps=6),
+            start_step=8, end_step=42, interval=3, width_multiple=4,
+        ),
+    ),
+    "cpu": (
+        _small("sst2", 32, 900, most=20_000),
+        _small("mrpc", 96, 230),
+        _small("cola", 24, 540),
+        _small("rte", 128, 160),
+        _small("stsb", 64, 360),
+    ),
+    "gpu": tuple(_base(task, steps, 5e-5) for task, steps in (
+        ("sst2", 6300), ("mrpc", 1150), ("cola", 2680), ("rte", 780), ("stsb", 1800)
+    )),
+    "paper": tuple(_base(task, steps, 3e-5, "google-bert/bert-base-uncased") for task, steps in (
+        ("sst2", 10_500), ("mrpc", 1150), ("cola", 2680), ("rte", 780), ("stsb", 1800)
+    )),
+}  # fmt: skip
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """Every method on every task, with a target but for the dense model."""
+    return tuple(
+        Cell(NAME, tier, method.name, scale.settings(method, None if method.name == WITHOUT_TARGET else TARGET))
+        for scale in SCALES[tier]
+        for method in methods
+    )
+
+
+def data_sources(tier: Tier) -> tuple[BoundSource, ...]:
+    """All tasks."""
+    return tuple(source for scale in SCALES[tier] for source in scale.sources)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="BERT on five tasks of GLUE at 50 % of its blocks: EcoSpa beside dense, magnitude masks and movement",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 4 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=15, machine="one H200-class GPU"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+)

@@ -1,0 +1,107 @@
+"""Answer a question by a span of a text: SQuAD v1.1's task and its official metrics.
+
+A long context is read in overlapping windows; of all spans of all windows the one with the highest sum of logits is the
+answer. Beside it stands an answer that reads nothing: the first words of the context, as many as usual.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.data.windows import OUTSIDE, EncodedQuestions, encoded_questions
+from benchmarks.encoder_model import build_encoder, span_loss
+from benchmarks.encoder_task import EncodedExamples, check_vocabulary, fingerprint, predict
+from benchmarks.experiment import Run, TrainingSettings
+from benchmarks.metrics.answers import answer_metrics
+from benchmarks.task import Task
+from results.record import Metric
+
+_AT_ONCE = 64  # windows; all their spans are held together
+
+
+def load(run: Run, folder: Path) -> Task:
+    """The questions of a run, and an encoder for them.
+
+    Raises:
+        MissingSourceError: the source, the tokenizer or the weights are not at hand.
+    """
+    settings: TrainingSettings = run.cell.settings
+    data, protocol, training = settings.data, settings.protocol, settings.training
+    found = encoded_questions(data, protocol, run.cell.tier, folder)
+    check_vocabulary(settings.model, found.vocabulary, protocol.tokenizer)
+    first_words = [" ".join(context.split()[: found.answer_words]) for context in found.contexts]
+
+    def evaluate(model: nn.Module) -> dict[str, Metric]:
+        logits = predict(model, found.evaluation, 2 * training.micro_batch_size, training.device)
+        answers = read_answers(logits, found, protocol.answer_tokens)
+        return {
+            **answer_metrics(answers, found.answers),
+            **answer_metrics(first_words, found.answers, prefix="first_words_"),
+        }
+
+    weights = getattr(settings, "folder", None)
+    return Task(
+        build=lambda: build_encoder(settings.model, None, run.seed, training.device, weights),
+        examples=EncodedExamples(found.train, found.train_labels.astype(np.int64)),
+        tokens=protocol.sequence_length,
+        evaluate=evaluate,
+        fingerprint=fingerprint(found.fingerprint, settings.model.weights),
+        source=f"{data.source} {data.configuration}, training side",
+        loss=lambda outputs, labels, num_items_in_batch: span_loss(outputs.logits, labels, num_items_in_batch),
+    )
+
+
+def read_answers(logits: NDArray[np.float32], found: EncodedQuestions, answer_tokens: int) -> list[str]:
+    """The best span of every question, as text.
+
+    Args:
+        logits: (windows, length, 2).
+        found: its evaluation side is that of the logits.
+        answer_tokens: tokens that an answer has at most.
+    """
+    scores, firsts, lasts = (np.concatenate(part) for part in zip(*_spans(logits, found, answer_tokens), strict=True))
+    best: dict[int, int] = {}
+    for window, question in enumerate(found.evaluation_question.tolist()):
+        if question not in best or scores[window] > scores[best[question]]:
+            best[question] = window
+    answers = []
+    for question, context in enumerate(found.contexts):
+        window = best[question]
+        offsets = found.evaluation_offsets[window]
+        answers.append(context[offsets[firsts[window], 0] : offsets[lasts[window], 1]])
+    return answers
+
+
+def best_spans(
+    logits: NDArray[np.float32], allowed: NDArray[np.bool_], answer_tokens: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """The span with the highest sum of its two logits in every window; the earliest of equal ones.
+
+    Args:
+        logits: (windows, length, 2).
+        allowed: (windows, length), tokens that may begin or end an answer.
+        answer_tokens: tokens that an answer has at most.
+
+    Returns:
+        (windows,) each: the sum, the first and the last token. A window without an allowed token has -inf and 0, 0.
+    """
+    marked = np.where(allowed[..., None], logits, -np.inf)
+    length = logits.shape[1]
+    distance = np.arange(length)[None, :] - np.arange(length)[:, None]
+    band = np.where((distance >= 0) & (distance < answer_tokens), 0.0, -np.inf).astype(np.float32)
+    sums = (marked[:, :, None, 0] + marked[:, None, :, 1] + band).reshape(len(logits), -1)
+    best = sums.argmax(1)
+    return sums[np.arange(len(sums)), best], best // length, best % length
+
+
+def _spans(
+    logits: NDArray[np.float32], found: EncodedQuestions, answer_tokens: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]:
+    allowed = found.evaluation_offsets[:, :, 0] != OUTSIDE
+    starts = range(0, len(logits), _AT_ONCE)
+    parts = ((logits[start : start + _AT_ONCE], allowed[start : start + _AT_ONCE]) for start in starts)
+    return [best_spans(*part, answer_tokens) for part in parts]

@@ -1,0 +1,94 @@
+"""Say which class a text or a pair of texts belongs to, or a real number about it: GLUE's tasks, judged as GLUE does.
+
+Beside the score stands that of the commonest training label, or of the mean number, said of everything: what a model
+gets that has learnt nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.data.encoded import encoded_texts
+from benchmarks.encoder_model import build_encoder, label_loss
+from benchmarks.encoder_task import EncodedExamples, check_vocabulary, fingerprint, predict
+from benchmarks.encoders import ClassificationSpec
+from benchmarks.experiment import Run, TrainingSettings
+from benchmarks.metrics.classification import accuracy, f1, matthews
+from benchmarks.metrics.correlation import pearson, spearman
+from benchmarks.task import Task
+from results.record import Metric
+
+_PERCENT = "%"
+
+
+def load(run: Run, folder: Path) -> Task:
+    """The examples of a run, and an encoder for them.
+
+    Raises:
+        MissingSourceError: the source, the tokenizer or the weights are not at hand.
+    """
+    settings: TrainingSettings = run.cell.settings
+    data, protocol, training = settings.data, settings.protocol, settings.training
+    found = encoded_texts(data, protocol, run.cell.tier, folder)
+    check_vocabulary(settings.model, found.vocabulary, protocol.tokenizer)
+    kind = np.int64 if found.classes else np.float32
+    true = found.evaluation_labels.astype(kind)
+    constant = _constant(found.train_labels.astype(kind), len(true))
+
+    def evaluate(model: nn.Module) -> dict[str, Metric]:
+        logits = predict(model, found.evaluation, 2 * training.micro_batch_size, training.device)
+        own = scores(logits.argmax(1) if found.classes else logits[:, 0], true, protocol)
+        loss = label_loss(torch.from_numpy(logits), torch.from_numpy(true))
+        return {
+            **own,
+            "majority_score": scores(constant, true, protocol)["score"],
+            "eval_loss": Metric(float(loss), "nats" if found.classes else "squared error", False, n=len(true)),
+        }
+
+    weights = getattr(settings, "folder", None)
+    return Task(
+        build=lambda: build_encoder(settings.model, len(found.classes) or 1, run.seed, training.device, weights),
+        examples=EncodedExamples(found.train, found.train_labels.astype(kind)),
+        tokens=protocol.sequence_length,
+        evaluate=evaluate,
+        fingerprint=fingerprint(found.fingerprint, settings.model.weights),
+        source=f"{data.source} {data.configuration}, training side",
+        loss=lambda outputs, labels, num_items_in_batch: label_loss(outputs.logits, labels, num_items_in_batch),
+    )
+
+
+def scores(predicted: NDArray[Any], true: NDArray[Any], protocol: ClassificationSpec) -> dict[str, Metric]:
+    """Every metric that the labels allow, in percent, and `score`, the mean of those that the protocol names.
+
+    Args:
+        predicted: (examples,) numbers of classes, or real numbers.
+        true: (examples,).
+        protocol: its `score`.
+
+    Raises:
+        ValueError: the protocol names a metric that these labels do not allow.
+    """
+    if np.issubdtype(true.dtype, np.floating):
+        found = {"pearson": pearson(predicted, true), "spearman": spearman(predicted, true)}
+    else:
+        found = {"accuracy": accuracy(predicted, true), "matthews": matthews(predicted, true)}
+        if set(np.unique(true)) <= {0, 1}:
+            found["f1"] = f1(predicted, true)
+    named = protocol.score.split("+")
+    if unknown := [name for name in named if name not in found]:
+        raise ValueError(f"score is {protocol.score!r}; {unknown[0]!r} is none of {', '.join(found)}")
+    found["score"] = sum(found[name] for name in named) / len(named)
+    return {name: Metric(100 * value, _PERCENT, True, n=len(true)) for name, value in found.items()}
+
+
+def _constant(labels: NDArray[Any], count: int) -> NDArray[Any]:
+    """The commonest label, or the mean of real numbers, as the answer to everything."""
+    if np.issubdtype(labels.dtype, np.floating):
+        return np.full(count, labels.mean(), dtype=labels.dtype)
+    return np.full(count, np.bincount(labels).argmax(), dtype=labels.dtype)

@@ -1,0 +1,76 @@
+"""BERT on SQuAD at half of its blocks: every pair of K and theta of EcoSpa beside the other methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import Cell, label, measured, protocol_notes, provenance, without_empty_columns
+from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.item import Table
+from paper_tables.published import BERT_SQUAD, numbers
+from paper_tables.squad_surface import SURFACES, others, surface
+from results import RunRecord
+
+COLUMNS = (
+    ("Exact match", "exact_match", "plain"),
+    ("F1", "f1", "plain"),
+    ("Stored parameters", "parameters", "count"),
+    ("Stored in blocks", "block_parameters", "count"),
+    ("Shrink events", "shrink_events", "plain"),
+    ("Run FLOPs", "run_flops", "count"),
+    ("Step time", "step_time", "milliseconds"),
+    ("Final step / dense", "final_step_time_ratio", "plain"),
+    ("Peak memory", "peak_memory", "megabytes"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per method, for EcoSpa one per K and theta."""
+    rows = [_row(cell, NOTHING, NOTHING) for cell in others(records)]
+    for method in SURFACES:
+        rows += [_row(cell, f"{k:.2f}", f"{theta:.2f}") for (k, theta), cell in surface(records, method).items()]
+    return without_empty_columns(pd.DataFrame(rows))
+
+
+def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return what an answer that reads nothing gets, the protocol, and what the literature has for trained weights."""
+    found = others(records) + [cell for method in SURFACES for cell in surface(records, method).values()]
+    if not found:
+        return ()
+    cell = found[0]
+    trivial = [quantity(cell.interval(f"first_words_{name}")) for name in ("exact_match", "f1")]
+    published = [n for n in numbers() if n.setting == BERT_SQUAD and n.metric == "F1"]
+    values = "; ".join(f"{number.method} {number.value:g}" for number in published)
+    source = ", ".join(dict.fromkeys(number.reference for number in published))
+    return (
+        f"An answer that reads no question, the first words of the context: exact match {trivial[0]}, F1 {trivial[1]}. "
+        "A row near it says nothing about its method.",
+        *protocol_notes([record for cell in found for record in cell.records]),
+        f"Published F1 for BERT-base from trained weights: {values}. Source: {source}.",
+    )
+
+
+def _row(cell: Cell, k: str, theta: str) -> dict[str, str]:
+    return {
+        "Method": label(cell.method),
+        "K": k,
+        "Theta": theta,
+        "Blocks kept": NOTHING if cell.target is None else share(cell.target),
+        **measured(cell, COLUMNS),
+        **provenance(cell),
+    }
+
+
+ITEM = Table(
+    name="bert_squad",
+    title="BERT on SQuAD: K and theta",
+    caption="Exact match and F1 in percent; mean over seeds ± half the width of the 95% interval (Student's t). K: "
+    "share of the pairs that an event may cut; theta: share of a pair's scores that it keeps. EcoSpa follows one size "
+    "over steps at every K and theta; at its own pace they decide the size as well.",
+    experiments=("bert_squad",),
+    build=build,
+    notes=notes,
+    place=12,
+)
