@@ -229,16 +229,16 @@ def make_tables(tier: Tier, records: Path) -> int:
 
 def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, console: Console, execute: Executor) -> int:
     plan = _plan(experiments, options)
-    report.print_plan(plan, console)
+    # smoke models are so small that threads cost more than they bring, and nobody quotes their times
+    smoke = options.tier == "smoke"
+    jobs = options.jobs or (min(_cores(), _MOST_JOBS) if smoke else 1)
+    report.print_plan(plan, console, jobs)
     if options.dry_run:
         return 0
     if not plan.in_state("to do"):
-        return report.print_missing(plan, console)
-    # smoke models are so small that threads cost more than they bring, and nobody quotes their times
-    smoke = options.tier == "smoke"
+        return int(bool(plan.in_state("missing")))  # the plan has told why
     threads = 1 if smoke else min(_cores(), _MOST_THREADS)
-    jobs = min(_cores(), _MOST_JOBS) if smoke else 1
-    workplace = Workplace(options.work, options.threads or threads, options.jobs or jobs)
+    workplace = Workplace(options.work, options.threads or threads, jobs)
     summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
     report.print_summary(summary, options.records, console)
     return max(report.print_missing(plan, console), int(bool(summary.failed)))

@@ -41,20 +41,28 @@ def versions() -> dict[str, str]:
 
 def machine(device: str, threads: int) -> dict[str, Any]:
     """Kind and name of the device, cores, memory in bytes, threads used."""
-    name, memory = _processor(), _memory()
+    name, size = _processor(), memory()
     if device == "cuda":
         import torch
 
         properties = torch.cuda.get_device_properties(0)
-        name, memory = properties.name, properties.total_memory
+        name, size = properties.name, properties.total_memory
     return {
         "kind": device,
         "name": name,
         "cores": _cores(),
         "threads": threads,
-        "memory": memory,
+        "memory": size,
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def memory() -> int:
+    """Memory of this machine in bytes; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return 0
 
 
 def _git(*arguments: str) -> str | None:
@@ -78,10 +86,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        return 0

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, Tier
+from benchmarks import machine
+from benchmarks.experiment import Experiment, MethodRef, Run, Tier
 from benchmarks.recording import is_refusal
 from results.record import RunRecord
 from results.store import Store
@@ -17,12 +18,17 @@ State = Literal["there", "to do", "missing"]
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run and what is to happen with it; `seconds` is an estimate from earlier records, None without any."""
+    """A run and what is to happen with it.
+
+    `seconds` and `memory` (bytes at its highest) are estimates from earlier records, None without any; `reason` says
+    why a run cannot be made here.
+    """
 
     run: Run
     state: State
     seconds: float | None = None
     reason: str | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,13 @@ class Plan:
         estimates = [planned.seconds for planned in self.in_state("to do")]
         known = [seconds for seconds in estimates if seconds is not None]
         return sum(known) if len(known) == len(estimates) else None
+
+    def memory(self, jobs: int = 1) -> int | None:
+        """Bytes that the `jobs` largest runs that are to do need together; None where nothing is known."""
+        known = sorted(
+            (planned.memory for planned in self.in_state("to do") if planned.memory is not None), reverse=True
+        )
+        return sum(known[:jobs]) if known else None
 
 
 def make_plan(
@@ -73,16 +86,11 @@ def make_plan(
             there = ", ".join(experiment.tiers)
             absent.append((experiment.name, experiment.absent.get(tier, f"exists in the tiers {there} only")))
             continue
-        reasons = [source.missing(tier) for source in experiment.sources(tier)]
-        reason = next((text for text in reasons if text is not None), None)
+        sources = experiment.sources(tier)
+        reasons = [*(source.missing(tier) for source in sources), machine.no_hub(sources, tier)]
         for run in _runs(experiment, tier, methods, seeds):
-            seconds = _estimate(records, run.cell)
-            if (run.cell.config_hash, run.seed) in done and not force:
-                runs.append(PlannedRun(run, "there", seconds))
-            elif reason is not None:
-                runs.append(PlannedRun(run, "missing", seconds, reason))
-            else:
-                runs.append(PlannedRun(run, "to do", seconds))
+            there = (run.cell.config_hash, run.seed) in done and not force
+            runs.append(_planned(run, there, reasons, [r for r in records if r.experiment == experiment.name]))
     return Plan(tier, tuple(runs), tuple(absent))
 
 
@@ -93,9 +101,20 @@ def _runs(experiment: Experiment, tier: Tier, methods: Sequence[MethodRef], seed
     return [Run(cell, seed) for seed in (tuple(seeds) or experiment.tiers[tier].seeds) for cell in cells]
 
 
-def _estimate(records: Sequence[RunRecord], cell: Cell) -> float | None:
-    """Median time of the same cell's earlier runs, or else of the same experiment's."""
-    same = [record for record in records if record.experiment == cell.experiment]
-    exact = [record.seconds for record in same if record.config_hash == cell.config_hash]
-    seconds = exact or [record.seconds for record in same]
-    return statistics.median(seconds) if seconds else None
+def _planned(run: Run, there: bool, missing: Sequence[str | None], records: Sequence[RunRecord]) -> PlannedRun:
+    """A run with what `records` of its experiment tell of it: those of its own cell, or else all of them."""
+    exact = [record for record in records if record.config_hash == run.cell.config_hash]
+    likely = exact or records
+    seconds = statistics.median([record.seconds for record in likely]) if likely else None
+    if there:
+        return PlannedRun(run, "there", seconds, memory=_peak(likely))
+    reasons = dict.fromkeys(text for text in (*missing, machine.too_small(run.cell, _peak(exact))) if text is not None)
+    if reasons:
+        return PlannedRun(run, "missing", seconds, "; and ".join(reasons), _peak(likely))
+    return PlannedRun(run, "to do", seconds, memory=_peak(likely))
+
+
+def _peak(records: Sequence[RunRecord]) -> int | None:
+    """Most memory that any of these runs took."""
+    known = [record.metrics["peak_memory"].value for record in records if "peak_memory" in record.metrics]
+    return int(max(known)) if known else None

@@ -9,22 +9,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks import environment
 from benchmarks.campaign import Summary, last_line
 from benchmarks.experiment import Experiment, Tier
+from benchmarks.machine import gigabytes, needs_cuda
 from benchmarks.plan import Plan, PlannedRun
 from results.difference import causes, effects
 from results.record import RunRecord
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """One line per cell, then the sums; a short line instead when there is nothing to do."""
+def print_plan(plan: Plan, console: Console, jobs: int = 1) -> None:
+    """One line per cell, then the sums, then why runs cannot be made here; a short line when there is nothing to do.
+
+    Args:
+        plan: from `make_plan`.
+        console: where to.
+        jobs: runs at a time.
+    """
     todo, there, missing = (plan.in_state(state) for state in ("to do", "there", "missing"))
     if plan.runs and not todo and not missing:
         console.print(f"tier {plan.tier}: all {len(there)} records are there, nothing to run (--force runs again)")
     else:
         console.print(_table(plan))
-        left = "unknown" if plan.seconds is None else duration(plan.seconds)
-        console.print(f"{len(there)} there, {len(todo)} to do, {len(missing)} cannot be run; estimated time {left}")
+        console.print(f"{len(there)} there, {len(todo)} to do, {len(missing)} cannot be run{_outlook(plan, jobs)}")
+        print_missing(plan, console)
+        _print_crowd(plan, jobs, console)
     for name, reason in plan.absent:
         console.print(f"{name}: not in tier {plan.tier}: {escape(reason)}")
 
@@ -78,17 +87,38 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _outlook(plan: Plan, jobs: int) -> str:
+    """Time and memory of what is to do, as far as earlier records tell."""
+    if not plan.in_state("to do"):
+        return ""
+    at_once = f", {jobs} at a time" if jobs > 1 else ""
+    time = "unknown" if plan.seconds is None else f"about {duration(plan.seconds / jobs)}{at_once}"
+    peak = plan.memory(jobs)
+    return f"; estimated time {time}, memory {'unknown' if peak is None else f'up to {gigabytes(peak)}{at_once}'}"
+
+
+def _print_crowd(plan: Plan, jobs: int, console: Console) -> None:
+    """Say it when runs that are to be made together need more memory than there is."""
+    here = environment.memory()
+    fitting = [count for count in range(1, jobs + 1) if (plan.memory(count) or 0) <= here]
+    on_gpu = any(needs_cuda(planned.run.cell) for planned in plan.in_state("to do"))
+    if here and fitting and len(fitting) < jobs and not on_gpu:
+        _alarm(console, f"this machine has {gigabytes(here)}: fewer at a time, --jobs {len(fitting)}")
+
+
 def _alarm(console: Console, text: str) -> None:
     console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(plan: Plan) -> Table:
-    table = Table("experiment", "cell", "there", "to do", "missing", "estimate", box=None, pad_edge=False)
+    table = Table("experiment", "cell", "there", "to do", "missing", "time", "memory", box=None, pad_edge=False)
     ordered = sorted(plan.runs, key=lambda planned: (planned.run.cell.experiment, planned.run.cell.label))
     for (experiment, label), group in groupby(ordered, lambda p: (p.run.cell.experiment, p.run.cell.label)):
         runs = list(group)
         counts = [sum(planned.state == state for planned in runs) for state in ("there", "to do", "missing")]
-        table.add_row(experiment, label, *(str(count or "") for count in counts), _estimate(runs))
+        peaks = [planned.memory for planned in runs if planned.memory is not None]
+        memory = gigabytes(max(peaks)) if peaks else ""
+        table.add_row(experiment, label, *(str(count or "") for count in counts), _estimate(runs), memory)
     return table
 
 

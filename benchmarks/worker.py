@@ -5,10 +5,14 @@ The heavy imports stand at the top, so that a fork server pays for them once; ev
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from types import FrameType
+from typing import Any
 
 import baselines
 
@@ -28,10 +32,18 @@ def work(connection: Connection, run: Run, workplace: Workplace, origin: tuple[s
     """Carry out a run; send ("progress", (done, total)) on the way and ("record", JSON) at the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means and ends this process
     signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     told = replace(workplace, progress=lambda done, total: connection.send(("progress", (done, total))))
     record = carry_out(run, told, origin)
     connection.send(("record", record.to_json()))
     connection.close()
+
+
+def _end_with(parent: Any) -> None:
+    """End when the process that asked for the run is killed: the next call goes on in the same folder."""
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

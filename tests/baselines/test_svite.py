@@ -16,129 +16,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import ecospa
-from baselines.method import TrainingMethod, TrainingState
+from baselines.method import TrainingState
 from baselines.structures import most_removable, structures
-from baselines.svite import ALPHA, DropAndGrow, SViTE, drop_and_grow, first_live, swap_share
+from baselines.svite import ALPHA, SViTE, drop_and_grow, first_live, swap_share
 from ecospa.accounting import parameters
-from tests.baselines.runs import BUDGET, adamw, assert_same_weights, tiny_gpt2
+from tests.baselines.image_runs import KINDS, ImageRun, columns, images, loss_of, parts, rows
+from tests.baselines.runs import BUDGET, assert_same_weights, tiny_gpt2
 from tests.model_zoo import ZOO, build, logits
 
-KINDS = ("vit", "timm-vit")
 IMAGE = [*KINDS, "vit-no-bias", "deit", "timm-deit-distilled", "timm-qk-norm"]
-
-
-def images(kind: str, step: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Four images of a step."""
-    generator = torch.Generator().manual_seed(2000 + step)
-    name = "x" if kind.startswith("timm") else "pixel_values"
-    return {name: torch.randn(4, 3, 8, 8, generator=generator, dtype=torch.float64).to(dtype)}
-
-
-def loss_of(model: nn.Module, kind: str, step: int) -> Tensor:
-    """Cross entropy of the images of a step; their classes repeat."""
-    dtype = next(model.parameters()).dtype
-    return nn.functional.cross_entropy(logits(model, images(kind, step, dtype)), torch.tensor([0, 1, 2, 3]))
-
-
-class ImageRun:
-    """A dozen AdamW steps with clipping on images."""
-
-    def __init__(self, method: TrainingMethod, model: nn.Module, kind: str) -> None:
-        self.method, self.model, self.kind, self.step = method, model, kind, 0
-        self.optimizer = method.build_optimizer(model) or adamw(model)
-        self.losses: list[float] = []
-
-    @classmethod
-    def fresh(cls, kind: str, dtype: torch.dtype = torch.float32, **budget: Any) -> ImageRun:
-        model, method = build(kind).to(dtype).train(), SViTE(replace(BUDGET, **budget))
-        method.prepare(model, None)
-        return cls(method, model, kind)
-
-    @property
-    def live(self) -> dict[str, Tensor]:
-        assert isinstance(self.method.shrinker, DropAndGrow)
-        return self.method.shrinker.dead.live
-
-    def backward(self) -> None:
-        loss = loss_of(self.model, self.kind, self.step)
-        loss.backward()
-        self.losses.append(loss.item())
-
-    def train(self, until: int) -> ImageRun:
-        while self.step < until:
-            self.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
-            self.update()
-        return self
-
-    def update(self) -> None:
-        self.method.after_backward(self.state())
-        self.optimizer.step()
-        self.step += 1
-        self.method.after_step(self.state())
-        self.optimizer.zero_grad()
-
-    def finish(self) -> ImageRun:
-        self.method.finish(self.state())
-        return self
-
-    def state(self) -> TrainingState:
-        return TrainingState(self.model, self.optimizer, self.step, 12)
-
-    def resumed(self, folder: Path) -> ImageRun:
-        """The run again, only through what a checkpoint holds."""
-        self.method.save(self.model, folder)
-        method = SViTE(replace(self.method.budget))
-        method.load_state_dict(json.loads(json.dumps(self.method.state_dict())))
-        again = ImageRun(method, method.load(folder, build(self.kind)).train(), self.kind)
-        again.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
-        again.step, again.losses = self.step, list(self.losses)
-        return again
-
-
-def parts(model: nn.Module, kind: str) -> dict[str, dict[str, Any]]:
-    """Modules by hand: structure name -> output projection, input rows by (parameter, offset), and width of one."""
-    found = {}
-    for number in range(2):
-        if kind.startswith("timm"):
-            block: Any = model.get_submodule(f"blocks.{number}")
-            attention, mlp, output = f"blocks.{number}.attn", f"blocks.{number}.mlp.ffn", block.attn.proj
-            inputs = [(block.attn.qkv, 0), (block.attn.qkv, 32), (block.attn.qkv, 64)]
-        else:
-            prefix = next(name for name, _ in model.named_modules() if name.endswith(f"layers.{number}"))
-            block = model.get_submodule(prefix)
-            attention, mlp, output = f"{prefix}.attention", f"{prefix}.mlp.ffn", block.attention.o_proj
-            inputs = [(getattr(block.attention, name), 0) for name in ("q_proj", "k_proj", "v_proj")]
-        found[attention] = {"output": output, "inputs": inputs, "width": 8, "count": 4}
-        width = block.mlp.fc1.weight.shape[0]
-        found[mlp] = {"output": block.mlp.fc2, "inputs": [(block.mlp.fc1, 0)], "width": 1, "count": width}
-    return found
-
-
-def columns(part: dict[str, Any], number: int) -> slice:
-    return slice(number * part["width"], (number + 1) * part["width"])
-
-
-def rows(part: dict[str, Any], number: int, offset: int) -> slice:
-    return slice(offset + number * part["width"], offset + (number + 1) * part["width"])
-
-
-def dead(run: ImageRun) -> list[tuple[dict[str, Any], int]]:
-    """All dead structures."""
-    found = []
-    for name, part in parts(run.model, run.kind).items():
-        found += [(part, n) for n in range(part["count"]) if n not in run.live[name].tolist()]
-    return found
-
-
-def input_values(run: ImageRun) -> list[Tensor]:
-    """Weights and biases on the input side of all dead structures."""
-    values = []
-    for part, number in dead(run):
-        for module, offset in part["inputs"]:
-            own = (module.weight,) if module.bias is None else (module.weight, module.bias)
-            values += [value.detach()[rows(part, number, offset)].clone() for value in own]
-    return values
 
 
 @pytest.mark.parametrize("kind", IMAGE)
@@ -167,52 +53,6 @@ def test_the_whole_model_can_be_what_the_target_counts() -> None:
     whole, blocks = parameters(build("vit")), parameters(build("vit"), "blocks")
     run = ImageRun.fresh("vit", target_size=0.7, target_scope="parameters")
     assert 0 <= run.method.nonzero_parameters(run.model)[0] - round(0.7 * whole) < 0.01 * blocks
-
-
-@pytest.mark.parametrize("kind", ["vit", "timm-vit", "timm-qk-norm"])
-def test_what_is_dead_is_zero_where_it_is_read_and_frozen_elsewhere(kind: str) -> None:
-    run = ImageRun.fresh(kind, interval=4)
-    changed = False
-    for step in range(1, 12):
-        before, live = input_values(run), copy.deepcopy(run.live)
-        run.backward()
-        for part, number in dead(run):  # before clipping
-            assert not part["output"].weight.grad[:, columns(part, number)].any()
-            for module, offset in part["inputs"]:
-                assert not module.weight.grad[rows(part, number, offset)].any()
-        dying = dead(run)
-        run.update()
-        for part, number in dead(run):
-            assert not part["output"].weight[:, columns(part, number)].any()
-            for value in run.optimizer.state[part["output"].weight].values():
-                if value.ndim:
-                    assert not value[:, columns(part, number)].any()
-        if all(torch.equal(live[name], run.live[name]) for name in live):
-            assert all(torch.equal(*both) for both in zip(before, input_values(run), strict=True)), step
-        else:
-            changed = True
-            assert len(dead(run)) == len(dying)
-    assert changed
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_cutting_changes_nothing_but_the_size(kind: str) -> None:
-    run = ImageRun.fresh(kind, torch.float64).train(12)
-    run.model.eval()
-    with torch.no_grad():
-        before = logits(run.model, images(kind, 0, torch.float64))
-        run.finish()
-        after = logits(run.model, images(kind, 0, torch.float64))
-    assert torch.allclose(before, after, rtol=1e-10, atol=1e-12)
-    assert parameters(run.model, "blocks") < 0.51 * parameters(build(kind), "blocks")
-    for parameter in run.model.parameters():
-        assert run.optimizer.state[parameter]["exp_avg"].shape == parameter.shape
-    history = copy.deepcopy(run.method.history)
-    run.finish()  # a second call changes nothing
-    run.model.train()
-    run.train(14)  # and what is left still trains
-    assert run.method.history == history
-    assert run.losses[-1] < run.losses[0]
 
 
 def dense_gradients(model: nn.Module, kind: str, steps: list[int]) -> tuple[dict[str, Tensor], dict[str, float]]:
