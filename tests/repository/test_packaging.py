@@ -17,7 +17,9 @@ from hatchling.builders.wheel import WheelBuilder
 from tests.repository.source import FOLDERS, ROOT, imports, modules, place
 
 # Where the name that is imported is not the name that is installed.
-DISTRIBUTION = {"sklearn": "scikit-learn", "lm_eval": "lm-eval", "torch_pruning": "torch-pruning"}
+DISTRIBUTION = {
+    "sklearn": "scikit-learn", "lm_eval": "lm-eval", "torch_pruning": "torch-pruning", "PIL": "pillow",
+}  # fmt: skip
 HEAVY = (
     "accelerate",
     "baselines",
