@@ -46,7 +46,7 @@ def test_the_plan_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False False 0"
-    assert "69 to do" in done.stdout
+    assert "85 to do" in done.stdout
     assert "pretrained_shrink: not in tier smoke" in done.stdout
     assert not list(tmp_path.iterdir())
 
