@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from paper_tables.cells import Cell, compare, label, settled
+from paper_tables.cells import Cell, compare, settled
+from paper_tables.formats import difference
 from paper_tables.intervals import paired_difference
 from paper_tables.verdicts import Judge, Verdict, decide, needs
 from results import RunRecord
@@ -45,11 +46,10 @@ def smaller_k_is_better(theta: float = PAPER[1]) -> Judge:
         if len(cells) < 2:
             return needs(f"trained weights: python -m benchmarks run {EXPERIMENT} --tier {tier} --weights DIR")
         small, large = cells[min(cells)], cells[max(cells)]
-        effect = paired_difference(large.values("f1"), small.values("f1"))
+        effect = paired_difference(small.values("f1"), large.values("f1"))
         if effect is None:
             return needs("the same seeds of both")
-        kind, detail = decide(effect, 0.0, full_scale=False)
-        measured = f"F1 at K={min(cells):g} {-effect.mean:+.2f} over {label('ecospa')} at K={max(cells):g}"
-        return Verdict(kind, detail, measured, effect.n, small.ids + large.ids)
+        kind, detail = decide(effect.mirrored(), 0.0, full_scale=False)
+        return Verdict(kind, detail, f"F1 {difference(effect)}", effect.n, small.ids + large.ids)
 
     return judge

@@ -72,6 +72,8 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_measures(seeds),
                 *_grid(seeds),
                 *_limits(seeds),
+                *_squad(seeds),
+                *_glue(seeds),
             )
         )
     ]
@@ -360,3 +362,43 @@ def _limits(seeds: int) -> Iterator[dict[str, Any]]:
             breaks = {"break_point_cut": 0.6 - 0.05 * number + 0.01 * seed, "perplexity_dense": 50.0}
             common = {"experiment": "sparsity_limits", "method": part, "target": None, "seed": seed}
             yield {**common, "metrics": breaks, "payload": {"curve": rows, "margin": 0.05}}
+
+
+def _squad(seeds: int) -> Iterator[dict[str, Any]]:
+    cells: list[tuple[str, float | None, float, float]] = [("dense", None, 0.3, 0.9)]
+    cells += [(method, 0.5, 0.3, 0.9) for method in ("movement", "small_dense")]
+    cells += [("ecospa", 0.5, k, theta) for k in (0.1, 0.3, 0.5) for theta in (0.7, 0.9, 0.95)]
+    for method, target, k, theta in cells:
+        for seed in range(seeds):
+            f1 = 20.0 + (5.0 if method == "dense" else 0.0) - 4 * k + 2 * theta + 0.1 * seed
+            yield {
+                **{"experiment": "bert_squad", "method": method, "target": target, "seed": seed},
+                "method_config": {"top_k": k, "importance_threshold": theta},
+                "metrics": {
+                    "exact_match": f1 / 2,
+                    "f1": f1,
+                    "first_words_exact_match": 1.0,
+                    "first_words_f1": 4.0,
+                    "block_parameters": DENSE_BLOCKS * (target or 1.0),
+                },
+                "data": {"source": "squad", "configuration": "plain_text"},
+                "protocol": {"tokenizer": "bert-base-uncased", "sequence_length": 128, "stride": 48},
+                "plan_history": (_event(0, 1.0), *([_event(90, target)] if target else [])),
+            }
+
+
+def _glue(seeds: int) -> Iterator[dict[str, Any]]:
+    scores = {"sst2": "accuracy", "mrpc": "f1+accuracy"}
+    for task, score in scores.items():
+        for number, (method, target) in enumerate((("dense", None), ("ecospa", 0.5), ("movement", 0.5))):
+            for seed in range(seeds):
+                yield {
+                    **{"experiment": "bert_glue", "method": method, "target": target, "seed": seed},
+                    "metrics": {
+                        "score": 80.0 - number + 0.5 * seed,
+                        "majority_score": 50.0 if task == "sst2" else 74.5,
+                        "final_step_time_ratio": 1.0 - 0.2 * bool(target),
+                    },
+                    "data": {"source": "glue", "configuration": task},
+                    "protocol": {"tokenizer": "bert-base-uncased", "sequence_length": 64, "score": score},
+                }

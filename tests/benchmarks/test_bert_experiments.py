@@ -1,0 +1,88 @@
+"""The experiments with BERT: which cells they have, and that their runs leave what the tables read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import registry
+from benchmarks.experiment import MethodRef, Run
+from benchmarks.experiments import bert_glue, bert_squad
+from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, use_tiny_examples
+from tests.benchmarks.tiny_runs import workplace
+
+TIERS = ("smoke", "cpu", "gpu", "paper")
+
+
+def cells(name: str, tier: str, *methods: str):
+    experiment = registry.experiment(name)
+    return experiment.cells(tier, tuple(MethodRef(method) for method in methods or experiment.methods))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_k_times_theta_and_the_others(tier: str) -> None:
+    found = cells("bert_squad", tier)
+    assert len({cell.config_hash for cell in found}) == len(found) == 12
+    grid = {(c.settings.shrink.top_k, c.settings.shrink.importance_threshold) for c in found if c.method == "ecospa"}
+    assert grid == {(k, theta) for k in (0.1, 0.3, 0.5) for theta in (0.7, 0.9, 0.95)}
+    assert {cell.method for cell in found} == {"dense", "ecospa", "movement", "small_dense"}
+    assert {cell.settings.target for cell in found if cell.method != "dense"} == {0.5}
+    paced = cells("bert_squad", tier, "ecospa_own_pace")
+    assert len(paced) == 9 and not {cell.config_hash for cell in paced} & {cell.config_hash for cell in found}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_task_with_every_method(tier: str) -> None:
+    found = cells("bert_glue", tier)
+    tasks = {(cell.settings.data.configuration, cell.settings.protocol.score) for cell in found}
+    assert len({cell.config_hash for cell in found}) == len(found) == 4 * len(tasks)
+    assert tasks == ({("default", "accuracy")} if tier == "smoke" else set(bert_glue.SCORES.items()))
+
+
+@pytest.mark.parametrize("name", ["bert_glue", "bert_squad"])
+@pytest.mark.parametrize("tier", TIERS)
+def test_sizes_fit_together(name: str, tier: str) -> None:
+    for cell in cells(name, tier):
+        settings = cell.settings
+        assert settings.model.width % settings.model.heads == 0
+        assert settings.protocol.sequence_length <= settings.model.positions
+        shrink = settings.shrink
+        events = (shrink.end_step - shrink.start_step) // shrink.interval
+        assert shrink.end_step < shrink.total_steps and (tier == "smoke" or events >= 30)
+        assert (settings.model.weights is not None) == (tier == "paper")
+
+
+def test_the_gentlest_pair_is_too_slow_at_its_own_pace() -> None:
+    """Why the surface is measured on a common curve: K (1 - theta) of the blocks per event, at most."""
+    for tier in TIERS:
+        shrink = bert_squad.SCALES[tier].settings(MethodRef("ecospa"), bert_squad.TARGET).shrink
+        events = (shrink.total_steps - shrink.start_step) // shrink.interval
+        gentle = min(bert_squad.SHARES) * (1 - max(bert_squad.THRESHOLDS))
+        harsh = max(bert_squad.SHARES) * (1 - min(bert_squad.THRESHOLDS))
+        assert (1 - gentle) ** events > bert_squad.TARGET
+        assert (1 - harsh) ** 5 < bert_squad.TARGET
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "protocol", "metric"),
+    [("bert_glue", "labels", CLASSIFICATION, "score"), ("bert_squad", "questions", SPANS, "f1")],
+)
+def test_a_run_leaves_what_the_tables_read(
+    name: str, kind: str, protocol: object, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_examples(monkeypatch)
+    cell = next(cell for cell in cells(name, "smoke", "ecospa"))
+    settings = cell.settings
+    small = replace(
+        settings,
+        model=ENCODER,
+        data=replace(settings.data, configuration=kind, train_examples=None),
+        protocol=protocol,
+        training=replace(settings.training, steps=12, warmup_steps=2),
+        shrink=replace(settings.shrink, total_steps=12, start_step=2, end_step=10, interval=2, width_multiple=2),
+    )
+    outcome = registry.experiment(name).execute(Run(replace(cell, settings=small), 0), workplace(tmp_path))
+    assert {metric, "final_step_time_ratio", "shrink_events"} <= set(outcome.metrics)
+    assert outcome.plan_history[-1].block_parameters < 0.6 * outcome.plan_history[0].block_parameters

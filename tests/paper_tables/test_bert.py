@@ -1,0 +1,139 @@
+"""Tables, figure and claim of BERT: cells by K and theta and by task, what reads nothing beside what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paper_tables.figures import k_theta_squad
+from paper_tables.item import RECORDS
+from paper_tables.squad_surface import smaller_k_is_better, surface
+from paper_tables.style import drawing
+from paper_tables.tables import bert_glue, bert_squad
+from results import RunRecord
+from tests.results.factory import filled, make_record
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
+    return filled(tmp_path_factory.mktemp("records")).records()
+
+
+def of(records: list[RunRecord], experiment: str) -> list[RunRecord]:
+    return [record for record in records if record.experiment == experiment]
+
+
+def surface_record(number: int, k: float, theta: float, f1: float, **changes: Any) -> RunRecord:
+    pair = {"top_k": k, "importance_threshold": theta}
+    return make_record(number, {"f1": f1}, experiment="bert_squad", method_config=pair, **changes)
+
+
+def test_every_pair_of_k_and_theta_is_a_row(records: list[RunRecord]) -> None:
+    table = bert_squad.build(of(records, "bert_squad"))
+    assert list(table["Method"]) == ["dense", "movement", "small dense", *["EcoSpa"] * 9]
+    row = table[(table["K"] == "0.10") & (table["Theta"] == "0.95")].iloc[0]
+    # 20 - 0.4 + 1.9 + 0.1 on average, half width 4.3027 * 0.1 / sqrt(3)
+    assert row["F1"] == "21.60 ± 0.25" and row["Seeds"] == "3" and row["Blocks kept"] == "50%"
+    assert len(row[RECORDS].split()) == 3
+    assert table.iloc[0]["K"] == "-"
+    notes = bert_squad.notes(of(records, "bert_squad"))
+    assert "exact match 1.000, F1 4.000" in notes[0]
+    assert "nn_pruning, 59% removed, 1.84x 88.72" in notes[-1] and "[V]" in notes[-1]
+
+
+def test_cells_of_other_data_or_models_stay_out(records: list[RunRecord]) -> None:
+    own = of(records, "bert_squad")
+    other = surface_record(5000, 0.7, 0.5, 99.0, data={"source": "squad", "configuration": "other"})
+    assert (0.7, 0.5) not in surface([*own, other], "ecospa") and len(surface([*own, other], "ecospa")) == 9
+    assert surface(own, "ecospa_own_pace") == {}
+
+
+def test_tasks_are_columns_and_what_reads_nothing_is_a_row(records: list[RunRecord]) -> None:
+    table = bert_glue.build(of(records, "bert_glue"))
+    assert list(table["Method"]) == [bert_glue.CONSTANT, "dense", "EcoSpa", "movement"]
+    columns = ["SST-2 (accuracy)", "MRPC (F1/accuracy)", "Mean"]
+    assert list(table.iloc[0][columns]) == ["50.00", "74.50", "62.2"]
+    assert list(table.iloc[2][columns]) == ["79.5 ± 1.2", "79.5 ± 1.2", "79.5"]
+    assert table.iloc[2]["Final step / dense"] == "0.80 to 0.80" and table.iloc[2]["Seeds"] == "3"
+    assert len(table.iloc[2][RECORDS].split()) == 6
+    notes = bert_glue.notes(of(records, "bert_glue"))
+    assert [note.split(":")[0] for note in notes] == ["SST-2", "MRPC", "Published for BERT-base from trained weights"]
+
+
+def test_a_task_that_was_not_run_leaves_a_gap_and_no_mean(records: list[RunRecord]) -> None:
+    own = of(records, "bert_glue")
+    missing = [r for r in own if (r.method, r.config["data"]["configuration"]) != ("movement", "mrpc")]
+    row = bert_glue.build(missing).iloc[3]
+    assert row["MRPC (F1/accuracy)"] == "-" and row["Mean"] == "-" and row["SST-2 (accuracy)"] != "-"
+
+
+def test_nothing_without_records() -> None:
+    assert bert_squad.build([]).empty and bert_glue.build([]).empty and k_theta_squad.build([]) is None
+    assert bert_squad.notes([]) == bert_glue.notes([]) == k_theta_squad.notes([]) == ()
+    only = make_record(experiment="bert_squad", method="dense", target=None, metrics={"f1": 1.0})
+    assert k_theta_squad.build([only]) is None and len(bert_squad.build([only])) == 1
+
+
+def test_the_figure_shows_the_means(records: list[RunRecord]) -> None:
+    with drawing("test"):
+        figure = k_theta_squad.build(of(records, "bert_squad"))
+    assert figure is not None
+    panel = figure.axes[0]
+    assert [text.get_text() for text in panel.texts][:3] == ["21.1", "21.5", "21.6"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["0.10", "0.30", "0.50"]
+    notes = k_theta_squad.notes(of(records, "bert_squad"))
+    assert notes[0].startswith("Seeds per cell: 3, half the width of their 95% interval 0.25 to 0.25")
+    assert "dense 25.70 ± 0.25" in notes[1]
+
+
+def test_the_own_pace_has_its_sizes_beside_it(records: list[RunRecord]) -> None:
+    history = of(records, "bert_squad")[-1].plan_history
+    paced = [
+        surface_record(6000 + n, k, 0.9, 10.0, method="ecospa_own_pace", plan_history=history)
+        for n, k in enumerate((0.1, 0.5))
+    ]
+    with drawing("test"):
+        figure = k_theta_squad.build(paced)
+    assert figure is not None
+    titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_title(loc="left")]
+    assert titles == ["EcoSpa, own pace", "blocks kept at the own pace"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["50%", "50%"]
+    assert np.isfinite(figure.get_size_inches()).all()
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "kind"),
+    [
+        ((30.0, 31.0, 32.0), (20.0, 21.5, 22.0), "direction holds at reduced scale"),
+        ((20.0, 21.5, 22.0), (30.0, 31.0, 32.0), "not reproduced"),
+        ((20.0, 25.0, 22.0), (21.0, 21.0, 26.0), "no difference shown"),
+    ],
+)
+def test_the_claim_of_k_is_about_trained_weights(
+    small: tuple[float, ...], large: tuple[float, ...], kind: str, records: list[RunRecord]
+) -> None:
+    judge = smaller_k_is_better()
+    verdict = judge(of(records, "bert_squad"), "cpu")
+    assert verdict.kind == "not run" and "--weights DIR" in verdict.detail
+    model = {"layers": 12, "weights": "sha256:00"}
+    made = [
+        surface_record(7000 + 10 * number + seed, k, 0.9, f1, seed=seed, model=model)
+        for number, (k, sample) in enumerate(((0.1, small), (0.5, large)))
+        for seed, f1 in enumerate(sample)
+    ]
+    verdict = judge([*of(records, "bert_squad"), *made], "paper")
+    assert verdict.kind == kind and verdict.n == 3
+    mean = sum(small) / 3 - sum(large) / 3
+    assert verdict.measured.startswith(f"F1 {mean:+.2f}"[:7]) and set(verdict.records) == {record.id for record in made}
+
+
+def test_the_report_holds_them(tmp_path: Path) -> None:
+    from paper_tables import render
+
+    render("smoke", tmp_path / "out", filled(tmp_path / "records"))
+    assert {"bert_squad.md", "bert_glue.md", "k_theta_squad.png"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
