@@ -375,10 +375,7 @@ def _squad(seeds: int) -> Iterator[dict[str, Any]]:
                 **{"experiment": "bert_squad", "method": method, "target": target, "seed": seed},
                 "method_config": {"top_k": k, "importance_threshold": theta},
                 "metrics": {
-                    "exact_match": f1 / 2,
-                    "f1": f1,
-                    "first_words_exact_match": 1.0,
-                    "first_words_f1": 4.0,
+                    **{"exact_match": f1 / 2, "f1": f1, "first_words_exact_match": 1.0, "first_words_f1": 4.0},
                     "block_parameters": DENSE_BLOCKS * (target or 1.0),
                 },
                 "data": {"source": "squad", "configuration": "plain_text"},
@@ -388,8 +385,7 @@ def _squad(seeds: int) -> Iterator[dict[str, Any]]:
 
 
 def _glue(seeds: int) -> Iterator[dict[str, Any]]:
-    scores = {"sst2": "accuracy", "mrpc": "f1+accuracy"}
-    for task, score in scores.items():
+    for task, score in (("sst2", "accuracy"), ("mrpc", "f1+accuracy")):
         for number, (method, target) in enumerate((("dense", None), ("ecospa", 0.5), ("movement", 0.5))):
             for seed in range(seeds):
                 yield {
