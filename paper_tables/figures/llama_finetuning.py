@@ -70,7 +70,7 @@ def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]
 
 
 ITEM = Plot(
-    name="llama_finetuning",
+    name="llama_finetuning_sizes",
     title="A trained LLaMA, cut at once or with fine-tuning",
     caption="Mean over seeds with the 95% interval; logarithmic, each panel with its own scale: models and procedures "
     "do not compare. Dashed: the whole model, after as many steps. Dotted: masks, whose zeros are stored.",

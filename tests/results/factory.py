@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from results import SCHEMA_VERSION, Metric, PlanEvent, RunRecord, Store, config_hash
+from tests.results.llama_records import finetuned, zero_shot
 
 METHODS = ("ecospa", "ecospa_own_pace", "uncoupled", "uncoupled_importance", "random_pairs", "magnitude", "small_dense")
 DENSE_BLOCKS = 800_000
@@ -67,6 +68,7 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_compared(seeds),
                 *_costs(seeds),
                 *_llamas(seeds),
+                *(*finetuned(seeds), *zero_shot(seeds)),
                 *_classifiers(seeds),
                 *_gpt2s(seeds),
                 *_measures(seeds),
@@ -285,9 +287,8 @@ def _classifiers(seeds: int) -> Iterator[dict[str, Any]]:
         cells = [("dense", None), *((method, 0.5) for method in ("small_dense", other, "magnitude", "ecospa"))]
         for number, (method, target) in enumerate(cells):
             for seed in range(seeds):
-                top1 = (
-                    0.5 + 0.05 * math.log10(blocks * (target or 1.0)) - 0.004 * number + 0.002 * math.sin(seed + number)
-                )
+                wave = 0.002 * math.sin(seed + number)
+                top1 = 0.5 + 0.05 * math.log10(blocks * (target or 1.0)) - 0.004 * number + wave
                 metrics = {
                     "top1": top1,
                     "top5": top1 + 0.1,
@@ -301,8 +302,7 @@ def _classifiers(seeds: int) -> Iterator[dict[str, Any]]:
                 }
                 model = {"name": name, "layers": 12, "drop_path": 0.1}
                 common = {"experiment": experiment, "method": method, "target": target, "seed": seed, "model": model}
-                data = {"source": "images", "configuration": "default"}
-                yield {**common, "metrics": metrics, "data": data, "protocol": {"split": "test"}}
+                yield {**common, "metrics": metrics, "data": {"source": "images"}, "protocol": {"split": "test"}}
 
 
 def _gpt2s(seeds: int) -> Iterator[dict[str, Any]]:
