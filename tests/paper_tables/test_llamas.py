@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paper_tables.figures import llama_finetuning as figure
+from paper_tables.figures import llama_finetuning_sizes as figure
 from paper_tables.finetuned import kept_share, protocols
 from paper_tables.formats import NOTHING
 from paper_tables.item import records_of
@@ -29,7 +29,8 @@ def tuned(method: str, target: float | None, scores: list[float], procedure: str
     return [
         make_record(
             len(method) * 100 + int(10 * (target or 1)) * 10 + seed, {"perplexity": score},
-            experiment="llama_finetuning", method=method, target=target, seed=seed, model={"name": "llama"}, protocol={"procedure": procedure},
+            experiment="llama_finetuning", method=method, target=target, seed=seed, model={"name": "llama"},
+            protocol={"procedure": procedure},
         )
         for seed, score in enumerate(scores)
     ]  # fmt: skip
