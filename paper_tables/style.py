@@ -40,6 +40,7 @@ _LOOKS = {
     # ours and its ablations
     "ecospa": (BLUE, "o"),
     "ecospa_own_pace": (SKY, "D"),
+    "ecospa_spaced": (SKY, "o"),
     "ecospa_at_start": (BLUE, "<"),
     "ecospa_at_end": (BLUE, ">"),
     # ours by another importance of pairs

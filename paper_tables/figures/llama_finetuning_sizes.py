@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from paper_tables.cells import Cell, label, rank
 from paper_tables.finetuned import Protocol, kept_share, protocols
 from paper_tables.item import Plot
-from paper_tables.style import End, color, label_ends, line_style, logarithmic, marker, panels
+from paper_tables.style import color, key, line_style, logarithmic, marker, panels
 from results import RunRecord
 
 _WIDE, _NARROW = (1.0, 2.0, 5.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
@@ -24,7 +24,8 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         return None
     figure, axes = panels(len(found), height=3.4, labels=1.9)
     for panel, (own, lines) in zip(axes, found, strict=True):
-        ends = [_draw(panel, method, lines[method]) for method in sorted(lines, key=rank)]
+        for method in sorted(lines, key=rank):
+            _draw(panel, method, lines[method])
         scores = [score for points in lines.values() for _, score, _ in points]
         logarithmic(panel, _WIDE if max(scores) > 8 * min(scores) else _NARROW)
         panel.margins(x=0.06)
@@ -32,7 +33,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         panel.set_title(f"{own.model}, {own.procedure}")
         panel.set_xlabel("block parameters kept (%)")
         panel.set_ylabel("perplexity (log)")
-        label_ends(panel, ends)
+        key(panel, [(method, label(method)) for method in sorted(lines, key=lambda name: -lines[name][-1][1])])
     return figure
 
 
@@ -52,8 +53,8 @@ def _size(cell: Cell, measured: float | None) -> float | None:
     return cell.target if measured is None else measured
 
 
-def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]) -> End:
-    """Draw one method, a level line where it has one size only; return where it ends, its label and colour."""
+def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]) -> None:
+    """Draw one method, a level line where it has one size only."""
     sizes, means, widths = zip(*points, strict=True)
     if method == "dense":
         panel.axhline(means[0], color=color(method), linestyle="--", linewidth=1.0)
@@ -66,7 +67,6 @@ def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]
         capsize=2,
         elinewidth=0.8,
     )
-    return sizes[-1], means[-1], label(method), color(method)
 
 
 ITEM = Plot(

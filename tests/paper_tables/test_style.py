@@ -36,7 +36,7 @@ def test_a_newcomer_looks_the_same_every_time_and_like_nobody_known() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_masks_are_dotted_and_nothing_else(method: str) -> None:
     assert (line_style(method) == ":") == (method in MASKS) == masks_entries(method)
-    assert (line_style(method) == "--") == (method in ("dense", "small_dense"))
+    assert (line_style(method) == "--") == (method in ("dense", "dense_twice_steps", "small_dense"))
 
 
 def test_masks_are_the_methods_whose_records_store_zeros() -> None:

@@ -214,7 +214,7 @@ _MASKED = ("sparsegpt", "wanda", "magnitude_one_shot", "magnitude_global_one_sho
 def _compared(seeds: int) -> Iterator[dict[str, Any]]:
     cells = [("dense", None, 1.0), ("wanda_2_4", None, 0.51)]
     cells += [(method, size, size) for method in COMPARED for size in (0.8, 0.5)]
-    for model in ("gpt2", "stories260K"):
+    for model in ("gpt2", "stories260K", "llama"):
         for seed in range(seeds):
             for number, (method, target, size) in enumerate(cells):
                 masked = method.startswith(_MASKED)
