@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,42 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.data.images import ImageSet, Pictures
+from benchmarks.image_specs import AugmentationSpec
 
 Teacher = Callable[[Tensor], Tensor]
 """Images (batch, 3, size, size) -> logits (batch, classes)."""
-
-
-@dataclass(frozen=True)
-class AugmentationSpec:
-    """What is done to training images; nothing by default.
-
-    Attributes:
-        crop: "none"; "pad" cuts the image out of itself with a border of an eighth around it (small images); "resized"
-            cuts out 8 to 100 % of it and resizes that (large images).
-        flip: share of images mirrored left to right.
-        policy: timm's name of an automatic policy, such as "rand-m9-mstd0.5-inc1" (RandAugment), or "".
-        erase: share of images of which a random rectangle becomes noise.
-        mixup, cutmix: alpha of the mixing of two images and their labels; a batch gets one of the two; 0 for none.
-        smoothing: share of a label that goes to all classes alike.
-    """
-
-    crop: str = "none"
-    flip: float = 0.0
-    policy: str = ""
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.crop not in ("none", "pad", "resized"):
-            raise ValueError(f"crop is {self.crop!r}; choose none, pad or resized")
-        for name in ("flip", "erase", "smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is a share and must be in [0, 1]")
-        for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0, and 0 means none")
 
 
 class ImageExamples(Dataset[dict[str, Tensor]]):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from benchmarks.data.source import MissingSourceError
+from benchmarks.image_specs import TeacherSpec
 
 _LAYOUT = 1  # raise when the training of a teacher changes
-
-
-@dataclass(frozen=True)
-class TeacherSpec:
-    """Who teaches.
-
-    Attributes:
-        name: an architecture of timm, or a name of published weights, such as "regnety_160.deit_in1k".
-        steps: optimizer steps on the run's own images, augmented as the student's are but never mixed; 0: published
-            weights, which know the same classes and the same normalisation.
-        batch_size, learning_rate: of these steps: AdamW, one cosine cycle.
-    """
-
-    name: str
-    steps: int = 0
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ValueError(f"steps is {self.steps}; it must be at least 0, and 0 means published weights")
 
 
 class Teacher:

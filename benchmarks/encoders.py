@@ -65,7 +65,9 @@ class SpanSpec:
     """How questions are answered: windows of the context, `stride` tokens of which stand in the next one as well.
 
     `only_answered` trains on the windows that hold the answer alone: a model that starts from nothing otherwise learns
-    little but which windows hold none. All windows are searched for answers either way.
+    little but which windows hold none. All windows are searched for answers either way. `marked` gives those tokens of
+    the context the question's token type that stand in the question, too: that a span near them is likely, an encoder
+    that starts from nothing would take long to find out. Both are off where weights are given.
     """
 
     task: ClassVar[str] = "question_answering"
@@ -77,3 +79,4 @@ class SpanSpec:
     question_tokens: int = 64
     answer_tokens: int = 30
     only_answered: bool = False
+    marked: bool = False

@@ -1,56 +1,14 @@
-"""What an image classifier is and how it is judged: settings of the runs on images, and timm's models by name."""
+"""Image classifiers: timm's models by name, in the sizes of a spec."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import set_seed
 
-from benchmarks.augmentation import AugmentationSpec
-from benchmarks.distillation import TeacherSpec
-
-
-@dataclass(frozen=True)
-class VisionModelSpec:
-    """A VisionTransformer of timm trained from scratch.
-
-    Attributes:
-        name: timm's name of an architecture, such as "deit_tiny_patch16_224"; the sizes below replace its own.
-        layers, width, heads: of the transformer; the feed-forward part is four times as wide.
-        patch: height and width of a patch, in pixels.
-        size: height and width of an image; a multiple of `patch`.
-        classes: of the data.
-        drop_path: share of residual branches skipped in the last block while it trains; less in those before it.
-    """
-
-    name: str
-    layers: int
-    width: int
-    heads: int
-    patch: int
-    size: int
-    classes: int
-    drop_path: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.size % self.patch:
-            raise ValueError(f"size is {self.size}; it must be a multiple of patch, which is {self.patch}")
-        if self.width % self.heads:
-            raise ValueError(f"width is {self.width}; it must be a multiple of heads, which is {self.heads}")
-
-
-@dataclass(frozen=True)
-class ImageProtocolSpec:
-    """How a classifier is trained and judged: accuracy on whole, unaugmented images of `split`."""
-
-    task: ClassVar[str] = "image_classification"
-
-    split: str
-    augmentation: AugmentationSpec = field(default_factory=AugmentationSpec)
-    teacher: TeacherSpec | None = None
+from benchmarks.image_specs import VisionModelSpec
 
 
 def build_classifier(spec: VisionModelSpec, seed: int, device: str = "cpu") -> nn.Module:

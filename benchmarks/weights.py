@@ -16,12 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.encoders import EncoderSpec
+from benchmarks.encoders import EncoderSpec, SpanSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TrainingSettings
 
 PATTERN = "*.safetensors"
 FINE_TUNING_RATE = 5e-5
 """Highest rate of BERT's own fine-tuning; rates for training from nothing would spoil what the weights know."""
+SIZES = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "positions": "max_position_embeddings",
+}
+"""Field of EncoderSpec -> entry of a checkpoint's config.json."""
 LOCAL = "sha256:"
 """How the fingerprint of weights in a folder begins; Hub ids do not."""
 
@@ -99,6 +106,8 @@ def _started(cell: Cell, folder: Path) -> Cell:
         )
     rate = min(settings.training.learning_rate, FINE_TUNING_RATE)
     changed = {"model": model, "training": dataclasses.replace(settings.training, learning_rate=rate)}
+    if isinstance(settings.protocol, SpanSpec):  # crutches of encoders that start from nothing
+        changed["protocol"] = dataclasses.replace(settings.protocol, only_answered=False, marked=False)
     parts = {field.name: getattr(settings, field.name) for field in dataclasses.fields(TrainingSettings)}
     return dataclasses.replace(cell, settings=StartedSettings(**{**parts, **changed}, folder=folder))
 
@@ -110,14 +119,8 @@ def _spec(spec: EncoderSpec, folder: Path) -> EncoderSpec:
             f"{folder} has a vocabulary of {config['vocab_size']}, the tokenizer here one of {spec.vocabulary}; "
             "take a tier that reads text with bert-base-uncased (cpu, gpu, paper) and weights of that vocabulary"
         )
-    return dataclasses.replace(
-        spec,
-        layers=config["num_hidden_layers"],
-        width=config["hidden_size"],
-        heads=config["num_attention_heads"],
-        positions=config["max_position_embeddings"],
-        weights=fingerprint(folder),
-    )
+    sizes = {name: config[key] for name, key in SIZES.items()}
+    return dataclasses.replace(spec, **sizes, weights=fingerprint(folder))
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -125,10 +128,14 @@ def _config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"weights is {str(folder)!r}; its config.json cannot be read: {error}") from error
-    wanted = {"model_type": "bert", "hidden_act": "gelu", "intermediate_size": 4 * config.get("hidden_size", 0)}
-    for name, value in wanted.items():
-        if config.get(name, value) != value or (name == "model_type" and name not in config):
+    place = folder / "config.json"
+    for name in (*SIZES.values(), "vocab_size"):
+        if not isinstance(config.get(name), int):
             raise ValueError(
-                f"{folder / 'config.json'}: {name} is {config.get(name)!r}; it must be {value!r}, a plain BERT"
+                f"{place}: {name} is {config.get(name)!r}; it must be a whole number, as in a BERT's config"
             )
+    wanted = {"model_type": "bert", "hidden_act": "gelu", "intermediate_size": 4 * config["hidden_size"]}
+    for name, value in wanted.items():
+        if config.get(name) != value:
+            raise ValueError(f"{place}: {name} is {config.get(name)!r}; it must be {value!r}, as in a plain BERT")
     return config

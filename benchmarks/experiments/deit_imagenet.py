@@ -24,12 +24,10 @@ keeps the shapes of the whole model and its costs. The smoke tier shows that eve
 
 from __future__ import annotations
 
-from benchmarks.augmentation import AugmentationSpec
 from benchmarks.data.images import ImageDataSpec
-from benchmarks.distillation import TeacherSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
+from benchmarks.image_specs import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 from benchmarks.scale import Scale, execute
-from benchmarks.vision import ImageProtocolSpec, VisionModelSpec
 
 NAME = "deit_imagenet"
 TARGETS = (0.5,)

@@ -21,11 +21,10 @@ tier shows that everything works; its order means nothing.
 
 from __future__ import annotations
 
-from benchmarks.augmentation import AugmentationSpec
 from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
+from benchmarks.image_specs import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
 from benchmarks.scale import Scale, execute
-from benchmarks.vision import ImageProtocolSpec, VisionModelSpec
 
 NAME = "vit_cifar10"
 TARGETS = (0.5, 0.3)

@@ -10,10 +10,11 @@ import torch
 
 from baselines.calibration import batch_loss, outputs
 from benchmarks import distillation, task
-from benchmarks.augmentation import AugmentationSpec, ImageExamples
+from benchmarks.augmentation import ImageExamples
 from benchmarks.data import digits
 from benchmarks.data.source import MissingSourceError
-from benchmarks.distillation import TeacherSpec, load_teacher
+from benchmarks.distillation import load_teacher
+from benchmarks.image_specs import AugmentationSpec, TeacherSpec
 from tests.benchmarks.tiny_images import DISTILLED, TEACHER, image_run
 
 

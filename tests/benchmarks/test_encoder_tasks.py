@@ -136,6 +136,20 @@ def test_windows_without_the_answer_can_be_left_out(tmp_path: Path) -> None:
     assert len(chosen.evaluation["input_ids"]) == len(every.evaluation["input_ids"])
 
 
+def test_words_of_the_question_can_be_marked_in_the_context() -> None:
+    question = Question("where is rome ?", "the city rome is old . where else ?", ("old",), 17)
+    tokenizer = train_wordpiece([question.question, question.context] * 3, 200)
+    protocol = replace(SPANS, marked=True)
+    inputs, _, offsets = windows(tokenizer, [question], protocol)
+    plain, _, _ = windows(tokenizer, [question], SPANS)
+    assert np.array_equal(inputs["input_ids"], plain["input_ids"])
+    context = offsets[0, :, 0] != OUTSIDE
+    unmarked = context & (inputs["token_type_ids"][0] == 1)
+    begins = [question.context[start:end] for start, end in offsets[0][unmarked].tolist()]
+    assert begins == ["the", "city", "old", ".", "else"]
+    assert np.array_equal(inputs["token_type_ids"][0][~context], plain["token_type_ids"][0][~context])
+
+
 def test_windows_overlap_and_cover_the_context() -> None:
     long = Question("who ?", " ".join(f"word{n % 9}" for n in range(80)), ("word1",), 6)
     tokenizer = train_wordpiece([long.context, long.question], 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from benchmarks.encoder_model import build_encoder
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.recording import command
 from benchmarks.weights import FINE_TUNING_RATE, StartedSettings, fingerprint, started_from
-from tests.benchmarks.tiny_encoders import ENCODER, checkpoint, run_of, use_tiny_examples
+from tests.benchmarks.tiny_encoders import ENCODER, SPANS, checkpoint, run_of, use_tiny_examples
 from tests.benchmarks.tiny_runs import tiny_experiment, train, workplace
 
 
@@ -51,6 +52,13 @@ def test_the_hash_knows_the_weights_and_not_their_place(folder: Path, tmp_path: 
     assert cell.config_hash != run_of("labels").cell.config_hash
     assert command(Run(cell, 0)).endswith("--methods dense --weights DIR --seeds 0")
     assert cell.settings.training.learning_rate == FINE_TUNING_RATE
+
+
+def test_weights_are_given_the_input_that_they_know(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helped = dataclasses.replace(SPANS, only_answered=True, marked=True)
+    monkeypatch.setattr("tests.benchmarks.tiny_encoders.SPANS", helped)
+    assert run_of("questions").cell.settings.protocol == helped
+    assert cell_of(folder, "questions").settings.protocol == SPANS
 
 
 @pytest.mark.parametrize("kind", ["labels", "questions"])
@@ -118,6 +126,10 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config\.json cannot be read"):
         cell_of(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match="num_hidden_layers is None; it must be a whole number"):
+        cell_of(tmp_path)
+    config = json.loads((checkpoint(tmp_path / "bert") / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
     with pytest.raises(ValueError, match="model_type is 'gpt2'; it must be 'bert'"):
         cell_of(tmp_path)
     with pytest.raises(ValueError, match=r"holds no \*\.safetensors"):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.augmentation import AugmentationSpec
 from benchmarks.data.images import ImageDataSpec
-from benchmarks.distillation import TeacherSpec
 from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, TrainingSpec
-from benchmarks.vision import ImageProtocolSpec, VisionModelSpec
+from benchmarks.image_specs import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 
 STEPS = 12
 EVERYTHING = AugmentationSpec(
