@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_tables.cells import Cell, Comparison, compare
+from paper_tables.cells import Cell, Comparison, compare, shape
 from paper_tables.formats import share
 from results import RunRecord
 
@@ -95,7 +95,7 @@ class Panel:
 def panels_of(records: Sequence[RunRecord]) -> list[Panel]:
     """Return the panels of one experiment that trains: one per target, or per setting at its smallest target.
 
-    A setting is a model by name on a data set by name; runs of the same names with other sizes are older ones, of which
+    A setting is a model by name and shape on a data set by name; where runs of one setting differ in anything else,
     `compare` takes the largest set that belongs together.
     """
     groups: defaultdict[str, list[RunRecord]] = defaultdict(list)
@@ -115,9 +115,11 @@ def panels_of(records: Sequence[RunRecord]) -> list[Panel]:
 
 
 def _names(record: RunRecord) -> dict[str, str]:
-    """Return what is named, not counted, in the model and the data of a record."""
+    """Return what is named in the model and the data of a record, and the shape of the model."""
     parts = {part: record.config.get(part) for part in ("model", "data")}
-    return {
+    width, layers = shape(record)
+    size = {"model": f"{layers} layers of {width}"} if width and layers else {}
+    return size | {
         f"{part} {key}": value
         for part, settings in parts.items()
         if isinstance(settings, dict)

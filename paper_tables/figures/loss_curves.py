@@ -106,6 +106,6 @@ ITEM = Plot(
     "Below it the same less the dense model's loss on the same batches. Ticks on EcoSpa's line are its shrink events.",
     experiments=(),
     build=build,
-    place=13,
+    place=61,
     each=True,
 )

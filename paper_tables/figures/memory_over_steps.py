@@ -145,6 +145,6 @@ ITEM = Plot(
     "line: methods that train otherwise, whose record counted its tensors.",
     experiments=(),
     build=build,
-    place=15,
+    place=63,
     each=True,
 )

@@ -30,7 +30,7 @@ def against_size(cells: Sequence[Cell], metric: str, text: str) -> Figure | None
             series[cell.method].append((size.mean, score))
     if not series:
         return None
-    figure, (panel,) = panels(1, height=4.0, labels=1.95, left=0.9)
+    figure, (panel,) = panels(1, height=4.0, labels=1.95, left=0.82)
     largest = max(size for line in series.values() for size, _ in line)
     scale, unit = (1e6, "millions") if largest >= 1e6 else (1e3, "thousands")
     methods = sorted(series, key=rank)

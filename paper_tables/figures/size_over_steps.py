@@ -58,6 +58,6 @@ ITEM = Plot(
     "curves compare fairly.",
     experiments=(),
     build=build,
-    place=14,
+    place=62,
     each=True,
 )

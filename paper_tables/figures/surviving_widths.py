@@ -80,6 +80,6 @@ ITEM = Plot(
     experiments=(),
     build=build,
     notes=notes,
-    place=16,
+    place=64,
     each=True,
 )

@@ -128,8 +128,10 @@ def test_an_experiment_has_a_panel_per_target_or_per_setting() -> None:
     titles = [panel.title for panel in panels_of([*one, *other])]
     kept = "30% of the block parameters kept"
     assert titles == [f"docstrings, {kept}", f"squad, {kept}"]
-    # the same names with other sizes are an older setting, and what did not train is no panel
-    older = trained(30, method="small_dense", model={"family": "gpt2", "layers": 1})
+    # another shape is a setting, what differs in anything else is an older run, and what did not train is no panel
+    larger = trained(30, model={"family": "gpt2", "layers": 8, "width": 256})
+    assert [panel.title[:19] for panel in panels_of([dense, larger])] == ["4 layers of 128", "8 layers of 256, 50"]
+    older = trained(31, method="small_dense", data={"source": "docstrings", "train_bytes": 1})
     assert len(panels_of([*one, older, make_record(40)])) == 2
     assert panels_of([]) == [] and panels_of([make_record(50)]) == []
 
