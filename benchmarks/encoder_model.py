@@ -107,11 +107,10 @@ def _fill(encoder: nn.Module, spec: EncoderSpec, folder: Path | None) -> None:
     place = spec.weights if folder is None else folder
     trained, report = BertModel.from_pretrained(place, output_loading_info=True, dtype=torch.float32)
     missing = {str(name) for name in report["missing_keys"]}
-    wrong = sorted(
-        {name for name in missing if not name.startswith(_POOLER)} | set(map(str, report["mismatched_keys"]))
-    )
+    known = encoder.state_dict()
+    absent = missing | (known.keys() - trained.state_dict().keys())  # a checkpoint of fewer layers lacks nothing itself
+    wrong = sorted({name for name in absent if not name.startswith(_POOLER)} | set(map(str, report["mismatched_keys"])))
     if wrong:
         raise ValueError(f"{place} lacks {wrong[0]} of a BERT encoder, or has it in another shape; give other weights")
-    known = encoder.state_dict()
     found = {name: value for name, value in trained.state_dict().items() if name in known and name not in missing}
     encoder.load_state_dict({**known, **found})

@@ -20,8 +20,8 @@ ITEM = Plot(
     name="compare_gpt2",
     title="Compressed at once: a GPT-2 trained here",
     caption="Mean over calibration seeds with the 95% interval; lower left is better. A line joins the sizes of a "
-    "method; the key is ordered by perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. The "
-    "worst points may lie above the panel.",
+    "method; the key is ordered by perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. "
+    "The worst points may lie above the panel.",
     experiments=("compare",),
     build=build,
     place=6,

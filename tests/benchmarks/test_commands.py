@@ -79,7 +79,7 @@ def test_an_interrupt_has_its_own_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Interrupting, "armed", True)
-    words = arguments(tmp_path, "run", "tiny", "--methods", "dense", f"{HERE}:Interrupting", "ecospa")
+    words = arguments(tmp_path, "run", "tiny", "--jobs", "1", "--methods", "dense", f"{HERE}:Interrupting", "ecospa")
     assert main(words) == 130
     assert "the same command goes on from here" in capsys.readouterr().out
     assert [record.method for record in Store(tmp_path / "records").records()] == ["dense"]

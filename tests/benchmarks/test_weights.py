@@ -91,6 +91,7 @@ def test_a_head_that_comes_with_the_weights_is_not_taken(tmp_path: Path) -> None
         max_position_embeddings=40,
     )  # fmt: skip
     trained = BertForSequenceClassification(config)
+    trained.classifier.weight.data.add_(1.0)
     trained.save_pretrained(tmp_path)
     spec = dataclasses.replace(ENCODER, weights=fingerprint(tmp_path))
     model = build_encoder(spec, 2, 0, folder=tmp_path)
@@ -137,7 +138,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_reproduce_leaves_other_experiments_as_they_are(folder: Path) -> None:
-    other = tiny_experiment(("dense",))
+    other = dataclasses.replace(tiny_experiment(("dense",)), name="other")
     _, unchanged = started_from([tiny(), other], folder, "smoke")  # type: ignore[list-item]
     assert unchanged is other
 
@@ -150,6 +151,6 @@ def test_the_command_line_takes_a_folder(
     assert "mismatch_error trains no BERT in tier smoke" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr(registry, "experiments", lambda: {"tiny": tiny()})
     plans = []
-    monkeypatch.setattr(commands.report, "print_plan", lambda plan, console: plans.append(plan))
-    assert main(["run", "tiny", "--records", str(tmp_path), "--dry-run", "--weights", str(folder)]) == 0
+    monkeypatch.setattr(commands.report, "print_plan", lambda plan, console, jobs: plans.append(plan))
+    assert main(["run", "tiny", "--records", str(tmp_path / "records"), "--dry-run", "--weights", str(folder)]) == 0
     assert plans[0].runs[0].run.cell.settings.folder == folder

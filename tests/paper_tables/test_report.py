@@ -137,7 +137,7 @@ def test_long_tables_are_folded_and_short_ones_are_not(text: str) -> None:
     def before_table(name: str) -> str:
         return text.partition(f'<figure id="table-{name}">')[2].partition("<table>")[0]
 
-    assert '<details class="fold"><summary>64 rows</summary>' in before_table("compare")
+    assert '<details class="fold"><summary>96 rows</summary>' in before_table("compare")
     assert "<details" not in before_table("controls")
 
 
