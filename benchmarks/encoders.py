@@ -49,7 +49,9 @@ class ClassificationSpec:
     """How labelled texts are read and judged.
 
     `score` names the metric that stands for the task, or two with a plus, whose mean does, as GLUE has it:
-    "accuracy", "f1+accuracy", "matthews", "pearson+spearman".
+    "accuracy", "f1+accuracy", "matthews", "pearson+spearman". `marked` gives those tokens of the second text the
+    first one's token type that stand in the first, too: which words two texts share, an encoder that starts from
+    nothing would take long to find out. It is off where weights are given.
     """
 
     task: ClassVar[str] = "text_classification"
@@ -58,6 +60,7 @@ class ClassificationSpec:
     sequence_length: int
     split: str
     score: str
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class SpanSpec:
 
     `only_answered` trains on the windows that hold the answer alone: a model that starts from nothing otherwise learns
     little but which windows hold none. All windows are searched for answers either way. `marked` gives those tokens of
-    the context the question's token type that stand in the question, too: that a span near them is likely, an encoder
-    that starts from nothing would take long to find out. Both are off where weights are given.
+    the context the question's token type that stand in the question, too, as in ClassificationSpec. Both are off where
+    weights are given.
     """
 
     task: ClassVar[str] = "question_answering"

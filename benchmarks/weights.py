@@ -106,8 +106,9 @@ def _started(cell: Cell, folder: Path) -> Cell:
         )
     rate = min(settings.training.learning_rate, FINE_TUNING_RATE)
     changed = {"model": model, "training": dataclasses.replace(settings.training, learning_rate=rate)}
-    if isinstance(settings.protocol, SpanSpec):  # crutches of encoders that start from nothing
-        changed["protocol"] = dataclasses.replace(settings.protocol, only_answered=False, marked=False)
+    # crutches of encoders that start from nothing
+    crutches = {"marked": False, **({"only_answered": False} if isinstance(settings.protocol, SpanSpec) else {})}
+    changed["protocol"] = dataclasses.replace(settings.protocol, **crutches)
     parts = {field.name: getattr(settings, field.name) for field in dataclasses.fields(TrainingSettings)}
     return dataclasses.replace(cell, settings=StartedSettings(**{**parts, **changed}, folder=folder))
 

@@ -61,7 +61,7 @@ def encoded_texts(data: ExamplesSpec, protocol: ClassificationSpec, tier: str, f
         content["fingerprint"] = corpus.fingerprint
         held_out = spread(corpus.evaluation, data.evaluation_examples)
         for side, examples in (("train", corpus.train), ("evaluation", held_out)):
-            content |= _encode(tokenizer, examples, protocol.sequence_length, side)
+            content |= _encode(tokenizer, examples, protocol, side)
         return content
 
     found = kept(folder, f"{data.source}-{data.configuration}", decided_by(data, protocol, origin), make)
@@ -94,7 +94,25 @@ def compact(inputs: Any) -> Inputs:
     return {name: np.asarray(inputs[name], dtype=kind) for name, kind in kinds.items()}
 
 
-def _encode(tokenizer: Any, examples: Sequence[Labelled], length: int, side: str) -> dict[str, Any]:
-    found = encode(tokenizer, [example.texts for example in examples], max_length=length, truncation=True)
+def marked(inputs: Inputs, second: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Token types, 0 also for those tokens of the second text that stand in the first, whose type that is.
+
+    Args:
+        inputs: of pairs of texts, (examples, length) each.
+        second: (examples, length), where the tokens of the second texts are.
+    """
+    ids, types = inputs["input_ids"], inputs["token_type_ids"].copy()
+    first = (types == 0) & (inputs["attention_mask"] == 1)
+    for row in range(len(ids)):
+        types[row, second[row] & np.isin(ids[row], ids[row, first[row]])] = 0
+    return types
+
+
+def _encode(tokenizer: Any, examples: Sequence[Labelled], protocol: ClassificationSpec, side: str) -> dict[str, Any]:
+    texts = [example.texts for example in examples]
+    found = compact(encode(tokenizer, texts, max_length=protocol.sequence_length, truncation=True))
+    if protocol.marked:
+        special = np.isin(found["input_ids"], tokenizer.all_special_ids)
+        found["token_type_ids"] = marked(found, (found["token_type_ids"] == 1) & ~special)
     labels = np.array([example.label for example in examples], dtype=np.float64)
-    return {**{f"{side}_{name}": value for name, value in compact(found).items()}, f"{side}_labels": labels}
+    return {**{f"{side}_{name}": value for name, value in found.items()}, f"{side}_labels": labels}

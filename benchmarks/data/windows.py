@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.encoded import INPUTS, Inputs, available, compact, decided_by
+from benchmarks.data.encoded import INPUTS, Inputs, available, compact, decided_by, marked
 from benchmarks.data.examples import Question, QuestionCorpus, spread
 from benchmarks.data.kept import kept
 from benchmarks.data.wordpiece import encode, pair_tokenizer
@@ -129,20 +129,6 @@ def _windows(
     if protocol.marked:
         inputs["token_type_ids"] = marked(inputs, context)
     return inputs, np.asarray(found["overflow_to_sample_mapping"], dtype=np.int32), offsets
-
-
-def marked(inputs: Inputs, context: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Token types, 0 also for those tokens of the context that stand in the question.
-
-    Args:
-        inputs: of windows, (windows, length) each; type 0 is the question's.
-        context: (windows, length), where the context's tokens are.
-    """
-    ids, types = inputs["input_ids"], inputs["token_type_ids"].copy()
-    asked = (types == 0) & (inputs["attention_mask"] == 1)
-    for row in range(len(ids)):
-        types[row, context[row] & np.isin(ids[row], ids[row, asked[row]])] = 0
-    return types
 
 
 def spans(questions: Sequence[Question], owners: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.int32]:

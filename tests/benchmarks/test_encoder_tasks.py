@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import task
+from benchmarks.data.encoded import encoded_texts, marked
 from benchmarks.data.examples import Question
 from benchmarks.data.windows import OUTSIDE, encoded_questions, spans, windows
 from benchmarks.data.wordpiece import train_wordpiece
@@ -148,6 +149,20 @@ def test_words_of_the_question_can_be_marked_in_the_context() -> None:
     begins = [question.context[start:end] for start, end in offsets[0][unmarked].tolist()]
     assert begins == ["the", "city", "old", ".", "else"]
     assert np.array_equal(inputs["token_type_ids"][0][~context], plain["token_type_ids"][0][~context])
+
+
+def test_words_of_the_first_text_can_be_marked_in_the_second(tmp_path: Path) -> None:
+    data = ExamplesSpec("tiny", "labels")
+    plain, found = (
+        encoded_texts(data, replace(CLASSIFICATION, marked=own), "smoke", tmp_path).train for own in (False, True)
+    )
+    assert np.array_equal(plain["input_ids"], found["input_ids"])
+    changed = plain["token_type_ids"] != found["token_type_ids"]
+    assert not changed.any()  # the two texts share no word
+    pair = {"input_ids": np.array([[2, 7, 8, 3, 8, 9, 7, 3, 0]]), "attention_mask": np.array([[1] * 8 + [0]])}
+    pair["token_type_ids"] = np.array([[0, 0, 0, 0, 1, 1, 1, 1, 0]])
+    second = np.array([[False] * 4 + [True] * 3 + [False] * 2])
+    assert marked(pair, second).tolist() == [[0, 0, 0, 0, 0, 1, 0, 1, 0]]
 
 
 def test_windows_overlap_and_cover_the_context() -> None:

@@ -16,7 +16,7 @@ from benchmarks.encoder_model import build_encoder
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.recording import command
 from benchmarks.weights import FINE_TUNING_RATE, StartedSettings, fingerprint, started_from
-from tests.benchmarks.tiny_encoders import ENCODER, SPANS, checkpoint, run_of, use_tiny_examples
+from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, checkpoint, run_of, use_tiny_examples
 from tests.benchmarks.tiny_runs import tiny_experiment, train, workplace
 
 
@@ -59,6 +59,10 @@ def test_weights_are_given_the_input_that_they_know(folder: Path, monkeypatch: p
     monkeypatch.setattr("tests.benchmarks.tiny_encoders.SPANS", helped)
     assert run_of("questions").cell.settings.protocol == helped
     assert cell_of(folder, "questions").settings.protocol == SPANS
+    monkeypatch.setattr(
+        "tests.benchmarks.tiny_encoders.CLASSIFICATION", dataclasses.replace(CLASSIFICATION, marked=True)
+    )
+    assert cell_of(folder).settings.protocol == CLASSIFICATION
 
 
 @pytest.mark.parametrize("kind", ["labels", "questions"])
