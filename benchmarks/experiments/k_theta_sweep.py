@@ -74,8 +74,8 @@ SCALES: dict[Tier, tuple[Scale, Scale]] = {
     ),
     "cpu": _stages(
         "cpu",
-        TrainingSpec(steps=600, batch_size=8, learning_rate=4e-3, micro_batch_size=8, warmup_steps=50),
-        TrainingSpec(steps=300, batch_size=8, learning_rate=1e-3, micro_batch_size=8, warmup_steps=20),
+        TrainingSpec(steps=800, batch_size=8, learning_rate=3e-3, micro_batch_size=8, warmup_steps=60),
+        TrainingSpec(steps=400, batch_size=8, learning_rate=7.5e-4, micro_batch_size=8, warmup_steps=20),
     ),
     "gpu": _stages(
         "gpu",

@@ -96,13 +96,13 @@ SUBJECTS: dict[Tier, Subject] = {
     ),
     "cpu": Subject(
         TrainedModel(
-            layers=6, width=128, heads=4, vocabulary=1024, positions=128, name="GPT-2, 6 layers, trained",
+            layers=6, width=96, heads=3, vocabulary=512, positions=128, name="GPT-2, 6 layers, trained",
             pretraining=TrainingSpec(
-                steps=2000, batch_size=8, learning_rate=4e-3, micro_batch_size=8, warmup_steps=150
+                steps=2400, batch_size=8, learning_rate=3e-3, micro_batch_size=8, warmup_steps=180
             ),
         ),
         DataSpec("opendocs", "default", train_bytes=16_000_000, evaluation_tokens=60_000),
-        FineTuning("bpe-1024", sequence_length=128, stride=127, split="validation"),
+        FineTuning("bpe-512", sequence_length=128, stride=127, split="validation"),
         TrainingSpec(steps=40, batch_size=8, learning_rate=1e-3, micro_batch_size=8, warmup_steps=4),
     ),
     "gpu": Subject(

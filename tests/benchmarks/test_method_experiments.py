@@ -91,7 +91,7 @@ def test_the_grid_has_every_k_and_theta_in_both_stages() -> None:
     assert {c.config["target"] for c in found} == {None, k_theta_sweep.TARGET}
     for cell in found:
         assert isinstance(cell.settings.protocol, FineTuning) == isinstance(cell.settings.model, TrainedModel)
-        assert cell.settings.training.learning_rate in (4e-3, 1e-3)
+        assert cell.settings.training.learning_rate in (3e-3, 7.5e-4)
     method = build_method(found[0].settings.method, found[0].settings.shrink, 0)
     assert isinstance(method, EcoSpaSpaced)
 
