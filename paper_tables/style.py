@@ -81,6 +81,9 @@ _LOOKS = {
     "lora": (SKY, ">"),
     "relora": (SKY, "<"),
 }
+CONSTANT = ("dense", "dense_twice_steps", "small_dense")
+"""What has one size from the first step to the last."""
+
 MASKS = frozenset(
     {
         *("uncoupled", "magnitude", "magnitude_global", "magnitude_one_shot", "magnitude_global_one_shot"),
@@ -155,7 +158,7 @@ def marker(method: str) -> str:
 
 def line_style(method: str) -> Literal["-", "--", ":"]:
     """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted."""
-    if method in ("dense", "dense_twice_steps", "small_dense"):
+    if method in CONSTANT:
         return "--"
     return ":" if masks_entries(method) else "-"
 

@@ -18,10 +18,11 @@ from results.store import Store
 from tests.benchmarks.killable import STEPS, TRACE
 from tests.benchmarks.tiny_runs import HERE
 
-FAILING, TRACED = f"{HERE}:Failing", "tests.benchmarks.killable:Traced"
+FAILING = f"{HERE}:Failing"
+TRACED, WHOLE = (f"tests.benchmarks.killable:{name}" for name in ("Traced", "TracedToo"))
 MEASURED_BY_THE_CLOCK = {"training_seconds", "step_time", "final_step_time_ratio", "peak_memory"}
 KILL_AT = 8  # steps
-PATIENCE, SOON = 400.0, 60.0  # seconds, for machines that are busy
+PATIENCE, SOON = 900.0, 60.0  # seconds, for machines that are busy
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="forks, and looks into /proc")
 
@@ -93,8 +94,8 @@ def gone(process: int) -> bool:
 def numbers(record: RunRecord) -> dict[str, object]:
     """Everything of a record that no clock decides."""
     metrics = {name: metric.value for name, metric in record.metrics.items() if name not in MEASURED_BY_THE_CLOCK}
-    parts = (record.loss_curve, record.plan_history, record.data_fingerprint, record.config_hash)
-    return {**metrics, **dict(zip(("curve", "history", "data", "config"), parts, strict=True))}
+    parts = (record.loss_curve, record.plan_history, record.data_fingerprint)
+    return {**metrics, **dict(zip(("curve", "history", "data"), parts, strict=True))}
 
 
 def test_a_killed_call_goes_on_and_ends_with_the_same_numbers(calls: Callable[[str], Call]) -> None:
@@ -113,21 +114,20 @@ def test_a_killed_call_goes_on_and_ends_with_the_same_numbers(calls: Callable[[s
     assert dense.method == "dense"
     as_it_was = call.records.path(dense).read_bytes()
 
-    second = call.start("tiny", *methods)
+    second = call.start("tiny", *methods, WHOLE)
     assert second.wait(PATIENCE) == 1  # what failed was tried again, and failed again
     out = call.output.read_text()
-    assert "1 there, 2 to do" in out and "1 finished, 1 failed" in out
+    assert "1 there, 3 to do" in out and "2 finished, 1 failed" in out
     told = "FAILED tiny Failing target None seed 0: RuntimeError: the third step is one too many"
-    assert out.index("1 finished, 1 failed") < out.index(told)
+    assert out.index("2 finished, 1 failed") < out.index(told)
     again = [step for process, step in call.steps() if process != run]
-    assert 1 < again[0] <= killed_at + 1 and again == list(range(again[0], STEPS + 1))
+    resumed_at, whole = again[0], list(range(1, STEPS + 1))
+    assert 1 < resumed_at <= killed_at + 1 and again == [*range(resumed_at, STEPS + 1), *whole]
     assert call.records.path(dense).read_bytes() == as_it_was
     assert not list((call.folder / "work").glob("*/checkpoint-*"))
 
-    whole = calls("whole")
-    assert whole.start("tiny", TRACED).wait(PATIENCE) == 0
     (resumed,) = call.records.records(method="Traced")
-    (uninterrupted,) = whole.records.records()
+    (uninterrupted,) = call.records.records(method="TracedToo")
     assert len(resumed.loss_curve) == STEPS and len(resumed.plan_history) > 2
     pairs = zip(numbers(resumed).items(), numbers(uninterrupted).values(), strict=True)
     assert [(name, one, other) for (name, one), other in pairs if one != other] == []

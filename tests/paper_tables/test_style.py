@@ -7,7 +7,17 @@ from collections import Counter
 import pytest
 
 from paper_tables.cells import METHODS
-from paper_tables.style import MASKS, PALETTE, SPARE_COLORS, SPARE_MARKERS, color, line_style, look, masks_entries
+from paper_tables.style import (
+    CONSTANT,
+    MASKS,
+    PALETTE,
+    SPARE_COLORS,
+    SPARE_MARKERS,
+    color,
+    line_style,
+    look,
+    masks_entries,
+)
 from results import Store
 
 NEWCOMERS = ("mine", "my_package_method", "prune_all", "adaptive", "hessian_2")
@@ -36,7 +46,7 @@ def test_a_newcomer_looks_the_same_every_time_and_like_nobody_known() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_masks_are_dotted_and_nothing_else(method: str) -> None:
     assert (line_style(method) == ":") == (method in MASKS) == masks_entries(method)
-    assert (line_style(method) == "--") == (method in ("dense", "dense_twice_steps", "small_dense"))
+    assert (line_style(method) == "--") == (method in CONSTANT)
 
 
 def test_masks_are_the_methods_whose_records_store_zeros() -> None:
