@@ -23,6 +23,8 @@ from benchmarks.data.source import (
 )
 
 GROUP = "zero_shot"
+_SPLITS = {"training_split": "train", "validation_split": "validation", "test_split": "test"}
+"""A mirror may lack a split that is not scored, and the harness would stumble over it."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,14 @@ DATA = {
 def missing(name: str, tier: str) -> str | None:
     """Why the data of a task cannot be loaded, or None."""
     own = _known(name)
-    return missing_dataset(f"lm-eval's {name}", own.hub_id, own.configuration, tier)
+    return missing_dataset(f"lm-eval {name}", own.hub_id, own.configuration, tier)
 
 
 def source(name: str) -> BoundSource:
     """The data of a task as a source that an experiment says it needs."""
     own = _known(name)
     said = Source(
-        f"lm-eval's {name}",
+        f"lm-eval {name}",
         load=lambda configuration, split, tier, train_bytes: Corpus((), ()),  # the harness reads them itself
         key=lambda configuration: files_key(dataset_folder(own.hub_id, configuration)),
         missing=lambda configuration, tier: missing(name, tier),
@@ -80,7 +82,8 @@ def specification(name: str, tier: str) -> str | dict[str, Any]:
         return name
     kept = {split: [str(path) for path in paths] for split, paths in files.items()}
     override = {"task": name, "dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": {"data_files": kept}}
-    return {"group": f"{GROUP}_{name}", "task": [override]}
+    absent = {setting: None for setting, split in _SPLITS.items() if split not in files}
+    return {"group": f"{GROUP}_{name}", "task": [{**override, **absent}]}
 
 
 def task_folders(names: tuple[str, ...]) -> list[str]:

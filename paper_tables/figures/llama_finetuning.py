@@ -24,7 +24,8 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         return None
     figure, axes = panels(len(found), height=3.4, labels=1.9)
     for panel, (own, lines) in zip(axes, found, strict=True):
-        ends = [_draw(panel, method, lines[method]) for method in sorted(lines, key=rank)]
+        right = min(size for points in lines.values() for size, _, _ in points)
+        ends = [_draw(panel, method, lines[method], right) for method in sorted(lines, key=rank)]
         scores = [score for points in lines.values() for _, score, _ in points]
         logarithmic(panel, _WIDE if max(scores) > 8 * min(scores) else _NARROW)
         panel.margins(x=0.06)
@@ -52,8 +53,8 @@ def _size(cell: Cell, measured: float | None) -> float | None:
     return cell.target if measured is None else measured
 
 
-def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]) -> End:
-    """Draw one method, a level line where it has one size only; return where it ends, its label and colour."""
+def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]], right: float) -> End:
+    """Draw one method, the whole model as a level line up to `right`; return where it ends, its label and colour."""
     sizes, means, widths = zip(*points, strict=True)
     if method == "dense":
         panel.axhline(means[0], color=color(method), linestyle="--", linewidth=1.0)
@@ -66,7 +67,7 @@ def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]
         capsize=2,
         elinewidth=0.8,
     )
-    return sizes[-1], means[-1], label(method), color(method)
+    return right if method == "dense" else sizes[-1], means[-1], label(method), color(method)
 
 
 ITEM = Plot(

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from paper_tables.published import GPT2_WIKITEXT103, HEADLINE, LLAMA_C4, TAGS, numbers
+from paper_tables.published import (
+    GPT2_WIKITEXT103,
+    HEADLINE,
+    LLAMA_1_SHORT,
+    LLAMA_2_MASKED,
+    LLAMA_2_WIKITEXT2,
+    LLAMA_C4,
+    TAGS,
+    numbers,
+)
 
 
 def test_every_number_has_source_and_tag() -> None:
@@ -30,3 +39,20 @@ def test_the_tables_that_the_paper_stands_beside_are_there() -> None:
     assert found[LLAMA_C4, "full rank, AdamW 1B", "perplexity"] == 15.56
     assert found[LLAMA_C4, "full rank, tuned Adam 60M", "perplexity"] == 30.05
     assert found[HEADLINE, "EcoSpa GPT-2-Medium", "perplexity difference"] == -2.4
+
+
+def test_compressed_llamas_of_different_protocols_are_different_settings() -> None:
+    found = {(number.setting, number.method, number.metric): number for number in numbers()}
+    assert found[LLAMA_2_WIKITEXT2, "LLM Surgeon 50%", "perplexity"].value == 15.38
+    assert found[LLAMA_2_WIKITEXT2, "K-OBD 80%", "perplexity"].tag == "M"
+    assert found[LLAMA_2_MASKED, "SparseGPT 2:4", "perplexity"].value == 10.17
+    assert found[LLAMA_1_SHORT, "dense", "perplexity"].value == 12.62
+    assert found[LLAMA_1_SHORT, "FLAP, 50%", "WinoGrande"].value == 57.54
+    means = {method: n.value for (setting, method, metric), n in found.items() if metric == "mean of seven"}
+    for method, mean in means.items():
+        scores = [
+            n.value
+            for (setting, name, metric), n in found.items()
+            if (setting, name) == (LLAMA_1_SHORT, method) and metric not in ("perplexity", "mean of seven")
+        ]
+        assert len(scores) == 7 and abs(sum(scores) / 7 - mean) < 0.02, method

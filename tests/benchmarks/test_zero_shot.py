@@ -1,0 +1,179 @@
+"""Zero-shot tasks through lm-eval: where their data lie, what is scored, and that shrunk models pass through."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks import registry
+from benchmarks.data import continuations, harness
+from benchmarks.data import source as sources
+from benchmarks.data.tokenizer import train_tokenizer
+from benchmarks.experiment import MethodRef, ModelSpec
+from benchmarks.experiments import llama_zero_shot
+from benchmarks.metrics.zero_shot import chance, zero_shot_metrics
+from benchmarks.models import build_model
+
+WORDS = [f"{thing} number {n} is {kind}" for n in range(40) for thing, kind in (("model", "small"), ("width", "even"))]
+DOCUMENTS = [" ".join(WORDS[start:] + WORDS[:start]) for start in range(0, 60, 12)]
+
+
+def model_and_tokenizer() -> tuple[Any, Any]:
+    """An untrained LLaMA of two layers: its scores are arbitrary, but its own."""
+    tokenizer = train_tokenizer(DOCUMENTS, 300)
+    return build_model(ModelSpec(2, 32, 4, 300, 256, family="llama"), seed=5), tokenizer
+
+
+def test_questions_have_one_passage_that_follows_and_three_of_other_documents() -> None:
+    questions = continuations.continuations(DOCUMENTS, 30, seed=1)
+    assert len(questions) == 30 and questions == continuations.continuations(DOCUMENTS, 30, seed=1)
+    assert len({question["answer"] for question in questions}) == continuations.CHOICES
+    for question in questions:
+        right = f"{question['start']} {question['endings'][question['answer']]}"
+        assert any(right in document for document in DOCUMENTS)
+        assert len(question["endings"]) == continuations.CHOICES
+        assert all(len(ending.split()) == 12 for ending in question["endings"])
+
+
+def test_questions_need_documents_enough() -> None:
+    with pytest.raises(ValueError, match="fewer than 4 documents of 36 words; take more text"):
+        continuations.continuations(DOCUMENTS[:3], 10)
+
+
+def test_accuracies_are_those_of_likelihoods_added_by_hand(tmp_path: Path) -> None:
+    model, tokenizer = model_and_tokenizer()
+    questions = continuations.continuations(DOCUMENTS, 12)
+    task = continuations.specification(questions, tmp_path)
+    model.train()
+    found = zero_shot_metrics(model, tokenizer, [task], [], 256, None, 4)
+    assert model.training
+    hits, normed = 0, 0
+    for question in questions:
+        scores = [likelihood(model, tokenizer, question["start"], f" {ending}") for ending in question["endings"]]
+        sizes = [len(ending) for ending in question["endings"]]
+        hits += max(range(4), key=scores.__getitem__) == question["answer"]
+        normed += max(range(4), key=lambda n: scores[n] / sizes[n]) == question["answer"]
+    assert found["acc/continuation"].value == pytest.approx(hits / 12)
+    assert found["acc_norm/continuation"].value == pytest.approx(normed / 12)
+    assert found["acc/continuation"].n == 12 and found["chance/continuation"].value == 0.25
+    share = hits / 12
+    assert found["acc_stderr/continuation"].value == pytest.approx((share * (1 - share) / 11) ** 0.5)
+
+
+@torch.no_grad()
+def likelihood(model: Any, tokenizer: Any, start: str, ending: str) -> float:
+    """Log-likelihood of an ending behind a start."""
+    model.eval()
+    context = tokenizer(start, add_special_tokens=False)["input_ids"]
+    whole = tokenizer(start + ending, add_special_tokens=False)["input_ids"]
+    scores = F.log_softmax(model(input_ids=torch.tensor([whole])).logits[0, :-1].float(), -1)
+    return sum(float(scores[place - 1, whole[place]]) for place in range(len(context), len(whole)))
+
+
+def test_chance_is_one_over_the_choices_of_every_question() -> None:
+    assert chance([{"resps": [1, 2]}, {"resps": [1, 2, 3, 4]}]) == pytest.approx(0.375)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mirror with a few questions of PIQA and ARC-easy, in the form of the Hub."""
+    from datasets import Dataset
+
+    piqa = [{"goal": f"goal {n}", "sol1": "do one", "sol2": "do another", "label": n % 2} for n in range(6)]
+    choices = {"text": ["one", "two", "three"], "label": ["A", "B", "C"]}
+    arc = [{"id": str(n), "question": f"what {n}?", "choices": choices, "answerKey": "ABC"[n % 3]} for n in range(6)]
+    for folder, split, rows in (
+        ("baber__piqa/default", "validation", piqa),
+        ("allenai__ai2_arc/ARC-Easy", "test", arc),
+        ("allenai__ai2_arc/ARC-Easy", "validation", arc[:2]),
+    ):
+        place = tmp_path / folder
+        place.mkdir(parents=True, exist_ok=True)
+        Dataset.from_list(rows).to_parquet(place / f"{split}-00000-of-00001.parquet")
+    monkeypatch.setenv("ECOSPA_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("mirror")
+def test_lm_evals_own_tasks_read_the_mirror() -> None:
+    model, tokenizer = model_and_tokenizer()
+    names = ("piqa", "arc_easy")
+    specifications = [harness.specification(name, "cpu") for name in names]
+    found = zero_shot_metrics(model, tokenizer, specifications, harness.task_folders(names), 256, 4, 4)
+    assert found["acc/piqa"].n == found["acc/arc_easy"].n == 4  # the limit
+    assert found["chance/piqa"].value == 0.5 and found["chance/arc_easy"].value == pytest.approx(1 / 3)
+    prompt, answers = "Question: what 0?\nAnswer:", (" one", " two", " three")
+    scores = [likelihood(model, tokenizer, prompt, answer) for answer in answers]
+    one = zero_shot_metrics(model, tokenizer, specifications[1:], harness.task_folders(names), 256, 1, 4)
+    assert one["acc/arc_easy"].value == float(max(range(3), key=scores.__getitem__) == 0)
+
+
+def test_a_changed_file_changes_the_fingerprint(mirror: Path) -> None:
+    before = harness.fingerprint(("piqa",))
+    assert before == harness.fingerprint(("piqa",)) != harness.fingerprint(("arc_easy",))
+    path = mirror / "baber__piqa" / "default" / "validation-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes() + b"0")
+    assert harness.fingerprint(("piqa",)) != before
+
+
+@pytest.mark.usefixtures("mirror")
+def test_missing_and_unknown_tasks_are_named() -> None:
+    with pytest.raises(sources.MissingSourceError, match=r"lm-eval boolq', tier 'cpu'.*aps__super_glue/boolq"):
+        harness.specification("boolq", "cpu")
+    with pytest.raises(ValueError, match="task is 'mmlu'; choose from boolq, piqa"):
+        harness.specification("mmlu", "cpu")
+    assert harness.source("piqa").missing("cpu") is None
+    assert "openbookqa" in (harness.source("openbookqa").missing("cpu") or "")
+
+
+def test_the_hub_is_read_by_the_tasks_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECOSPA_DATA", "hub")
+    assert harness.specification("gsm8k", "cpu") == "gsm8k"
+    assert harness.specification("bbh_cot_fewshot", "paper") == "bbh_cot_fewshot"
+
+
+def test_a_shrunk_model_is_judged_through_the_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole experiment at toy size: embedded text, no mirror, one shrunk model."""
+    from benchmarks import pretraining
+    from benchmarks.experiments import llama_finetuning
+    from tests.benchmarks.tiny_runs import workplace
+
+    text = sources.Corpus(tuple(DOCUMENTS), tuple(DOCUMENTS))
+    tiny = sources.Source("tiny", lambda *_: text, lambda configuration: "1", lambda configuration, tier: None)
+    monkeypatch.setattr(sources, "find", lambda name: tiny)
+    own = pretraining.LLAMAS["smoke"].pretraining
+    assert own is not None
+    small = replace(
+        own,
+        architecture=replace(own.architecture, layers=2, width=32, vocabulary=300),
+        training=replace(own.training, steps=4, batch_size=4, micro_batch_size=4, warmup_steps=1),
+        protocol=replace(own.protocol, tokenizer="bpe-300"),
+    )
+    subject = llama_finetuning.SUBJECTS["smoke"][0]
+    training = replace(subject.scale.training, steps=6, batch_size=4, micro_batch_size=4)
+    scale = replace(
+        subject.scale, model=pretraining.FoundationSpec("llama", small), training=training, end_step=5, interval=1
+    )  # fmt: skip
+    monkeypatch.setattr(llama_finetuning, "SUBJECTS", {"smoke": (replace(subject, scale=scale),)})
+    (cell,) = llama_zero_shot.cells("smoke", (MethodRef("ecospa"),))
+    from benchmarks.experiment import Run
+
+    outcome = llama_zero_shot.EXPERIMENT.execute(Run(cell, 0), workplace(tmp_path))
+    assert 0 <= outcome.metrics["acc/continuation"].value <= 1
+    assert outcome.metrics["perplexity"].value > 1
+    assert outcome.metrics["block_parameters"].value < 0.6 * outcome.plan_history[0].block_parameters
+
+
+def test_protocols_say_tasks_and_limits_and_small_tiers_generate_nothing() -> None:
+    for tier, own in llama_zero_shot.TIERS.items():
+        for cell in registry.experiment("llama_zero_shot").cells(tier, (MethodRef("dense"), MethodRef("ecospa"))):
+            assert json.loads(json.dumps(cell.config)) == cell.config
+            assert cell.config["protocol"]["limit"] == own.limit
+            assert cell.settings.protocol.tasks == tuple(own.harness_tasks.split())
+            assert ("gsm8k" in cell.settings.protocol.tasks) == (tier == "paper")
