@@ -81,21 +81,20 @@ def as_picture(pixels: Any) -> Any:
     return Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
 
 
-def still_transform(images: ImageSet, size: int) -> Callable[[Any], Tensor]:
+def still_transform(images: ImageSet, size: int) -> Any:
     """PIL image -> normalised float (3, size, size), nothing random: the middle of an image that is not of that size.
 
     Large images are resized to size / 0.9 before, as DeiT is evaluated; small ones keep all their pixels.
     """
     from timm.data import create_transform
 
-    whole = _fits(images.train, size)
-    made: Callable[[Any], Tensor] = create_transform(
-        size, interpolation="bicubic", mean=images.mean, std=images.deviation, crop_pct=1.0 if whole else 0.9
-    )
+    made = create_transform(size, interpolation="bicubic", mean=images.mean, std=images.deviation, crop_pct=0.9)
+    if _fits(images.train, size):
+        del made.transforms[:2]  # resize and crop
     return made
 
 
-def _moving_transform(images: ImageSet, size: int, augmentation: AugmentationSpec) -> Callable[[Any], Tensor]:
+def _moving_transform(images: ImageSet, size: int, augmentation: AugmentationSpec) -> Any:
     from timm.data import create_transform
     from torchvision import transforms
 
@@ -114,8 +113,9 @@ def _moving_transform(images: ImageSet, size: int, augmentation: AugmentationSpe
     if augmentation.crop == "pad":
         made.transforms[0] = transforms.RandomCrop(size, padding=size // 8)
     elif augmentation.crop == "none":
-        made.transforms[0] = transforms.Compose(still_transform(images, size).transforms[:-2])  # before it is a tensor
-    return made  # type: ignore[no-any-return]
+        # what comes before an image is a tensor and normalised, in evaluation
+        made.transforms[:1] = still_transform(images, size).transforms[:-2]
+    return made
 
 
 def _fits(pictures: Pictures, size: int) -> bool:

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
 
+import timm  # noqa: F401  second to torch and transformers what runs on images wait for
+
 import baselines
 
 # imports torch, transformers, ecospa and what most runs need before the first fork

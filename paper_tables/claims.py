@@ -151,7 +151,7 @@ def _fine_tuned() -> tuple[Claim, ...]:
 def _sensitivity() -> tuple[Claim, ...]:
     return (
         Claim(
-            "In fine-tuning a smaller K is better (BERT on SQuAD, K 0.10 against 0.50, at equal size over steps)",
+            "In fine-tuning a smaller K is better (BERT on SQuAD, K 0.10 against 0.50, at equal final size)",
             "summary of the paper, Appendix C.1 [S]",
             "higher F1",
             False,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from paper_tables.cells import (
     Cell,
@@ -48,10 +47,7 @@ def accuracy_table(records: Sequence[RunRecord]) -> pd.DataFrame:
 def accuracy_against_size(records: Sequence[RunRecord]) -> Figure | None:
     """Return top-1 accuracy against non-zero block parameters, all models in one panel; None without an accuracy."""
     cells = [cell for own in by_model(records).values() for cell in compare(own).cells]
-    figure = against_size(cells, "top1", "top-1 accuracy")
-    if figure is not None:
-        figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    return figure
+    return against_size(cells, "top1", "top-1 accuracy (%)", times=100.0)
 
 
 def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:

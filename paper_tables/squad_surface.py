@@ -17,24 +17,26 @@ from results import RunRecord
 EXPERIMENT = "bert_squad"
 PAPER = (0.30, 0.90)
 """The paper's own K and theta."""
-SURFACES = ("ecospa", "ecospa_own_pace")
+METHOD = "ecospa_own_pace"
+"""At its own pace K and theta decide how fast the model shrinks; on a size curve they hardly decide anything."""
+SAME_SIZE = 0.02
 
 Pair = tuple[float, float]
 
 
-def surface(records: Sequence[RunRecord], method: str) -> dict[Pair, Cell]:
-    """Return the cells of a method by (K, theta), among the records that belong together."""
+def surface(records: Sequence[RunRecord]) -> dict[Pair, Cell]:
+    """Return the cells of the method at its own pace by (K, theta), among the records that belong together."""
     groups: defaultdict[Pair, list[RunRecord]] = defaultdict(list)
     for record in settled(records):
         found = record.config.get("method_config") or {}
-        if record.method == method and {"top_k", "importance_threshold"} <= found.keys():
+        if record.method == METHOD and {"top_k", "importance_threshold"} <= found.keys():
             groups[float(found["top_k"]), float(found["importance_threshold"])].append(record)
     return {pair: compare(groups[pair]).cells[0] for pair in sorted(groups)}
 
 
 def others(records: Sequence[RunRecord]) -> list[Cell]:
-    """Return the cells of methods that have neither K nor theta, in table order."""
-    return list(compare([record for record in settled(records) if record.method not in SURFACES]).cells)
+    """Return the cells of all other methods, in table order."""
+    return list(compare([record for record in settled(records) if record.method != METHOD]).cells)
 
 
 def smaller_k_is_better(theta: float = PAPER[1]) -> Judge:
@@ -42,13 +44,14 @@ def smaller_k_is_better(theta: float = PAPER[1]) -> Judge:
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
         started = [r for r in records if r.experiment == EXPERIMENT and (r.config.get("model") or {}).get("weights")]
-        cells = {share: cell for (share, own), cell in surface(started, "ecospa").items() if own == theta}
+        cells = {k: cell for (k, own), cell in surface(started).items() if own == theta}
         if len(cells) < 2:
             return needs(f"trained weights: python -m benchmarks run {EXPERIMENT} --tier {tier} --weights DIR")
         small, large = cells[min(cells)], cells[max(cells)]
         effect = paired_difference(small.values("f1"), large.values("f1"))
-        if effect is None:
-            return needs("the same seeds of both")
+        sizes = [cell.interval("block_parameters") for cell in (small, large)]
+        if effect is None or not all(sizes) or abs(sizes[0].mean / sizes[1].mean - 1) > SAME_SIZE:  # type: ignore[union-attr]
+            return needs("the same seeds of both, down to one size")
         kind, detail = decide(effect.mirrored(), 0.0, full_scale=False)
         return Verdict(kind, detail, f"F1 {difference(effect)}", effect.n, small.ids + large.ids)
 

@@ -63,15 +63,15 @@ SCALES: dict[Tier, tuple[Scale, ...]] = {
     "smoke": (
         Scale(
             VisionModelSpec(
-                "deit_tiny_distilled_patch16_224", layers=3, width=48, heads=3, patch=4, size=8, classes=10,
+                "deit_tiny_distilled_patch16_224", layers=2, width=48, heads=3, patch=4, size=8, classes=10,
                 drop_path=0.05,
             ),
             ImageDataSpec("digits", "default"),
             ImageProtocolSpec(
                 "test", AugmentationSpec(mixup=0.2, smoothing=0.1), TeacherSpec("resnet10t", steps=40, batch_size=32)
             ),
-            TrainingSpec(steps=120, batch_size=32, learning_rate=3e-3, micro_batch_size=32, warmup_steps=10),
-            start_step=10, end_step=90, interval=4, width_multiple=4,
+            TrainingSpec(steps=100, batch_size=32, learning_rate=3e-3, micro_batch_size=32, warmup_steps=10),
+            start_step=10, end_step=76, interval=3, width_multiple=4,
         ),
     ),
     "cpu": (

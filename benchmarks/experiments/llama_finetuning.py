@@ -122,7 +122,7 @@ SUBJECTS: dict[Tier, tuple[Subject, ...]] = {
                     "stories260K", sequence_length=256, stride=255, split="validation", training_text="self-told"
                 ),
                 TrainingSpec(
-                    steps=150, batch_size=4, learning_rate=1e-3, micro_batch_size=4, warmup_steps=15, weight_decay=0.01
+                    steps=100, batch_size=4, learning_rate=1e-3, micro_batch_size=4, warmup_steps=10, weight_decay=0.01
                 ),
                 width_multiple=2,
             ),
@@ -133,10 +133,11 @@ SUBJECTS: dict[Tier, tuple[Subject, ...]] = {
                 DataSpec("wikitext", "wikitext-2-v1", train_bytes=3_000_000, evaluation_tokens=60_000),
                 FineTuningProtocol("llama", sequence_length=256, stride=255, split="test"),
                 TrainingSpec(
-                    steps=150, batch_size=4, learning_rate=1e-3, micro_batch_size=4, warmup_steps=15, weight_decay=0.01
+                    steps=100, batch_size=4, learning_rate=1e-3, micro_batch_size=4, warmup_steps=10, weight_decay=0.01
                 ),
                 width_multiple=2,
             ),
+            one_shot_sizes=(0.8, 0.5),
             fine_tuned_sizes=(0.8, 0.5),
         ),
     ),

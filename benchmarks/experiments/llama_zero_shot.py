@@ -9,15 +9,16 @@ them as a proof that shrunk models pass through the harness unchanged. Chance st
 task is made from held-out text of the model's own kind, `continuation`: which of four passages goes on from this one?
 There small models are above chance, and what a cut costs can be seen.
 
-GSM8K and BBH are for tier paper alone: their prompts have about 1,000 to 2,000 tokens, the small models hold 256, and
-a prompt of which only the end is seen measures nothing; a score of 0 would be the protocol's, not the model's.
+GSM8K and BBH are for tier paper alone: their prompts have about 1,000 to 2,000 tokens, the small models hold 256 or
+512, and a prompt of which only the end is seen measures nothing; a score of 0 would be the protocol's, not the model's.
 
 Questions: the first `limit` of every task, those of the validation side where the test side has no answers. A context
-that is too long loses its beginning, as the harness does it. acc_norm divides by the length of an answer.
+that is too long loses its beginning, as the harness does it, an answer that is longer than the model's positions (some
+of PIQA) its end. acc_norm divides by the length of an answer.
 
 Command: ECOSPA_DATA=path/of/mirror python -m benchmarks run llama_zero_shot --tier cpu
 
-Hours for all runs of a tier: smoke 0.02 (4 runs, the continuation task alone), cpu 0.7 (2 cores), gpu 4 (one
+Hours for all runs of a tier: smoke 0.02 (6 runs, the continuation task alone), cpu 0.7 (2 cores), gpu 4 (one
 H200-class GPU), paper 150 (one GPU of 192 GB).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: as llama_finetuning, and the Parquet files of the tasks
@@ -65,7 +66,7 @@ class ZeroShotProtocol(FineTuningProtocol):
 
 @dataclass(frozen=True)
 class ZeroShotTier:
-    """What is measured in a tier, at which sizes, and with which methods beside those asked for."""
+    """What is measured in a tier, and at which sizes."""
 
     harness_tasks: str
     limit: int | None
@@ -75,7 +76,7 @@ class ZeroShotTier:
 
 TIERS: dict[Tier, ZeroShotTier] = {
     "smoke": ZeroShotTier("", None, 40, (0.5,)),
-    "cpu": ZeroShotTier(CHOICES, 100, 400, (0.8, 0.5)),
+    "cpu": ZeroShotTier(CHOICES, 100, 200, (0.8, 0.5)),
     "gpu": ZeroShotTier(CHOICES, None, 2000, (0.8, 0.5)),
     "paper": ZeroShotTier(f"{CHOICES} {GENERATED}", None, 2000, (0.8, 0.7, 0.6, 0.5)),
 }

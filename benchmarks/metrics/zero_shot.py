@@ -32,7 +32,7 @@ def zero_shot_metrics(
         tokenizer: its own.
         specifications: tasks as the harness takes them.
         folders: of lm-eval's task files, those of the specifications that are names.
-        length: tokens of context and answer at most; what is too long loses its beginning.
+        length: tokens of context and answer at most; a context that is too long loses its beginning, an answer its end.
         limit: questions per task, the first ones; None for all.
         batch_size: sequences at a time.
 
@@ -41,13 +41,12 @@ def zero_shot_metrics(
         of multiple-choice tasks alone.
     """
     from lm_eval import simple_evaluate  # takes seconds to import, and one experiment needs it
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     was_training = model.training
     model.eval()
-    wrapped = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", max_length=length, batch_size=batch_size)  # type: ignore[arg-type]
+    wrapped = _wrapped(model, tokenizer, length, batch_size)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress lines would run through the suite's own
         found = simple_evaluate(
             model=wrapped,
@@ -65,6 +64,18 @@ def zero_shot_metrics(
         if samples and "acc,none" in scores:
             metrics[f"chance/{task}"] = Metric(chance(samples), "", None, len(samples))
     return metrics
+
+
+def _wrapped(model: nn.Module, tokenizer: Any, length: int, batch_size: int) -> Any:
+    """The model as the harness takes it; an answer longer than the model can hold, at which it stops, is cut."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Cutting(HFLM):
+        def _loglikelihood_tokens(self, requests: Any, *arguments: Any, **options: Any) -> Any:
+            cut = [(texts, context, answer[: self.max_length]) for texts, context, answer in requests]
+            return super()._loglikelihood_tokens(cut, *arguments, **options)
+
+    return Cutting(pretrained=model, tokenizer=tokenizer, backend="causal", max_length=length, batch_size=batch_size)  # type: ignore[arg-type]
 
 
 def chance(samples: Sequence[Mapping[str, Any]]) -> float:

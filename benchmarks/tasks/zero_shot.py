@@ -36,9 +36,14 @@ def load(run: Run, folder: Path) -> Task:
 
     def evaluate(model: nn.Module) -> dict[str, Metric]:
         scores = zero_shot_metrics(
-            model, tokenizer, [*known, written], harness.task_folders(names), protocol.sequence_length, protocol.limit,
+            model, tokenizer, [*known, written], harness.task_folders(names), _positions(model), protocol.limit,
             2 * settings.training.micro_batch_size,
         )  # fmt: skip
         return {**own.evaluate(model), **scores}
 
     return replace(own, evaluate=evaluate, fingerprint=hashlib.sha256(prints.encode()).hexdigest())
+
+
+def _positions(model: nn.Module) -> int:
+    """Tokens that a model can hold."""
+    return int(model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]

@@ -21,8 +21,8 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     return against_size(compare(records).cells, "perplexity", "perplexity")
 
 
-def against_size(cells: Sequence[Cell], metric: str, text: str) -> Figure | None:
-    """Return a figure of `metric`, called `text`, against non-zero block parameters; None if no cell has both."""
+def against_size(cells: Sequence[Cell], metric: str, text: str, times: float = 1.0) -> Figure | None:
+    """Return a figure of `metric` `times` a factor, called `text`, against non-zero block parameters; None without."""
     series: defaultdict[str, Series] = defaultdict(list)
     for cell in cells:
         size, score = cell.interval("block_parameters_nonzero"), cell.interval(metric)
@@ -38,8 +38,8 @@ def against_size(cells: Sequence[Cell], metric: str, text: str) -> Figure | None
         points = sorted(series[method], key=lambda point: point[0])
         # Side by side, or the intervals of methods of one size would hide one another.
         aside = (place - (len(methods) - 1) / 2) * 0.006 * largest / scale
-        sizes, means = [size / scale + aside for size, _ in points], [score.mean for _, score in points]
-        widths = [score.half_width if score.n > 1 else 0.0 for _, score in points]
+        sizes, means = [size / scale + aside for size, _ in points], [times * score.mean for _, score in points]
+        widths = [times * score.half_width if score.n > 1 else 0.0 for _, score in points]
         panel.errorbar(
             *(sizes, means, widths),
             marker=marker(method),

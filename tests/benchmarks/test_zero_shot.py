@@ -76,6 +76,27 @@ def likelihood(model: Any, tokenizer: Any, start: str, ending: str) -> float:
     return sum(float(scores[place - 1, whole[place]]) for place in range(len(context), len(whole)))
 
 
+@torch.no_grad()
+def test_an_answer_longer_than_the_model_is_scored_as_far_as_it_fits(tmp_path: Path) -> None:
+    model, tokenizer = model_and_tokenizer()
+    questions = continuations.continuations(DOCUMENTS, 8)
+    task, length = continuations.specification(questions, tmp_path), 6
+    found = zero_shot_metrics(model, tokenizer, [task], [], length, None, 4)
+    model.eval()
+    hits = 0
+    for question in questions:
+        scores = []
+        for ending in question["endings"]:
+            context = tokenizer(question["start"], add_special_tokens=False)["input_ids"]
+            whole = tokenizer(f"{question['start']} {ending}", add_special_tokens=False)["input_ids"]
+            answer = whole[len(context) :][:length]
+            window = torch.tensor([(context + answer)[-length - 1 :]])
+            logits = F.log_softmax(model(input_ids=window[:, :-1]).logits[0].float(), -1)[-len(answer) :]
+            scores.append(float(logits.gather(1, torch.tensor(answer)[:, None]).sum()))
+        hits += max(range(4), key=scores.__getitem__) == question["answer"]
+    assert found["acc/continuation"].value == pytest.approx(hits / 8)
+
+
 def test_chance_is_one_over_the_choices_of_every_question() -> None:
     assert chance([{"resps": [1, 2]}, {"resps": [1, 2, 3, 4]}]) == pytest.approx(0.375)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from paper_tables.figures import k_theta_squad
@@ -13,7 +13,7 @@ from paper_tables.item import RECORDS
 from paper_tables.squad_surface import smaller_k_is_better, surface
 from paper_tables.style import drawing
 from paper_tables.tables import bert_glue, bert_squad
-from results import RunRecord
+from results import Metric, RunRecord
 from tests.results.factory import filled, make_record
 
 
@@ -26,14 +26,21 @@ def of(records: list[RunRecord], experiment: str) -> list[RunRecord]:
     return [record for record in records if record.experiment == experiment]
 
 
+def replace_size(record: RunRecord, blocks: float) -> RunRecord:
+    """The same record with another number of block parameters."""
+    return replace(record, metrics={**record.metrics, "block_parameters": Metric(blocks, "", False)})
+
+
 def surface_record(number: int, k: float, theta: float, f1: float, **changes: Any) -> RunRecord:
     pair = {"top_k": k, "importance_threshold": theta}
-    return make_record(number, {"f1": f1}, experiment="bert_squad", method_config=pair, **changes)
+    method = changes.pop("method", "ecospa_own_pace")
+    metrics = {"f1": f1, "block_parameters": changes.pop("blocks", 400_000.0)}
+    return make_record(number, metrics, experiment="bert_squad", method=method, method_config=pair, **changes)
 
 
 def test_every_pair_of_k_and_theta_is_a_row(records: list[RunRecord]) -> None:
     table = bert_squad.build(of(records, "bert_squad"))
-    assert list(table["Method"]) == ["dense", "movement", "small dense", *["EcoSpa"] * 9]
+    assert list(table["Method"]) == ["dense", "EcoSpa", "movement", "small dense", *["EcoSpa, own pace"] * 9]
     row = table[(table["K"] == "0.10") & (table["Theta"] == "0.95")].iloc[0]
     # 20 - 0.4 + 1.9 + 0.1 on average, half width 4.3027 * 0.1 / sqrt(3)
     assert row["F1"] == "21.60 ± 0.25" and row["Seeds"] == "3" and row["Blocks kept"] == "50%"
@@ -47,8 +54,8 @@ def test_every_pair_of_k_and_theta_is_a_row(records: list[RunRecord]) -> None:
 def test_cells_of_other_data_or_models_stay_out(records: list[RunRecord]) -> None:
     own = of(records, "bert_squad")
     other = surface_record(5000, 0.7, 0.5, 99.0, data={"source": "squad", "configuration": "other"})
-    assert (0.7, 0.5) not in surface([*own, other], "ecospa") and len(surface([*own, other], "ecospa")) == 9
-    assert surface(own, "ecospa_own_pace") == {}
+    assert (0.7, 0.5) not in surface([*own, other]) and len(surface([*own, other])) == 9
+    assert not any("left out" in note or "not in this table" in note for note in bert_squad.notes(own))
 
 
 def test_tasks_are_columns_and_what_reads_nothing_is_a_row(records: list[RunRecord]) -> None:
@@ -89,19 +96,16 @@ def test_the_figure_shows_the_means(records: list[RunRecord]) -> None:
     assert "dense 25.70 ± 0.25" in notes[1]
 
 
-def test_the_own_pace_has_its_sizes_beside_it(records: list[RunRecord]) -> None:
-    history = of(records, "bert_squad")[-1].plan_history
-    paced = [
-        surface_record(6000 + n, k, 0.9, 10.0, method="ecospa_own_pace", plan_history=history)
-        for n, k in enumerate((0.1, 0.5))
-    ]
+def test_what_it_took_and_the_size_stand_below(records: list[RunRecord]) -> None:
     with drawing("test"):
-        figure = k_theta_squad.build(paced)
-    assert figure is not None
+        figure = k_theta_squad.build(of(records, "bert_squad"))
+        alone = k_theta_squad.build([surface_record(1, 0.3, 0.9, 5.0)])
+    assert figure is not None and alone is not None
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_title(loc="left")]
-    assert titles == ["EcoSpa, own pace", "blocks kept at the own pace"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["50%", "50%"]
-    assert np.isfinite(figure.get_size_inches()).all()
+    assert titles == ["F1", "training arithmetic", "blocks kept"]
+    # 0.5 + 0.4 * 0.9 * 0.7 of the dense run
+    assert figure.axes[1].texts[0].get_text() == "75%" and figure.axes[2].texts[0].get_text() == "50%"
+    assert [axis.get_title(loc="left") for axis in alone.axes if axis.get_title(loc="left")] == ["F1"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +130,8 @@ def test_the_claim_of_k_is_about_trained_weights(
     ]
     verdict = judge([*of(records, "bert_squad"), *made], "paper")
     assert verdict.kind == kind and verdict.n == 3
+    unequal = [replace_size(record, 500_000.0) if record in made[3:] else record for record in made]
+    assert judge(unequal, "paper").kind == "not run" and "down to one size" in judge(unequal, "paper").detail
     mean = sum(small) / 3 - sum(large) / 3
     assert verdict.measured.startswith(f"F1 {mean:+.2f}"[:7]) and set(verdict.records) == {record.id for record in made}
 

@@ -24,7 +24,7 @@ def key_of(panel: Axes) -> list[str]:
 
 def test_every_method_stands_at_every_size_of_its_model(records: list[RunRecord]) -> None:
     table = compare.build(records_of(compare.ITEM, records))
-    assert len(table) == 2 * (2 + 2 * len(COMPARED))
+    assert len(table) == 3 * (2 + 2 * len(COMPARED))
     wanda = table[(table.Model == "gpt2") & (table.Method == "Wanda") & (table["Blocks kept"] == "50%")].iloc[0]
     assert (wanda["Stored in blocks"], wanda["Non-zero in blocks"], wanda["Effective in blocks"]) == (
         "800.0 k", "400.0 k", "388.0 k",
@@ -64,9 +64,9 @@ def test_a_size_that_was_missed_stands_beside_the_number() -> None:
 
 def test_notes_name_calibration_and_protocol_of_each_model(records: list[RunRecord]) -> None:
     notes = compare.notes(records_of(compare.ITEM, records))
-    for model in ("gpt2", "stories260K"):
+    for model in ("gpt2", "stories260K", "llama"):
         assert any(note.startswith(f"{model}. Calibration: 128 sequences of 64 tokens") for note in notes)
-    assert sum(note.startswith("Protocol:") for note in notes) == 2
+    assert sum(note.startswith("Protocol:") for note in notes) == 3
 
 
 def test_a_panel_per_cost_with_every_method_by_name(records: list[RunRecord]) -> None:

@@ -75,7 +75,7 @@ def test_a_panel_per_protocol_with_its_own_scale(records: list[RunRecord]) -> No
     assert [panel.get_title(loc="left") for panel in drawn.axes] == PANELS
     for panel in drawn.axes:
         assert panel.get_xlim()[0] > panel.get_xlim()[1] and panel.get_yscale() == "log"
-        assert len(panel.texts) == 1 + len(FINETUNED)
+        assert len(panel.get_legend().get_texts()) == 1 + len(FINETUNED)
     with drawing("test"):
         assert figure.build(tuned("ecospa", 0.5, [])) is None
 

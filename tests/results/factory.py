@@ -366,8 +366,8 @@ def _limits(seeds: int) -> Iterator[dict[str, Any]]:
 
 def _squad(seeds: int) -> Iterator[dict[str, Any]]:
     cells: list[tuple[str, float | None, float, float]] = [("dense", None, 0.3, 0.9)]
-    cells += [(method, 0.5, 0.3, 0.9) for method in ("movement", "small_dense")]
-    cells += [("ecospa", 0.5, k, theta) for k in (0.1, 0.3, 0.5) for theta in (0.7, 0.9, 0.95)]
+    cells += [(method, 0.5, 0.3, 0.9) for method in ("ecospa", "movement", "small_dense")]
+    cells += [("ecospa_own_pace", 0.5, k, theta) for k in (0.1, 0.3, 0.5) for theta in (0.7, 0.9, 0.95)]
     for method, target, k, theta in cells:
         for seed in range(seeds):
             f1 = 20.0 + (5.0 if method == "dense" else 0.0) - 4 * k + 2 * theta + 0.1 * seed
@@ -377,6 +377,7 @@ def _squad(seeds: int) -> Iterator[dict[str, Any]]:
                 "metrics": {
                     **{"exact_match": f1 / 2, "f1": f1, "first_words_exact_match": 1.0, "first_words_f1": 4.0},
                     "block_parameters": DENSE_BLOCKS * (target or 1.0),
+                    "run_flops": 1e12 * (1.0 if target is None else 0.5 + 0.4 * (1 - k) * theta),
                 },
                 "data": {"source": "squad", "configuration": "plain_text"},
                 "protocol": {"tokenizer": "bert-base-uncased", "sequence_length": 128, "stride": 48},
