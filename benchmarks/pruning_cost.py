@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import statistics
 import time
@@ -14,15 +15,16 @@ from torch import nn
 import ecospa
 from baselines.calibration import Calibration
 from baselines.method import TrainingMethod
+from benchmarks import random_models
 from benchmarks.compress import compress, one_event_method
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.experiments.pruning_cost import TARGET, CostModel, CostSettings
 from benchmarks.metrics.memory import memory_metrics, peak_memory
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models import quieten
+from benchmarks.shapes import ModelShape
 from results.record import Metric
 
-_CLASSES = 10
 _WIDTH_MULTIPLE = 2
 
 
@@ -75,56 +77,15 @@ def build(spec: CostModel) -> nn.Module:
     Raises:
         ValueError: a name that is not known.
     """
-    if spec.name == "gpt2":
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        return GPT2LMHeadModel(
-            GPT2Config(
-                n_layer=spec.layers, n_embd=spec.width, n_head=spec.heads, vocab_size=spec.vocabulary,
-                n_positions=spec.length, bos_token_id=0, eos_token_id=0,
-            )
-        )  # fmt: skip
-    if spec.name == "llama":
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        return LlamaForCausalLM(
-            LlamaConfig(
-                num_hidden_layers=spec.layers, hidden_size=spec.width, intermediate_size=spec.width * 8 // 3,
-                num_attention_heads=spec.heads, num_key_value_heads=spec.heads, vocab_size=spec.vocabulary,
-                max_position_embeddings=spec.length,
-            )
-        )  # fmt: skip
-    if spec.name == "bert":
-        from transformers import BertConfig, BertForSequenceClassification
-
-        return BertForSequenceClassification(
-            BertConfig(
-                num_hidden_layers=spec.layers, hidden_size=spec.width, intermediate_size=4 * spec.width,
-                num_attention_heads=spec.heads, vocab_size=spec.vocabulary, max_position_embeddings=spec.length,
-                num_labels=_CLASSES,
-            )
-        )  # fmt: skip
-    if spec.name == "vit":
-        import timm
-
-        return timm.create_model(
-            "vit_tiny_patch16_224", img_size=spec.length, patch_size=4, embed_dim=spec.width, depth=spec.layers,
-            num_heads=spec.heads, num_classes=_CLASSES,
-        )  # fmt: skip
-    raise ValueError(f"model is {spec.name!r}; choose gpt2, llama, bert or vit")
+    hidden = spec.width * 8 // 3 if spec.name == "llama" else None
+    return random_models.build(ModelShape(**dataclasses.asdict(spec), hidden=hidden))
 
 
 def random_data(settings: CostSettings, seed: int) -> Calibration:
     """Random tokens with themselves or with classes as labels, or random images with classes."""
     spec, generator = settings.model, torch.Generator().manual_seed(seed)
-    classes = torch.randint(0, _CLASSES, (settings.sequences,), generator=generator)
-    if spec.name == "vit":
-        given = {"x": torch.randn(settings.sequences, 3, spec.length, spec.length, generator=generator)}
-    else:
-        tokens = torch.randint(1, spec.vocabulary, (settings.sequences, spec.length), generator=generator)
-        given = {"input_ids": tokens}
-    labels = classes if spec.name in ("vit", "bert") else given["input_ids"]
-    whole = {**given, "labels": labels}
+    shape = ModelShape(**dataclasses.asdict(spec))
+    whole = random_models.random_batch(shape, settings.sequences, spec.length, generator)
     parts = {name: value.split(settings.batch_size) for name, value in whole.items()}
     count = len(parts["labels"])
     return Calibration(

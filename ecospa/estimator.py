@@ -104,7 +104,11 @@ class CoupledEstimator:
         Returns:
             float64 (matrices,), on the device.
         """
-        return torch.stack(torch._foreach_norm(gradients)).to(torch.float64).square_()
+        if gradients[0].device.type != "cpu":
+            return torch.stack(torch._foreach_norm(gradients)).to(torch.float64).square_()
+        # a CPU reads a matrix row by row nearly twice as fast as all of it for one number
+        rows = [torch.linalg.vector_norm(gradient, dim=-1).to(torch.float64) for gradient in gradients]
+        return torch.stack([torch.dot(row, row) for row in rows])
 
     def matrix_importances(self) -> dict[MatrixKey, float]:
         """Empirical Fisher of every matrix over the window: mean squared gradient per entry and step.

@@ -24,7 +24,10 @@ MARGIN = 1.1
 class MemoryBudget:
     """Splits the batch of an optimizer step so that the step stays below a limit.
 
-    peak(m) = weights + gradients + optimizer state + max(1.1 * pass over m examples, work space of the update)
+    peak(m) = weights + optimizer state + max(gradients + 1.1 * pass over m examples, gradients + work of the update)
+
+    and, where all examples go in one pass, 1.1 * (activations and gradients together, which come while the others go)
+    in place of the first.
 
     Args:
         limit: bytes that the step may hold at once, of the tensors of model, optimizer and pass.
@@ -64,32 +67,41 @@ class MemoryBudget:
             part = {name: value[start : start + self.micro_batch] for name, value in batch.items()}
             yield part, len(next(iter(part.values()))) / examples
 
-    def peak(self, batch: Mapping[str, Tensor], examples: int) -> int:
-        """Bytes that a step is foretold to hold at once when so many examples go through together."""
-        return self._fixed() + max(self._pass(batch, examples), self._update())
+    def peak(self, batch: Mapping[str, Tensor], examples: int, margin: float = MARGIN) -> int:
+        """Bytes that a step is foretold to hold at once when so many examples go through together.
+
+        Args:
+            batch: of a whole step.
+            examples: of one pass.
+            margin: factor on the traced bytes; 1 for what is expected rather than what is safe.
+        """
+        trace, gradients = self._trace(batch, examples), self._trained()
+        once = examples >= len(next(iter(batch.values())))
+        passing = trace.first_transient if once else gradients + trace.transient
+        return self._fixed() + max(round(margin * passing), gradients + self._update())
 
     def _choose(self, batch: Mapping[str, Tensor], examples: int) -> None:
         """Take the most examples that fit; nothing is traced again while model and batch keep their shapes."""
         shapes = (sum(p.numel() for p in self.model.parameters()), tuple(next(iter(batch.values())).shape))
         if shapes == self._known:
             return
-        free = self.limit - self._fixed()
-        one = max(self._pass(batch, 1), self._update())
-        if one > free:
+        least, most = 1, examples - 1  # the bytes of a pass that is one of several never fall with its examples
+        if self.peak(batch, examples) <= self.limit:
+            least = most = examples
+        elif (needed := self.peak(batch, 1)) > self.limit:
             raise ConfigError(
-                f"memory_budget is {self.limit} bytes; this model needs {self._fixed() + one} with one example in a "
-                "pass: raise it, shorten the examples, or take a smaller model or optimizer"
+                f"memory_budget is {self.limit} bytes; this model needs {needed} with one example in a pass: raise it, "
+                "shorten the examples, or take a smaller model or optimizer"
             )
-        least, most = 1, examples
-        while least < most:  # the bytes of a pass never fall with the number of examples
+        while least < most:
             middle = (least + most + 1) // 2
-            least, most = (middle, most) if self._pass(batch, middle) <= free else (least, middle - 1)
+            least, most = (middle, most) if self.peak(batch, middle) <= self.limit else (least, middle - 1)
         self.micro_batch, self._known = least, shapes
 
     def _fixed(self) -> int:
-        """Weights, buffers, gradients and optimizer state; state that is still to come is counted too."""
+        """Weights, buffers and optimizer state; state that is still to come is counted too."""
         weights = sum(_bytes(tensor) for tensor in (*self.model.parameters(), *self.model.buffers()))
-        return weights + self._trained() + max(self._state(), self._state_to_come())
+        return weights + max(self._state(), self._state_to_come())
 
     def _trained(self) -> int:
         return sum(_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad)
@@ -115,9 +127,6 @@ class MemoryBudget:
         together = options.get("foreach") or (options.get("foreach") is None and cuda)
         sizes = [_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad]
         return sum(sizes) if together else 2 * max(sizes, default=0)
-
-    def _pass(self, batch: Mapping[str, Tensor], examples: int) -> int:
-        return round(MARGIN * self._trace(batch, examples).transient)
 
     def _trace(self, batch: Mapping[str, Tensor], examples: int) -> StepTrace:
         empty = {

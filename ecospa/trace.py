@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -30,6 +31,8 @@ class StepTrace:
         operations: (floating-point operations, bytes read and written) of everything that touches memory.
         saved: bytes that the forward pass keeps for the backward pass, parameters not counted.
         transient: most bytes that a pass holds at once beside parameters and their gradients.
+        first_transient: the same with the gradients that the pass has made by then: that of a step's first pass, which
+            finds none, and whose gradients come while activations go.
         trained: entries that the optimizer updates.
         entry_bytes: bytes of one of them.
     """
@@ -37,6 +40,7 @@ class StepTrace:
     operations: tuple[tuple[int, int], ...]
     saved: int
     transient: int
+    first_transient: int
     trained: int
     entry_bytes: int
 
@@ -64,7 +68,8 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> StepTrace:
         batch: inputs and labels on the meta device; the model returns a loss for it.
 
     Returns:
-        Its operations. Attention counts as a fused kernel does: score matrices cost arithmetic and no memory.
+        Its operations. Scaled dot-product attention counts as a fused kernel does: score matrices cost arithmetic and
+        no memory; attention that a model writes out is counted as it is.
 
     Raises:
         ConfigError: the model is not on the meta device.
@@ -72,15 +77,14 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> StepTrace:
     if any(not parameter.is_meta for parameter in model.parameters()):
         raise ConfigError("model holds real weights; trace ecospa.trace.weightless(model)")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    sequence = max((value.shape[1] for value in batch.values() if value.ndim == 2), default=0)
     own = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    kept, meter = _Kept(own, sequence), _Meter(own, sequence)
+    kept, meter = _Kept(own), _Meter(own)
     hooks = torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor)
-    with _without_padding(model), _gradients_let_go(trained), meter, hooks:
+    with _without_padding(model), _gradients_let_go(trained, meter), _FusedAttention(meter), meter, hooks:
         model(**batch).loss.backward()
     entries = sum(parameter.numel() for parameter in trained)
     size = trained[0].element_size() if trained else 0
-    return StepTrace(tuple(meter.operations), kept.bytes, meter.peak, entries, size)
+    return StepTrace(tuple(meter.operations), kept.bytes, meter.peak, meter.first_peak, entries, size)
 
 
 @contextmanager
@@ -98,11 +102,12 @@ def _without_padding(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _gradients_let_go(trained: list[nn.Parameter]) -> Iterator[None]:
-    """Every gradient is dropped as soon as it is there: what holds them all is counted elsewhere."""
+def _gradients_let_go(trained: list[nn.Parameter], meter: _Meter) -> Iterator[None]:
+    """Every gradient is dropped as soon as it is there, and its bytes are noted apart."""
 
     def let_go(parameter: Tensor) -> None:
         parameter.grad = None
+        meter.note_gradient(parameter)
 
     hooks = [parameter.register_post_accumulate_grad_hook(let_go) for parameter in trained]  # type: ignore[no-untyped-call]
     try:
@@ -115,12 +120,11 @@ def _gradients_let_go(trained: list[nn.Parameter]) -> Iterator[None]:
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes arithmetic and bytes of every operation that is more than another view, and the most that is alive."""
 
-    def __init__(self, own: set[int], sequence: int) -> None:
+    def __init__(self, own: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.sequence = sequence
         self.operations: list[tuple[int, int]] = []
-        self.peak = 0
-        self._live = 0
+        self.peak = self.first_peak = 0
+        self._live = self._gradients = 0
         self._known = set(own)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -132,22 +136,31 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         count = flop_registry.get(func.overloadpacket)
         flops = 0 if count is None else int(count(*args, **kwargs, out_val=result))
-        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors if not _scores(tensor, self.sequence))
-        self.operations.append((flops, size))
+        if func not in _RESERVING:
+            self.note(flops, [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)])
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._watch(tensor)
         return result
 
+    def note(self, flops: int, touched: Sequence[Tensor]) -> None:
+        """Add an operation that reads or writes these tensors."""
+        self.operations.append((flops, sum(tensor.numel() * tensor.element_size() for tensor in touched)))
+
+    def note_gradient(self, parameter: Tensor) -> None:
+        """A parameter has its gradient now."""
+        self._gradients += parameter.numel() * parameter.element_size()
+        self.first_peak = max(self.first_peak, self._live + self._gradients)
+
     def _watch(self, tensor: Tensor) -> None:
         storage, number = tensor.untyped_storage(), _storage(tensor)
         if number in self._known:
             return
-        size = 0 if _scores(tensor, self.sequence) else storage.nbytes()
+        size = storage.nbytes()
         self._known.add(number)
         self._live += size
         self.peak = max(self.peak, self._live)
+        self.first_peak = max(self.first_peak, self._live + self._gradients)
         weakref.finalize(storage, self._free, number, size)
 
     def _free(self, number: int, size: int) -> None:
@@ -155,11 +168,60 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live -= size
 
 
-class _Kept:
-    """Adds up what is saved for the backward pass, every storage once, without parameters and score matrices."""
+_RESERVING = frozenset(
+    {torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default, torch.ops.aten.new_empty.default}
+)
+"""What touches no memory yet."""
 
-    def __init__(self, parameters: set[int], sequence: int) -> None:
-        self.sequence = sequence
+
+class _FusedAttention(TorchFunctionMode):
+    """Scaled dot-product attention as one operation forwards and one backwards, as fused kernels carry it out."""
+
+    def __init__(self, meter: _Meter) -> None:
+        super().__init__()
+        self.meter = meter
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        named = dict(zip(("query", "key", "value"), args, strict=False)) | dict(kwargs or {})
+        return _Attention.apply(named["query"], named["key"], named["value"], self.meter)
+
+
+class _Attention(torch.autograd.Function):
+    """Shapes, arithmetic and bytes of a fused attention: forwards two products per head, backwards five."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, meter: _Meter) -> Tensor:
+        """Return an empty output; keep what the backward pass needs."""
+        # (batch, heads, time, width) in memory as (batch, time, heads, width), where a projection reads it as it is
+        result = query.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3]).transpose(1, 2)
+        sums = query.new_empty(query.shape[:3], dtype=torch.float32)
+        meter.note(_attention_flops(query, key, value, 1, 1), (query, key, value, result))
+        ctx.save_for_backward(query, key, value, result, sums)
+        ctx.meter = meter
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return empty gradients of query, key and value."""
+        query, key, value, result, _ = ctx.saved_tensors
+        found = [torch.empty_like(tensor) for tensor in (query, key, value)]
+        touched = (query, key, value, result, gradients[0], *found)
+        ctx.meter.note(_attention_flops(query, key, value, 3, 2), touched)
+        return (*found, None)
+
+
+def _attention_flops(query: Tensor, key: Tensor, value: Tensor, scores: int, outputs: int) -> int:
+    """Operations of so many products over the query/key width, and so many over the value width."""
+    batch, heads, time, width = query.shape
+    return 2 * batch * heads * time * key.shape[2] * (scores * width + outputs * value.shape[3])
+
+
+class _Kept:
+    """Adds up what is saved for the backward pass, every storage once, without parameters."""
+
+    def __init__(self, parameters: set[int]) -> None:
         self._seen = set(parameters)
         self._alive: list[Tensor] = []  # a storage that is freed could lend its number to another
         self.bytes = 0
@@ -167,16 +229,11 @@ class _Kept:
     def pack(self, tensor: Tensor) -> Tensor:
         """Look at a tensor that is being saved."""
         number = _storage(tensor)
-        if number not in self._seen and not _scores(tensor, self.sequence):
+        if number not in self._seen:
             self._seen.add(number)
             self._alive.append(tensor)
             self.bytes += tensor.untyped_storage().nbytes()
         return tensor
-
-
-def _scores(tensor: Tensor, sequence: int) -> bool:
-    """Whether a tensor is an attention's score matrix, or its mask, which fused kernels never write."""
-    return tensor.ndim >= 3 and sequence > 1 and tuple(tensor.shape[-2:]) == (sequence, sequence)
 
 
 def _storage(tensor: Tensor) -> int:

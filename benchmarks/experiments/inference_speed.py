@@ -1,0 +1,95 @@
+"""Does a shrunk model infer as much faster as its arithmetic gets less?
+
+What it tests: a forward pass over a batch (`prefill`), and writing tokens one by one from a cache of keys and values
+(`decode`), by a whole model, by the same with the classes that shrinking gives it, and by a compressed one, taking
+turns in one process; every turn has a batch of its own. EcoSpa at 70, 50 and 30 % of the block parameters, at 50 % with
+one sequence and with many; and at 50 % what other methods leave: a rotated model (slicegpt), factors (low_rank),
+zeros (magnitude_one_shot), which save as many parameters and may save no time.
+
+Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (timm); the last two do not write.
+
+Command: python -m benchmarks run inference_speed --tier cpu
+
+Hours for all runs of a tier: smoke 0.01 (2 runs), cpu 0.5 (132 runs, 2 cores), gpu 0.3 (132 runs, one H100-class GPU).
+
+Data: none.
+
+Expected result: prefill within 10 % of the ratio of operations. Decoding one sequence reads all weights for one token:
+its time follows the bytes, and on small models the interpreter.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from benchmarks.data.source import BoundSource
+from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiments.training_speed import MACHINES, MODELS
+from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings
+
+NAME = "inference_speed"
+TARGETS = (0.7, 0.5, 0.3)
+HALF = 0.5
+METHODS = ("ecospa", "slicegpt", "low_rank", "magnitude_one_shot")
+PHASES: tuple[Literal["prefill", "decode"], ...] = ("prefill", "decode")
+WRITE = ("gpt2", "llama")
+"""Models of text that go on from what they have read."""
+BATCHES: dict[str, tuple[int, int, int]] = {"smoke": (1, 2, 4), "cpu": (1, 8, 16), "gpu": (1, 16, 128)}
+"""One sequence, the usual number and many."""
+SEQUENCES: dict[str, int] = {"smoke": 32, "cpu": 96, "gpu": 192}
+"""Tokens that are read; the position embeddings hold the generated ones, too."""
+GENERATED: dict[str, int] = {"smoke": 4, "cpu": 16, "gpu": 32}
+TURNS: dict[str, int] = {"smoke": 5, "cpu": 9, "gpu": 30}
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """EcoSpa at every size and batch, the others at one; what a method is not defined for, it refuses."""
+    return tuple(
+        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, batch, phase)))
+        for model in MODELS[tier]
+        for phase in PHASES[: 2 if model.name in WRITE else 1]
+        for method in methods
+        for target, batch in _wanted(tier, method, model)
+    )
+
+
+def _wanted(tier: Tier, method: MethodRef, model: ModelShape) -> list[tuple[float, int]]:
+    small, usual, large = BATCHES[tier]
+    if tier == "smoke":
+        return [(HALF, usual)] if method.name == METHODS[0] else []
+    if method.name != METHODS[0]:
+        return [(HALF, usual)] if model.name in WRITE or method.name != "slicegpt" else []
+    return [*((target, usual) for target in TARGETS), (HALF, small), (HALF, large)]
+
+
+def _protocol(tier: Tier, batch: int, phase: Literal["prefill", "decode"]) -> SpeedProtocol:
+    generated = GENERATED[tier] if phase == "decode" else 0
+    return SpeedProtocol(phase, batch, SEQUENCES[tier], TURNS[tier], generated=generated, **MACHINES[tier])
+
+
+def data_sources(tier: Tier) -> tuple[BoundSource, ...]:
+    """None: shapes are what costs."""
+    return ()
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Let whole and compressed models read or write in turns."""
+    from benchmarks.inference_speed import run_inference_speed  # imports torch, which a plan does without
+
+    return run_inference_speed(run, workplace)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="time of reading and writing text by compressed models beside whole ones, against their operations",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.5, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.3, machine="one H100-class GPU"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+    absent={"paper": "tier gpu has the paper's models"},
+)

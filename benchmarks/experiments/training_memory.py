@@ -1,0 +1,91 @@
+"""How much memory does training take while a model shrinks: at its peak, at the end, and on average?
+
+What it tests: the bytes of a run that starts whole and shrinks to 70, 50 or 30 % of the block parameters: weights,
+gradients, optimizer state, and the peak of every step, by the allocator's own account (tensors, not the process). The
+peak is the dense one, because training starts dense; so one more run keeps to a budget of 70 % of the dense peak from
+the first step on (`ecospa.MemoryBudget`: same batch, smaller passes). Beside them stands what `ecospa plan` foretells.
+
+Models: random weights, as in training_speed.
+
+Command: python -m benchmarks run training_memory --tier cpu
+
+Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.4 (60 runs, 2 cores), gpu 0.3 (60 runs, one H100-class GPU).
+
+Data: none.
+
+Expected result: weights, gradients and optimizer as foretold, to the byte; the peak of an unbudgeted run at the dense
+one, the steady state lower, but not in proportion: activations of the residual stream do not shrink.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.data.source import BoundSource
+from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiments.training_speed import BATCHES, MACHINES, MODELS, SEQUENCES
+from benchmarks.shapes import SpeedProtocol, SpeedSettings
+
+NAME = "training_memory"
+TARGETS = (0.7, 0.5, 0.3)
+HALF = 0.5
+BUDGET = 0.7
+METHODS = ("dense", "ecospa")
+STEPS: dict[str, int] = {"smoke": 8, "cpu": 16, "gpu": 40}
+
+
+@dataclass(frozen=True)
+class MemoryProtocol(SpeedProtocol):
+    """How memory is measured: `turns` optimizer steps; `budget` is a share of the dense peak, None for no limit."""
+
+    budget: float | None = None
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """The dense run, every size, and half of the blocks within a budget."""
+    return tuple(
+        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, budget)))
+        for model in MODELS[tier]
+        for method in methods
+        for target, budget in _wanted(tier, method)
+    )
+
+
+def _wanted(tier: Tier, method: MethodRef) -> list[tuple[float | None, float | None]]:
+    if method.name == "dense":
+        return [(None, None)]
+    sizes = (HALF,) if tier == "smoke" else TARGETS
+    return [*((target, None) for target in sizes), (HALF, BUDGET)]
+
+
+def _protocol(tier: Tier, budget: float | None) -> MemoryProtocol:
+    *_, batch = BATCHES[tier]  # large, so that activations matter
+    return MemoryProtocol("training", batch, SEQUENCES[tier], STEPS[tier], budget=budget, **MACHINES[tier])
+
+
+def data_sources(tier: Tier) -> tuple[BoundSource, ...]:
+    """None: shapes are what costs."""
+    return ()
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Train while the allocator is watched."""
+    from benchmarks.training_memory import run_training_memory  # imports torch, which a plan does without
+
+    return run_training_memory(run, workplace)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="bytes of training a model that shrinks: peak, steady state and average, with and without a budget",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.4, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.3, machine="one H100-class GPU"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+    absent={"paper": "tier gpu has the paper's models"},
+)

@@ -1,0 +1,102 @@
+"""Does a training step get as much faster as its arithmetic gets less?
+
+What it tests: seconds of a training step (forward, backward, AdamW) of a whole model, of the same with the classes that
+shrinking gives it, and of a shrunk one, taking turns in one process, every turn with a batch of its own. Beside the
+ratio stand that of the floating-point operations (embedding and head counted) and what `ecospa plan` foretells from
+rates measured in the same process; and what shrinking itself costs: the estimator per step, and an event in steps.
+
+Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (timm). At 70, 50 and 30 % of the block
+parameters, and at 50 % with smaller and larger batches.
+
+Command: python -m benchmarks run training_speed --tier cpu
+
+Hours for all runs of a tier: smoke 0.01 (1 run), cpu 0.5 (48 runs, 2 cores), gpu 0.2 (24 runs, one H100-class GPU).
+
+Data: none.
+
+Expected result: the ratio of times within 5 % of that of operations, where matrices are large; a step never slower than
+the dense one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.data.source import BoundSource
+from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings
+
+NAME = "training_speed"
+TARGETS = (0.7, 0.5, 0.3)
+METHODS = ("ecospa",)
+HALF = 0.5
+
+MODELS: dict[Tier, tuple[ModelShape, ...]] = {
+    "smoke": (ModelShape("gpt2", layers=2, width=64, heads=4, length=64),),
+    "cpu": (
+        ModelShape("gpt2", layers=6, width=512, heads=8, length=128, vocabulary=4096),
+        ModelShape("llama", layers=6, width=512, heads=8, length=128, vocabulary=4096),
+        ModelShape("bert", layers=6, width=512, heads=8, length=128, vocabulary=4096),
+        ModelShape("vit", layers=6, width=512, heads=8, length=44),
+    ),
+    "gpu": (
+        ModelShape("llama", layers=24, width=2048, heads=32, length=256, vocabulary=32_000),
+        ModelShape("gpt2", layers=24, width=1024, heads=16, length=1024, vocabulary=50_257),
+        ModelShape("bert", layers=12, width=768, heads=12, length=512, vocabulary=30_522),
+        ModelShape("vit", layers=12, width=768, heads=12, length=224, patch=16),
+    ),
+}
+SEQUENCES: dict[str, int] = {"smoke": 64, "cpu": 128, "gpu": 256}
+BATCHES: dict[str, tuple[int, int, int]] = {"smoke": (4, 4, 4), "cpu": (1, 4, 16), "gpu": (8, 32, 64)}
+"""A smaller one, the usual one and a larger one."""
+TURNS: dict[str, int] = {"smoke": 5, "cpu": 9, "gpu": 20}
+MACHINES: dict[str, dict[str, Any]] = {
+    "smoke": {"width_multiple": 4},
+    "cpu": {"width_multiple": 16},
+    "gpu": {"width_multiple": 64, "precision": "bf16", "device": "cuda"},
+}
+"""Where a tier is measured, and the multiples that suit it."""
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """Every size at the usual batch; half of the blocks with a smaller and a larger one, too."""
+    small, usual, large = BATCHES[tier]
+    wanted = [(HALF, usual)] if tier == "smoke" else [*((t, usual) for t in TARGETS), (HALF, small), (HALF, large)]
+    return tuple(
+        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, batch)))
+        for model in MODELS[tier]
+        for method in methods
+        for target, batch in wanted
+    )
+
+
+def _protocol(tier: Tier, batch: int) -> SpeedProtocol:
+    return SpeedProtocol("training", batch, SEQUENCES[tier], TURNS[tier], **MACHINES[tier])
+
+
+def data_sources(tier: Tier) -> tuple[BoundSource, ...]:
+    """None: shapes are what costs."""
+    return ()
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Train whole and shrunk models in turns."""
+    from benchmarks.training_speed import run_training_speed  # imports torch, which a plan does without
+
+    return run_training_speed(run, workplace)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="time of a training step of shrunk models beside whole ones, against their floating-point operations",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.5, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.2, machine="one H100-class GPU"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=data_sources,
+    execute=execute,
+    absent={"paper": "tier gpu has the paper's models"},
+)

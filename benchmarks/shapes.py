@@ -1,0 +1,80 @@
+"""Settings of experiments in which shapes alone matter: models of random weights, random inputs, no data.
+
+Imports no torch, because a plan of runs does without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.experiment import MethodRef
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a model of random weights.
+
+    Attributes:
+        name: gpt2, llama, bert or vit.
+        layers, width, heads: of its blocks.
+        length: tokens per sequence at most, or pixels at a side of an image.
+        vocabulary: of a model of text.
+        hidden: width of the feed-forward layers; None for the family's own proportion.
+        patch: pixels at a side of a patch.
+    """
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    length: int
+    vocabulary: int = 1024
+    hidden: int | None = None
+    patch: int = 4
+
+
+@dataclass(frozen=True)
+class SpeedProtocol:
+    """How a speed is measured.
+
+    Attributes:
+        phase: "training" steps, reading at once ("prefill"), or writing token by token ("decode").
+        batch: sequences or images at a time.
+        sequence: tokens of a sequence; of images what their size and patches make of them.
+        turns: measurements that count; as many inputs, so that nothing is measured out of a cache.
+        width_multiple: widths of the shrunk model stay multiples of this.
+        precision: "fp32", or "bf16" for weights, gradients and optimizer state alike.
+        device: "cpu" or "cuda".
+        generated: tokens that are written one by one after `sequence`, in the decode phase.
+    """
+
+    phase: Literal["training", "prefill", "decode"]
+    batch: int
+    sequence: int
+    turns: int
+    width_multiple: int = 16
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    generated: int = 0
+
+
+@dataclass(frozen=True)
+class SpeedSettings:
+    """All that decides what is measured, but the seed."""
+
+    method: MethodRef
+    target: float | None
+    model: ModelShape
+    protocol: SpeedProtocol
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as plain JSON."""
+        return {
+            "method_config": {} if self.method.location is None else {"location": self.method.location},
+            "target": self.target,
+            "model": dataclasses.asdict(self.model),
+            "data": {"source": "random numbers"},
+            "protocol": dataclasses.asdict(self.protocol),
+        }
