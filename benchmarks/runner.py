@@ -160,6 +160,7 @@ def _trainer(run: Run, started: _Started, own: task.Task, workplace: Workplace) 
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
+    _use_one_device(arguments)
     one = own.batch(1, training.device)
     callback = MethodCallback(
         started.method,
@@ -180,6 +181,17 @@ def _trainer(run: Run, started: _Started, own: task.Task, workplace: Workplace) 
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _use_one_device(arguments: TrainingArguments) -> None:
+    """Train on one GPU even where several are visible.
+
+    The Trainer would spread the model over all of them, and an optimizer step would see as many micro-batches more
+    than the record says.
+    """
+    _ = arguments.device  # counts the GPUs, once; before that the number below would be overwritten
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
 
 
 def _measure(run: Run, started: _Started, own: task.Task) -> dict[str, Metric]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
-from benchmarks import checkpoint
+from benchmarks import checkpoint, runner
 from benchmarks.experiment import Outcome
 from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_of, train, use_tiny_text, workplace
 
@@ -149,3 +151,18 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(language_model, "build_model", broken)
     with pytest.raises(FloatingPointError, match="step 1: the training loss is nan"):
         train(run_of(), workplace(tmp_path))
+
+
+def test_several_visible_gpus_do_not_multiply_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Several(TrainingArguments):
+        @functools.cached_property
+        def _setup_devices(self):
+            found = super()._setup_devices
+            self._n_gpu = 3
+            return found
+
+    seen = []
+    monkeypatch.setattr(runner, "TrainingArguments", Several)
+    monkeypatch.setattr(runner.Trainer, "train", lambda self, **options: seen.append(self.args))
+    runner.train(run_of(), workplace(tmp_path))
+    assert [(arguments.n_gpu, arguments.train_batch_size) for arguments in seen] == [(1, 4)]
