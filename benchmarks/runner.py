@@ -22,7 +22,7 @@ from benchmarks.callback import MethodCallback
 from benchmarks.competitors import build_method
 from benchmarks.experiment import Outcome, Run, TrainingSettings, Workplace
 from benchmarks.metrics.flops import flops_metrics, step_flops
-from benchmarks.metrics.memory import memory_metrics, peak_memory
+from benchmarks.metrics.memory import memory_metrics, peak_memory, reset_peak
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.step_time import final_step_time_ratio, step_time_metrics
 from benchmarks.metrics.training_state import training_state_metrics
@@ -105,6 +105,7 @@ def train(run: Run, workplace: Workplace) -> Trained:
     torch.set_num_threads(workplace.threads)
     quieten()
     own = task.load(run, workplace.folder)
+    reset_peak(settings.training.device)  # the first run of a cache has made it: no memory of its method
     started = _start(run, own, workplace.folder / run.folder_name)
     own.ready(started.model)
     seconds_before = started.progress.seconds
