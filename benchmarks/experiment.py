@@ -199,8 +199,8 @@ class Workplace:
     """Where and how runs are carried out; nothing here may change a result.
 
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
-    a checkpoint is written when `checkpoint_seconds` have passed since the last; `jobs` runs are carried out at a time,
-    with `threads` each.
+    a checkpoint is written when `checkpoint_seconds` have passed since the last was there, and twenty times as long as
+    it took; with 0 at every step whose loss is logged. `jobs` runs are carried out at a time, with `threads` each.
     """
 
     folder: Path
