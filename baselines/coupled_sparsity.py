@@ -81,7 +81,8 @@ class PacedSparsity:
         self._copy_history(sparsity)
 
     def finish(self, state: TrainingState) -> None:
-        """Nothing is left to do: the model is an ordinary dense one."""
+        """Let go of the optimizer, whose state is as large as two models: the model is an ordinary dense one."""
+        self._sparsity, self._saved = None, self.state_dict()
 
     def removed(self, model: nn.Module) -> int:
         """Nothing is masked."""

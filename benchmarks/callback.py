@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from baselines.method import TrainingMethod
 
 _REPORT_SECONDS = 0.5
+_SAVE_SHARE = 20  # a checkpoint may take a twentieth of the time: of a large model it can take longer than 30 seconds
 
 
 class MethodCallback(TrainerCallback):
@@ -53,7 +54,8 @@ class MethodCallback(TrainerCallback):
         self.data = data
         self.method, self.training, self.workplace, self.progress = method, training, workplace, progress
         self._count_flops = step_flops
-        self._began = self._saved = time.monotonic()
+        self._began = self._asked = self._saved = time.monotonic()
+        self._interval = workplace.checkpoint_seconds
         self._seconds_before = progress.seconds
         self._reported = -math.inf
         self._step_began = 0.0
@@ -90,9 +92,9 @@ class MethodCallback(TrainerCallback):
             self.workplace.progress(state.global_step, state.max_steps)
         # Only where the mean loss has just been logged: a resumed run then logs the same means.
         logged = state.global_step % args.logging_steps == 0
-        if logged and state.global_step < state.max_steps and now - self._saved >= self.workplace.checkpoint_seconds:
+        if logged and state.global_step < state.max_steps and now - self._saved >= self._interval:
             control.should_save = True
-            self._saved = now
+            self._asked = now
         return control
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -106,11 +108,15 @@ class MethodCallback(TrainerCallback):
             raise FloatingPointError(f"step {state.global_step}: the training loss is {loss}")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Complete the Trainer's checkpoint."""
+        """Complete the Trainer's checkpoint, and begin to wait for the next one."""
         self.progress.seconds = self._seconds_before + time.monotonic() - self._began
         self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.training.device))
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         checkpoint.save(folder, kwargs["model"], self.method, self.progress)
+        self._saved = time.monotonic()
+        if self.workplace.checkpoint_seconds > 0:
+            took = self._saved - self._asked
+            self._interval = max(self.workplace.checkpoint_seconds, _SAVE_SHARE * took)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

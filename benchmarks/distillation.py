@@ -1,15 +1,16 @@
 """Hard distillation (DeiT, arXiv 2012.12877): a teacher decides about every training image, a token learns to follow.
 
 The teacher is a published model of timm, or a convolutional one that is trained here on the same images, once, and kept
-in the work folder; runs of all methods and seeds then learn from the same.
+in the work folder; runs of all methods and seeds then learn from the same. Its weights are part of the data
+fingerprint, because two trainings of it, on two machines, are two teachers.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch.utils.data import Dataset
 
 from benchmarks.data.source import MissingSourceError
 from benchmarks.image_specs import TeacherSpec
+from benchmarks.once import make_once
 
 _LAYOUT = 1  # raise when the training of a teacher changes
 
@@ -30,6 +32,14 @@ class Teacher:
 
     def __init__(self, model: nn.Module, device: str) -> None:
         self.model, self.device = model.to(torch.device(device)).eval().requires_grad_(False), device
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of its weights, with their names."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode() + b"\0" + value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -60,16 +70,19 @@ def load_teacher(
         raise ValueError(f"teacher name is {spec.name!r}; give a model of timm, such as 'regnety_160.deit_in1k'")
     if spec.steps == 0:
         return Teacher(_published(spec.name, classes), device)
-    from safetensors.torch import load_model
+    from safetensors.torch import load_model, save_model
 
     wanted = json.dumps({**asdict(spec), "classes": classes, "data": fingerprint, "layout": _LAYOUT}, sort_keys=True)
     path = folder / "teachers" / f"{spec.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}.safetensors"
+
+    def make(partial: Path) -> None:
+        model = _untrained(spec.name, classes).to(torch.device(device))
+        _train(model, spec, examples, device)
+        save_model(model, str(partial))
+
+    make_once(path, make)
     model = _untrained(spec.name, classes)
-    if path.exists():
-        load_model(model, path)
-        return Teacher(model, device)
-    _train(model.to(torch.device(device)), spec, examples, device)
-    _save(model, path)
+    load_model(model, path)  # from the file even where it was trained just now: every run has the very same teacher
     return Teacher(model, device)
 
 
@@ -112,13 +125,3 @@ def _train(model: nn.Module, spec: TeacherSpec, examples: Any, device: str) -> N
         F.cross_entropy(model(images), targets).backward()
         optimizer.step()
         optimizer.zero_grad()
-
-
-def _save(model: nn.Module, path: Path) -> None:
-    """Write under another name first, so that a killed process leaves no half file."""
-    from safetensors.torch import save_model
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
-    save_model(model, str(partial))
-    partial.replace(path)

@@ -48,8 +48,9 @@ class DataSpec:
 class ProtocolSpec:
     """How perplexity is measured; a number means nothing without it.
 
-    `stride` is the distance between two windows: `sequence_length - 1` scores every token exactly once. `bos` says
-    that an end-of-text token stands before every document.
+    `stride` is the distance between two windows: `sequence_length - 1` scores every token exactly once. `bos` records
+    that a mark stands before every document, as `data.packing` always writes it: no code reads the field, so that
+    another value would change the hash of a record and nothing else.
     """
 
     task: ClassVar[str] = "language_model"
@@ -199,8 +200,8 @@ class Workplace:
     """Where and how runs are carried out; nothing here may change a result.
 
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
-    a checkpoint is written when `checkpoint_seconds` have passed since the last; `jobs` runs are carried out at a time,
-    with `threads` each.
+    a checkpoint is written when `checkpoint_seconds` have passed since the last was there, and twenty times as long as
+    it took; with 0 at every step whose loss is logged. `jobs` runs are carried out at a time, with `threads` each.
     """
 
     folder: Path

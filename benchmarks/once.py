@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from filelock import FileLock
 
 def make_once(path: Path, make: Callable[[Path], object]) -> None:
     """Make a file or a folder unless it is there; a process that is killed leaves nothing that looks finished.
+
+    What an error leaves behind is removed at once, what a kill leaves behind by the next call: it may be large.
 
     Args:
         path: what is wanted; its name says everything that decides its content.
@@ -21,5 +24,17 @@ def make_once(path: Path, make: Callable[[Path], object]) -> None:
     with FileLock(path.with_name(f"{path.name}.lock")):
         if not path.exists():
             partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-            make(partial)
-            partial.replace(path)
+            _remove(partial)
+            try:
+                make(partial)
+                partial.replace(path)
+            finally:
+                _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

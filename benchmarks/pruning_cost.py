@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import gc
 import statistics
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from benchmarks import random_models
 from benchmarks.compress import compress, one_event_method
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.experiments.pruning_cost import TARGET, CostModel, CostSettings
-from benchmarks.metrics.memory import memory_metrics, peak_memory
+from benchmarks.metrics.memory import memory_metrics, peak_memory, reset_peak
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models import quieten
 from benchmarks.shapes import ModelShape
@@ -48,7 +47,7 @@ def run_pruning_cost(run: Run, workplace: Workplace) -> Outcome:
 
     method = method_of(model)
     victim = copy.deepcopy(model)
-    gc.collect()
+    reset_peak("cpu")  # making the model may have taken more than compressing it does
     before = resident_memory()
     sizes = size_metrics(compress(method, victim, data), method)
     peak = peak_memory("cpu")

@@ -29,6 +29,8 @@ SIZES = {
     "positions": "max_position_embeddings",
 }
 """Field of EncoderSpec -> entry of a checkpoint's config.json."""
+FROM_NOTHING = frozenset({"small_dense"})
+"""Methods that build a model of their own: beside models that start from weights they would compare knowledge."""
 LOCAL = "sha256:"
 """How the fingerprint of weights in a folder begins; Hub ids do not."""
 
@@ -91,7 +93,8 @@ def _has_encoders(experiment: Experiment, tier: Tier) -> bool:
 
 def _with_weights(experiment: Experiment, folder: Path) -> Experiment:
     def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
-        return tuple(_started(cell, folder) for cell in experiment.cells(tier, methods))
+        wanted = tuple(method for method in methods if method.name not in FROM_NOTHING)
+        return tuple(_started(cell, folder) for cell in experiment.cells(tier, wanted))
 
     return dataclasses.replace(experiment, cells=cells)
 

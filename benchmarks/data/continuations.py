@@ -6,11 +6,15 @@ wrong passages come from other documents; it needs no data of its own, so it run
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.once import make_once
 
 NAME = "continuation"
 CHOICES = 4
@@ -54,13 +58,13 @@ def specification(questions: Sequence[dict[str, Any]], folder: Path) -> dict[str
 
     Args:
         questions: of `continuations`.
-        folder: gets one file.
+        folder: gets one file, named by the questions: runs that ask the same share it.
     """
     from datasets import Dataset
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{NAME}.parquet"
-    Dataset.from_list(list(questions)).to_parquet(path)
+    name = hashlib.sha256(json.dumps(list(questions), sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{NAME}-{name}.parquet"
+    make_once(path, lambda partial: Dataset.from_list(list(questions)).to_parquet(partial))
     metrics = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", "acc_norm")]
     return {
         "task": NAME,

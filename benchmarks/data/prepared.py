@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.data import source as sources
 from benchmarks.data.packing import pack
-from benchmarks.data.tokenizer import end_of_text, load_tokenizer, train_tokenizer, trained_size
+from benchmarks.data.tokenizer import document_mark, end_of_text, load_tokenizer, train_tokenizer, trained_size
 from benchmarks.experiment import DataSpec, ProtocolSpec
 from benchmarks.once import make_once
 
@@ -33,12 +33,12 @@ class PreparedText:
     """A corpus as tokens.
 
     Attributes:
-        train: integers (tokens,), the training stream with END_OF_TEXT around every document.
+        train: integers (tokens,), the training stream with `end_of_text` around every document.
         evaluation: int64 (tokens,), the evaluation stream, whole documents.
         words: whitespace-separated words of the evaluation documents.
         size: UTF-8 bytes of the evaluation documents.
         vocabulary: entries of the tokenizer.
-        end_of_text: its END_OF_TEXT.
+        end_of_text: its mark between documents; BOS where the tokenizer is that of a trained model.
         fingerprint: SHA-256 of the corpus.
     """
 
@@ -72,15 +72,21 @@ def prepare(
         raise sources.MissingSourceError(reason)
     wanted: dict[str, Any] = {**asdict(data), "tokenizer": protocol.tokenizer, "split": protocol.split}
     wanted |= {"key": origin.key(data.configuration), "layout": _LAYOUT}
-    if tokenizer_place is not None:
+    ready = None if tokenizer_place is None else _ready(tokenizer_place)
+    if tokenizer_place is not None and ready is not None:
         wanted["tokenizer_key"] = _tokenizer_key(tokenizer_place)
+        if document_mark(ready) != end_of_text(ready):
+            wanted["mark"] = document_mark(ready)
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / "text" / f"{data.source}-{name}.npz"
 
     def make(partial: Path) -> None:
         corpus = origin.load(data.configuration, protocol.split, tier, data.train_bytes)
-        tokenizer = _tokenizer(corpus, protocol, tier) if tokenizer_place is None else _ready(tokenizer_place)
-        _write(partial, _make(corpus, data, tokenizer))
+        if ready is None:
+            tokenizer = _tokenizer(corpus, protocol, tier)
+            _write(partial, _make(corpus, data, tokenizer, end_of_text(tokenizer)))
+        else:
+            _write(partial, _make(corpus, data, ready, document_mark(ready)))
 
     make_once(path, make)
     return _read(path)
@@ -113,8 +119,7 @@ def _tokenizer_key(place: Path | str) -> str:
     return hashlib.sha256((place / "tokenizer.json").read_bytes()).hexdigest() if isinstance(place, Path) else place
 
 
-def _make(corpus: sources.Corpus, data: DataSpec, tokenizer: PreTrainedTokenizerBase) -> PreparedText:
-    end = end_of_text(tokenizer)
+def _make(corpus: sources.Corpus, data: DataSpec, tokenizer: PreTrainedTokenizerBase, mark: int) -> PreparedText:
     held_out: list[list[int]] = []
     texts: list[str] = []
     tokens = 0
@@ -126,12 +131,12 @@ def _make(corpus: sources.Corpus, data: DataSpec, tokenizer: PreTrainedTokenizer
         texts.append(text)
         tokens += len(ids) + 1
     return PreparedText(
-        train=pack(_encode(tokenizer, list(corpus.train)), end),
-        evaluation=pack(held_out, end),
+        train=pack(_encode(tokenizer, list(corpus.train)), mark),
+        evaluation=pack(held_out, mark),
         words=sum(len(text.split()) for text in texts),
         size=sum(len(text.encode()) for text in texts),
         vocabulary=len(tokenizer),
-        end_of_text=end,
+        end_of_text=mark,
         fingerprint=corpus.fingerprint,
     )
 

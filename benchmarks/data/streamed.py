@@ -1,7 +1,7 @@
 """Text too large for memory: read document by document, kept as tokens in a file that is mapped, not loaded.
 
-13 billion tokens are 26 GB on the disk and next to nothing in memory. The file is written once and named by everything
-that decides it; a reading that was killed begins again.
+13 billion tokens are 26 GB on the disk and next to nothing in memory. The file is written once, even by runs at one
+time, and named by everything that decides it; a reading that was killed begins again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +22,10 @@ from benchmarks.data.packing import pack
 from benchmarks.data.prepared import PreparedText
 from benchmarks.data.tokenizer import end_of_text, load_tokenizer
 from benchmarks.experiment import DataSpec, ProtocolSpec
+from benchmarks.once import make_once
 
 _AT_ONCE = 1000  # documents per call of the tokenizer
+_LAYOUT = 1  # raise when the meaning of the kept folder changes
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,10 @@ def prepare_streamed(data: StreamedDataSpec, protocol: ProtocolSpec, tier: str, 
     if reason is not None:
         raise sources.MissingSourceError(reason)
     wanted = {**asdict(data), "tokenizer": protocol.tokenizer, "split": protocol.split}
-    wanted["key"] = origin.key(data.configuration)
+    wanted |= {"key": origin.key(data.configuration), "layout": _LAYOUT}
     name = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     place = folder / "text" / f"{data.source}-{name}"
-    if not (place / "numbers.json").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        _write(place, data, protocol, tier, origin)
+    make_once(place, lambda partial: _write(partial, data, protocol, tier, origin))
     numbers = json.loads((place / "numbers.json").read_text())
     kind = numbers.pop("kind")
     train = np.memmap(place / "train.tokens", dtype=kind, mode="r")
@@ -80,8 +79,9 @@ def prepare_streamed(data: StreamedDataSpec, protocol: ProtocolSpec, tier: str, 
 
 
 def _write(place: Path, data: StreamedDataSpec, protocol: ProtocolSpec, tier: str, origin: sources.Source) -> None:
-    """Write both sides, and the numbers last: without them the files do not count."""
+    """Write both sides and their numbers into a new folder."""
     assert origin.stream is not None  # looked at by prepare_streamed
+    place.mkdir()
     tokenizer = load_tokenizer(protocol.tokenizer, tier)
     kind = "uint16" if len(tokenizer) <= 2**16 else "uint32"
     digest = hashlib.sha256()
@@ -89,23 +89,18 @@ def _write(place: Path, data: StreamedDataSpec, protocol: ProtocolSpec, tier: st
     for side, split, most in wanted:
         reading = _Reading(digest)
         documents = reading.watch(origin.stream(data.configuration, split, tier))
-        partial = place / f"{side}-{os.getpid()}.part"
-        with partial.open("wb") as file:
+        with (place / f"{side}.tokens").open("wb") as file:
             found = _write_tokens(file, documents, tokenizer, most, kind)
         if side == "train" and found < data.train_tokens:
-            partial.unlink()
             raise ValueError(
                 f"train_tokens is {data.train_tokens}, but source {data.source!r} ends after {found}; ask for fewer, "
                 f"or set {sources.MIRROR_VARIABLE}={sources.HUB} if a mirror holds a sample only"
             )
-        partial.replace(place / f"{side}.tokens")
     numbers = {
         **{"words": reading.words, "size": reading.size, "vocabulary": len(tokenizer)},
         **{"end_of_text": end_of_text(tokenizer), "fingerprint": digest.hexdigest(), "kind": kind},
     }
-    partial = place / f"numbers-{os.getpid()}.part"
-    partial.write_text(json.dumps(numbers))
-    partial.replace(place / "numbers.json")
+    (place / "numbers.json").write_text(json.dumps(numbers))
 
 
 def _write_tokens(file: BinaryIO, documents: Iterator[str], tokenizer: Any, most: int | None, kind: str) -> int:

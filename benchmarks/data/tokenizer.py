@@ -57,6 +57,15 @@ def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def document_mark(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Number of the mark between documents that a trained model knows: BOS, or END_OF_TEXT where there is no BOS.
+
+    A LLaMA has met BOS before every text, and EOS only where its authors put it. For the GPT-2 kind both are one.
+    """
+    begin = tokenizer.bos_token_id
+    return end_of_text(tokenizer) if begin is None else int(begin)
+
+
 def trained_size(name: str) -> int | None:
     """Vocabulary of a tokenizer to be trained here, `bpe-4096` -> 4096; None for a ready-made one."""
     return int(name.removeprefix(TRAINED_PREFIX)) if name.startswith(TRAINED_PREFIX) else None

@@ -3,7 +3,9 @@
 What it tests: the paper evaluates DeiT on ImageNet-1k; its numbers are not known, nor whether it starts from a
 checkpoint. Here every model starts from scratch with DeiT's recipe, as S2ViTE's do. Compared at equal final size:
 ecospa and magnitude shrink along one curve, svite has the target size from the first step and exchanges heads and
-neurons, small_dense has it and never changes. dense is the control at equal steps.
+neurons, small_dense has it and never changes. dense is the control at equal steps. The floor, random_pairs, is left to
+vit_cifar10, where a selection rule is what is asked; here methods are compared, and at tier paper each costs 4,800
+hours.
 
 Deviation: no repeated augmentation, no moving average of weights; weight decay acts on position embeddings, too.
 
@@ -15,8 +17,8 @@ Images of ImageNet are decoded and augmented in the training process, which take
 
 Data: smoke: scikit-learn's digits, with a distillation token and a teacher trained first. cpu and gpu: CIFAR-10, from
 the mirror that ECOSPA_DATA names or the Hub. gpu distils at DeiT-T's size. In tier cpu a teacher would cost more than
-its student and the strong augmentation needs many more epochs, so both are left out. paper: ImageNet-1k, DeiT-T, -S
-and -B.
+its student and the strong augmentation needs many more epochs, so both are left out, and 5,000 of the 10,000 test
+images judge. paper: ImageNet-1k, DeiT-T, -S and -B.
 
 Expected result: ecospa near small_dense and svite, all below dense by a few points; magnitude above them, because it
 keeps the shapes of the whole model and its costs. The smoke tier shows that everything works; its order means nothing.

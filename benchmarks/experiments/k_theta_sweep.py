@@ -8,7 +8,8 @@ theta 70 %, in about 110 small ones for K 10 % and theta 95 %. What K and theta 
 many pairs share a step, and how deep a pair is cut at once. At a fixed interval instead, they would mostly change how
 long a model stays large; on a prescribed curve theta would change almost nothing.
 
-Control: dense, equal steps, in both stages.
+Control: dense, equal steps, in both stages. No small dense model: it could not start from what the trained stage starts
+from, and what is asked is which K and theta, not whether shrinking pays.
 
 Command: python -m benchmarks run k_theta_sweep --tier cpu
 

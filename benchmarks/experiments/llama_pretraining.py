@@ -16,10 +16,11 @@ Hours for all runs of a tier: smoke 0.03 (9 runs), cpu 0.65 (27 runs, 2 cores), 
 paper 4000 (108 runs, one H200-class GPU each; LLaMA-1B is nine tenths of it, so take --methods and --seeds).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names. paper:
-C4 from the Hub, streamed once into a file of tokens in the work folder (26 GB for LLaMA-1B), 60M to 1B parameters,
-512 sequences of 256 tokens per step, 1.3 to 13.1 billion tokens, evaluated on 10 million. Where it differs from the
-published setting: documents are packed, weights are kept in single precision and computed with in bfloat16, and the
-dense rates are usual ones, not tuned.
+C4 from the Hub, streamed once per model size into a file of tokens in the work folder (26 GB for LLaMA-1B, 50 GB for
+all four), 60M to 1B parameters, 512 sequences of 256 tokens per step, 1.3 to 13.1 billion tokens, evaluated on 10
+million. A checkpoint of LLaMA-1B has 21 GB (weights twice, and AdamW's moments); two are kept and a third is written
+before one goes. Where it differs from the published setting: documents are packed, weights are kept in single precision
+and computed with in bfloat16, and the dense rates are usual ones, not tuned.
 
 Expected result: GaLore near full rank, LoRA and ReLoRA behind, low rank last, as published; EcoSpa near small_dense.
 EcoSpa holds about half of the bytes at the end and all of them at its peak; GaLore saves optimizer state alone. At tier
@@ -135,7 +136,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.03, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.65, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=4000, machine="one H200-class GPU per run, 30 GB of disk"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=4000, machine="one H200-class GPU per run, 120 GB of disk"),
     },
     methods=METHODS,
     cells=cells,

@@ -18,18 +18,19 @@ from results.record import Metric
 _WARM_UP = 2  # first steps allocate optimizer state and caches
 
 
-def step_time_metrics(step_seconds: Sequence[float], ratio: float, turns: int) -> dict[str, Metric]:
+def step_time_metrics(step_seconds: Sequence[float], ratio: float | None, turns: int) -> dict[str, Metric]:
     """Median training step of the run, all of its steps, and the final model's step over the dense model's.
 
     Args:
         step_seconds: seconds of every optimizer step of the run, hooks of the method included.
-        ratio: `final_step_time_ratio`.
+        ratio: `final_step_time_ratio`; None where it could not be measured, and then it is left out.
         turns: measurements behind the ratio.
     """
+    compared = {} if ratio is None else {"final_step_time_ratio": Metric(ratio, "final / dense", False, n=turns)}
     return {
         "step_time": Metric(statistics.median(step_seconds), "s", False, n=len(step_seconds)),
         "training_seconds": Metric(sum(step_seconds), "s", False, n=len(step_seconds)),
-        "final_step_time_ratio": Metric(ratio, "final / dense", False, n=turns),
+        **compared,
     }
 
 

@@ -60,7 +60,7 @@ def zero_shot_metrics(
     metrics: dict[str, Metric] = {}
     for task, scores in found["results"].items():
         samples = found.get("samples", {}).get(task, [])
-        metrics |= _scores(task, scores, len(samples))
+        metrics |= _scores(task, scores, _questions(task, found))
         if samples and "acc,none" in scores:
             metrics[f"chance/{task}"] = Metric(chance(samples), "", None, len(samples))
     return metrics
@@ -83,7 +83,19 @@ def chance(samples: Sequence[Mapping[str, Any]]) -> float:
     return sum(1 / len(sample["resps"]) for sample in samples) / len(samples)
 
 
-def _scores(task: str, scores: Mapping[str, Any], questions: int) -> dict[str, Metric]:
+def _questions(task: str, found: Mapping[str, Any]) -> int:
+    """How many questions are behind the scores of a task, or of a group with all of its tasks.
+
+    Args:
+        task: name of a task or a group.
+        found: what the harness gives back. Its samples are not counted: they repeat a question for every filter.
+    """
+    if task in found["n-samples"]:
+        return int(found["n-samples"][task]["effective"])
+    return sum(_questions(member, found) for member in found["group_subtasks"].get(task, ()))
+
+
+def _scores(task: str, scores: Mapping[str, Any], count: int) -> dict[str, Metric]:
     """The harness's "metric,filter" entries as "metric/task", or "metric-filter/task" where a filter has a name."""
     found = {}
     for key, value in scores.items():
@@ -92,5 +104,5 @@ def _scores(task: str, scores: Mapping[str, Any], questions: int) -> dict[str, M
             continue
         name = metric if kind == "none" else f"{metric}-{kind}"
         higher = None if metric.endswith("_stderr") else True
-        found[f"{name}/{task}"] = Metric(float(value), "", higher, max(questions, 1))
+        found[f"{name}/{task}"] = Metric(float(value), "", higher, max(count, 1))
     return found

@@ -53,7 +53,7 @@ def load(run: Run, folder: Path) -> Task:
         examples=examples,
         tokens=positions(spec),
         evaluate=evaluate,
-        fingerprint=images.fingerprint,
+        fingerprint=_fingerprint(images, teacher),
         source=f"{settings.data.source} {settings.data.configuration}, training side",
         loss=step_loss,
         ready=ready,
@@ -92,6 +92,13 @@ def _teacher(settings: TrainingSettings, images: ImageSet, folder: Path) -> Teac
     told = json.dumps([images.fingerprint, spec.size, asdict(plain)], sort_keys=True)
     fingerprint = hashlib.sha256(told.encode()).hexdigest()
     return load_teacher(protocol.teacher, examples, images.classes, fingerprint, folder, device)
+
+
+def _fingerprint(images: ImageSet, teacher: Teacher | None) -> str:
+    """Of the images, and of the teacher's weights where there is one."""
+    if teacher is None:
+        return images.fingerprint
+    return hashlib.sha256(f"{images.fingerprint} {teacher.fingerprint}".encode()).hexdigest()
 
 
 def _follow(model: Any, taught: bool) -> None:

@@ -30,7 +30,7 @@ def load(run: Run, folder: Path) -> Task:
     known = [harness.specification(name, tier) for name in names]
     held_out = sources.find(data.source).load(data.configuration, protocol.split, tier, data.train_bytes).evaluation
     questions = continuations.continuations(held_out, protocol.continuations)
-    written = continuations.specification(questions, folder / "text" / f"{continuations.NAME}-{run.folder_name}")
+    written = continuations.specification(questions, folder / "text")
     tokenizer = fine_tuning.foundation_of(run, folder).tokenizer
     prints = f"{own.fingerprint} {harness.fingerprint(names)} {questions}"
 

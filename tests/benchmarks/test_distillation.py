@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +77,36 @@ def test_a_taught_model_trains_both_heads_and_is_judged_by_their_mean(tmp_path: 
     loaded.loss(model(torch.stack([e["x"] for e in made])), torch.stack([e["labels"] for e in made]), None).backward()
     for head in (model.head, model.head_dist):
         assert head.weight.grad is not None and bool(head.weight.grad.any())
+
+
+def test_the_teachers_weights_are_part_of_the_data_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = image_run(model=DISTILLED, teacher=TEACHER)
+    alone = task.load(image_run(model=DISTILLED), tmp_path).fingerprint
+    first = task.load(run, tmp_path).fingerprint
+    assert task.load(run, tmp_path).fingerprint == first != alone
+    train = distillation._train
+
+    def a_little_different(model: torch.nn.Module, *arguments: object) -> None:
+        train(model, *arguments)  # type: ignore[arg-type]
+        with torch.no_grad():
+            next(iter(model.parameters())).mul_(1 + 1e-3)
+
+    monkeypatch.setattr(distillation, "_train", a_little_different)
+    assert task.load(run, tmp_path / "another").fingerprint != first
+
+
+def test_two_runs_at_one_time_train_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings: list[object] = []
+
+    def slow(model: torch.nn.Module, *arguments: object) -> None:
+        trainings.append(model)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(distillation, "_train", slow)
+    learnt = examples()
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: load_teacher(TEACHER, learnt, 10, "print", tmp_path, "cpu"), range(2)))
+    assert len(trainings) == 1 and both[0].fingerprint == both[1].fingerprint
 
 
 def test_without_a_teacher_the_same_model_gives_one_answer(tmp_path: Path) -> None:

@@ -134,6 +134,19 @@ def test_installed_packages_are_the_classes(monkeypatch: pytest.MonkeyPatch) -> 
         docstring_packages.load("default", "validation", "smoke", 40)
 
 
+def test_what_two_packages_share_is_an_example_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def documents(name: str, root: Path) -> list[tuple[bool, str, str]]:
+        own = [(number % 2 == 0, "f", f"{name} {number}") for number in range(6)]
+        return [(name == "second", "f", "in both"), *own]
+
+    monkeypatch.setattr(docstring_packages, "roots", lambda: dict.fromkeys(("first", "second"), Path()))
+    monkeypatch.setattr(docstring_packages, "documents", documents)
+    corpus = docstring_packages.load("default", "validation", "smoke", 20)
+    texts = [example.texts for example in corpus.train + corpus.evaluation]
+    assert len(set(texts)) == len(texts)
+    assert Labelled(("in both",), 0.0) in corpus.train
+
+
 def test_a_part_is_spread_over_the_whole() -> None:
     assert spread(range(10), 3) == (0, 3, 6) and spread(range(3), None) == spread(range(3), 7) == (0, 1, 2)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import TrainingArguments
 
-from benchmarks import checkpoint
+from benchmarks import checkpoint, runner
 from benchmarks.experiment import Outcome
 from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_of, train, use_tiny_text, workplace
 
@@ -149,3 +153,49 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(language_model, "build_model", broken)
     with pytest.raises(FloatingPointError, match="step 1: the training loss is nan"):
         train(run_of(), workplace(tmp_path))
+
+
+def test_several_visible_gpus_do_not_multiply_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Several(TrainingArguments):
+        @functools.cached_property
+        def _setup_devices(self):
+            found = super()._setup_devices
+            self._n_gpu = 3
+            return found
+
+    seen = []
+    monkeypatch.setattr(runner, "TrainingArguments", Several)
+    monkeypatch.setattr(runner.Trainer, "train", lambda self, **options: seen.append(self.args))
+    runner.train(run_of(), workplace(tmp_path))
+    assert [(arguments.n_gpu, arguments.train_batch_size) for arguments in seen] == [(1, 4)]
+
+
+def test_a_ratio_that_does_not_fit_into_memory_is_left_out_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*arguments: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(runner, "final_step_time_ratio", too_large)
+    outcome = train(run_of(), workplace(tmp_path))
+    assert set(outcome.metrics) == LANGUAGE_MODEL_METRICS - {"final_step_time_ratio"}
+    assert outcome.payload["left_out"] == {"final_step_time_ratio": "two models in training did not fit into memory"}
+
+
+def test_the_optimizer_of_the_training_is_gone_before_the_ratio_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def optimizers() -> int:
+        return sum(type(thing) is torch.optim.AdamW for thing in gc.get_objects())
+
+    def count(*arguments: object) -> float:
+        held.append(optimizers())
+        return 1.0
+
+    monkeypatch.setattr(runner, "final_step_time_ratio", count)
+    gc.collect()
+    before = optimizers()
+    outcome = train(run_of("ecospa", 0.5), workplace(tmp_path))
+    assert held == [before] and "left_out" not in outcome.payload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,17 +69,34 @@ def test_it_is_written_once_and_a_killed_writing_does_not_count(tiny: list[int],
     again = streamed.prepare_streamed(WANTED, PROTOCOL, "smoke", tmp_path)
     assert tiny == [read] and (one.train == again.train).all() and one.fingerprint == again.fingerprint
     tokens = one.train.copy()
-    (place,) = (tmp_path / "text").iterdir()
-    (place / "numbers.json").unlink()
-    (place / "train.tokens").write_bytes(b"half")
+    (place,) = folders(tmp_path)
+    half = place.with_name(f"{place.name}.partial")
+    place.rename(half)
+    (half / "numbers.json").unlink()
+    (half / "train.tokens").write_bytes(b"half")
     assert (streamed.prepare_streamed(WANTED, PROTOCOL, "smoke", tmp_path).train == tokens).all()
+    assert folders(tmp_path) == [place]  # of the killed writing nothing is left
+
+
+def folders(work: Path) -> list[Path]:
+    """What was written, without the locks beside it."""
+    return [path for path in (work / "text").iterdir() if path.is_dir()]
+
+
+def test_two_runs_at_one_time_do_not_both_write(tiny: list[int], tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = list(
+            pool.map(lambda _: streamed.prepare_streamed(WANTED, PROTOCOL, "smoke", tmp_path).fingerprint, range(2))
+        )
+    read = tiny[0]
+    streamed.prepare_streamed(WANTED, PROTOCOL, "smoke", tmp_path / "alone")
+    assert both[0] == both[1] and tiny[0] == 2 * read
 
 
 def test_a_stream_that_ends_too_early_is_an_error_and_leaves_nothing(tiny: list[int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train_tokens is 100000, but source 'tiny' ends after \d+; ask for fewer"):
         streamed.prepare_streamed(replace(WANTED, train_tokens=100_000), PROTOCOL, "smoke", tmp_path)
-    (place,) = (tmp_path / "text").iterdir()
-    assert list(place.iterdir()) == []
+    assert folders(tmp_path) == []
 
 
 def test_a_source_that_cannot_be_streamed_is_refused(

@@ -71,6 +71,21 @@ def test_the_prepared_text_is_exact_and_made_once(tmp_path: Path, monkeypatch: p
     assert dataclasses.replace(again, train=text.train, evaluation=text.evaluation) == text
 
 
+def test_a_trained_models_text_is_delimited_by_its_bos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_text(monkeypatch)
+    wanted, place = settings(), tmp_path / "model"
+    tokenizer = train_tokenizer(corpus().train, 300)
+    tokenizer.save_pretrained(place)
+    alike = prepared.prepare(wanted.data, wanted.protocol, "smoke", tmp_path, place)
+    assert alike.end_of_text == tokenizer.eos_token_id == tokenizer.bos_token_id
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    tokenizer.save_pretrained(place)
+    text = prepared.prepare(wanted.data, wanted.protocol, "smoke", tmp_path, place)
+    assert text.end_of_text == tokenizer.bos_token_id != tokenizer.eos_token_id
+    assert (text.evaluation == tokenizer.bos_token_id).sum() == len(corpus().evaluation) + 1
+    assert not (text.train == tokenizer.eos_token_id).any()
+
+
 def test_the_evaluation_text_ends_at_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_text(monkeypatch)
     wanted = settings()

@@ -54,6 +54,12 @@ def test_the_hash_knows_the_weights_and_not_their_place(folder: Path, tmp_path: 
     assert cell.settings.training.learning_rate == FINE_TUNING_RATE
 
 
+def test_a_method_that_starts_from_nothing_is_left_out(folder: Path) -> None:
+    (experiment,) = started_from([tiny()], folder, "smoke")  # type: ignore[list-item]
+    wanted = tuple(MethodRef(name) for name in ("dense", "small_dense", "ecospa"))
+    assert [cell.method for cell in experiment.cells("smoke", wanted)] == ["dense", "ecospa"]
+
+
 def test_weights_are_given_the_input_that_they_know(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helped = dataclasses.replace(SPANS, only_answered=True, marked=True)
     monkeypatch.setattr("tests.benchmarks.tiny_encoders.SPANS", helped)

@@ -41,6 +41,16 @@ def test_questions_have_one_passage_that_follows_and_three_of_other_documents() 
         assert all(len(ending.split()) == 12 for ending in question["endings"])
 
 
+def test_the_same_questions_are_written_once(tmp_path: Path) -> None:
+    questions = continuations.continuations(DOCUMENTS, 12)
+    one, again, other = (
+        continuations.specification(asked, tmp_path) for asked in (questions, questions, questions[1:])
+    )
+    files = [one["dataset_kwargs"]["data_files"]["test"] for one in (one, again, other)]
+    assert files[0] == files[1] != files[2]
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+
+
 def test_questions_need_documents_enough() -> None:
     with pytest.raises(ValueError, match="fewer than 4 documents of 36 words; take more text"):
         continuations.continuations(DOCUMENTS[:3], 10)
@@ -99,6 +109,21 @@ def test_an_answer_longer_than_the_model_is_scored_as_far_as_it_fits(tmp_path: P
 
 def test_chance_is_one_over_the_choices_of_every_question() -> None:
     assert chance([{"resps": [1, 2]}, {"resps": [1, 2, 3, 4]}]) == pytest.approx(0.375)
+
+
+def test_a_groups_score_is_over_the_questions_of_all_of_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lm_eval
+
+    counts = {name: {"original": 9, "effective": number} for name, number in (("a", 3), ("b", 5))}
+    found = {
+        "results": {name: {"acc,none": 0.5} for name in ("a", "b", "inner", "outer")},
+        "n-samples": counts,
+        "group_subtasks": {"inner": ["a"], "outer": ["inner", "b"]},
+        "samples": {"a": [{"resps": [1, 2]}] * 6},  # once for each of two filters
+    }
+    monkeypatch.setattr(lm_eval, "simple_evaluate", lambda **given: found)
+    metrics = zero_shot_metrics(*model_and_tokenizer(), [], [], 256, None, 4)
+    assert {name: metrics[f"acc/{name}"].n for name in found["results"]} == {"a": 3, "b": 5, "inner": 3, "outer": 8}
 
 
 @pytest.fixture
