@@ -9,6 +9,7 @@ from __future__ import annotations
 from paper_tables import published
 from paper_tables.formats import share
 from paper_tables.judges import (
+    LLAMA,
     against_dense,
     aligned_error_below,
     beats,
@@ -16,6 +17,7 @@ from paper_tables.judges import (
     changes_when_cut,
     faster_at_the_end,
     grows_when_cut,
+    infers_faster,
     on_largest_model,
 )
 from paper_tables.method_claims import method_claims
@@ -30,15 +32,17 @@ _SUMMARY = "summary of the paper [S]"
 _ABSTRACT = f"{published.ECOSPA} [A]"
 _CONTROL = "control asked for by the reviews [R]"
 _OWN = "this project's own control"
-_LLAMA = "LLaMA-1B on C4 with the step-by-step protocol of GaLore: 8 large GPUs for days"
-_SPEED = "one large GPU: dense and shrunk LLaMA-1B side by side"
+_INFERRED = "the paper's sizes are those of The LLM Surgeon's table, so this is its likely baseline [I]"
+_TIME = "LLaMA-1B on C4, large GPUs for days: python -m benchmarks run llama_pretraining --tier paper"
+_MEMORY = "a GPU: python -m benchmarks run training_memory --tier gpu"
+_SPEED = "a GPU: python -m benchmarks run inference_speed --tier gpu"
 
 
 def claims() -> tuple[Claim, ...]:
     """Return all claims, the headlines first."""
     per_target = tuple(claim for target in TARGETS for claim in _training(target))
     method = (*method_claims(), *_sensitivity())
-    return (*_headlines(), *per_target, *_appendix(), *_pretrained(), *_fine_tuned(), *method)
+    return (*_headlines(), *per_target, *_appendix(), *_pretrained(), *_from_scratch(), *_fine_tuned(), *method)
 
 
 def _headlines() -> tuple[Claim, ...]:
@@ -48,30 +52,34 @@ def _headlines() -> tuple[Claim, ...]:
         _headline(
             "LLaMA-1B trains in half the GPU memory",
             memory,
-            against_dense(memory, "training_memory", "peak_memory", _LLAMA, as_ratio=True, at_scale=("gpu", "paper")),
+            on_largest_model(
+                against_dense(
+                    *(memory, "training_memory", "peak_memory", _MEMORY), as_ratio=True, at_scale=("gpu", "paper")
+                ),
+                *("training_memory", "llama"),
+            ),
         ),
         _headline(
             "LLaMA-1B trains in 21% less time",
             time,
-            on_largest_model(against_dense(time, "llama_pretraining", "training_seconds", _LLAMA, as_ratio=True)),
+            on_largest_model(against_dense(time, LLAMA, "training_seconds", _TIME, as_ratio=True)),
         ),
         _headline(
-            "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity",
+            "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity than dense at twice the steps",
             perplexity,
             smaller_beats("dense_twice_steps", 2.2, "GPT-2-Medium", perplexity),
+            "; baseline [I]",
         ),
         _headline(
             "The shrunk model infers 1.6 times faster",
             speed,
-            against_dense(
-                speed, "inference_speed", "throughput", _SPEED, as_ratio=True, more=True, at_scale=("gpu", "paper")
-            ),
+            infers_faster(speed, "inference_speed", "llama", _SPEED),
         ),
     )
 
 
-def _headline(statement: str, number: PublishedNumber, judge: Judge) -> Claim:
-    return Claim(statement, number.reference, f"{number.metric} {number.value:g}", True, judge)
+def _headline(statement: str, number: PublishedNumber, judge: Judge, inferred: str = "") -> Claim:
+    return Claim(statement, number.reference + inferred, f"{number.metric} {number.value:g}", True, judge)
 
 
 def _training(target: float) -> tuple[Claim, ...]:
@@ -79,7 +87,7 @@ def _training(target: float) -> tuple[Claim, ...]:
     rows = (
         ("uncoupled", "Removing coupled indices beats choosing them per matrix", _SUMMARY),
         ("uncoupled_importance", "Joint importance of a pair beats importance per matrix", _SUMMARY),
-        ("random_pairs", "Chosen indices beat random ones, removed aligned on the same curve", _SUMMARY),
+        ("random_pairs", "Chosen indices beat random ones, removed aligned on the same curve", _OWN),
         ("magnitude", "Shrinking beats masking the smallest weights at equal non-zero size", _OWN),
         ("small_dense", "Shrinking beats a small dense model of equal size from scratch", _CONTROL),
         ("dense", "Shrinking beats the dense model at equal steps", _CONTROL),
@@ -94,7 +102,6 @@ def _training(target: float) -> tuple[Claim, ...]:
 
 
 def _appendix() -> tuple[Claim, ...]:
-    source = "summary of the paper, Appendix A [S]"
     return tuple(
         Claim(
             f"Removing aligned indices errs less than {text}, for every kind of matrix and every share",
@@ -103,7 +110,10 @@ def _appendix() -> tuple[Claim, ...]:
             False,
             aligned_error_below(removal),
         )
-        for removal, text in (("misaligned", "removing mismatched ones"), ("random", "removing random aligned ones"))
+        for removal, text, source in (
+            ("misaligned", "removing mismatched ones", "summary of the paper, Appendix A [S]"),
+            ("random", "removing random aligned ones", _OWN),
+        )
     )
 
 
@@ -126,11 +136,30 @@ def _pretrained() -> tuple[Claim, ...]:
     )
 
 
-def _fine_tuned() -> tuple[Claim, ...]:
-    source, table = "abstract of the earlier version [A]; reviews [R]", "summary of the paper, Table 5 [S]"
+def _from_scratch() -> tuple[Claim, ...]:
     rows = (
-        ("surgeon", "K-OBD (cut first, then as many steps)", source),
-        ("llm_pruner", "LLM-Pruner (cut first, then adapters)", source),
+        ("dense", "the dense model at equal steps"),
+        ("small_dense", "a small dense model of equal size from scratch"),
+    )
+    return tuple(
+        Claim(
+            f"A LLaMA shrunk from scratch to {share(target)} beats {text} (the largest model)",
+            _CONTROL,
+            "lower perplexity",
+            False,
+            on_largest_model(beats(other, target, LLAMA)),
+        )
+        for target in TARGETS
+        for other, text in rows
+    )
+
+
+def _fine_tuned() -> tuple[Claim, ...]:
+    table = "summary of the paper, Table 5 [S]"
+    rows = (
+        ("surgeon", "K-OBD (cut first, then as many steps)", _INFERRED),
+        ("llm_pruner", "LLM-Pruner (cut first, then adapters)", _OWN),
+        ("dense", "the dense model at equal steps", _CONTROL),
         ("random_pairs", "random aligned removal on the same curve", _OWN),
     )
     made = [

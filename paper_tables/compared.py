@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_tables.cells import Cell, by_model, compare, label, rank
-from paper_tables.style import color, key, line_style, logarithmic, marker, panels
+from paper_tables.style import clipped, color, key, line_style, logarithmic, marker, panels
 from results import RunRecord
 
 SCORE = "perplexity"
@@ -66,7 +66,7 @@ def _line(panel: Axes, method: str, cells: Sequence[Cell], metric: str) -> float
     ours = method == "ecospa"
     # Intervals are pale: of twenty methods they would hide one another's points.
     panel.errorbar(
-        *(costs, scores, [min(width, 0.9 * score) for width, score in zip(widths, scores, strict=True)]),
+        *(costs, scores, clipped(scores, widths)),
         fmt="none",
         ecolor=color(method),
         alpha=0.35,

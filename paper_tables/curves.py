@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_tables.cells import Cell, Comparison, compare, shape
+from paper_tables.cells import Cell, Comparison, compare, label, shape
 from paper_tables.formats import share
+from paper_tables.squad_surface import METHOD, one_pair, shown_pair
 from results import RunRecord
 
 Points = Sequence[tuple[float, float]]
@@ -96,10 +97,10 @@ def panels_of(records: Sequence[RunRecord]) -> list[Panel]:
     """Return the panels of one experiment that trains: one per target, or per setting at its smallest target.
 
     A setting is a model by name and shape on a data set by name; where runs of one setting differ in anything else,
-    `compare` takes the largest set that belongs together.
+    `compare` takes the largest set that belongs together. Of a grid of K and theta one pair is shown (`pair_notes`).
     """
     groups: defaultdict[str, list[RunRecord]] = defaultdict(list)
-    for record in records:
+    for record in one_pair(records):
         if record.status == "finished" and record.loss_curve:
             groups[json.dumps(_names(record), sort_keys=True)].append(record)
     found = [(json.loads(names), compare(own)) for names, own in groups.items()]
@@ -112,6 +113,14 @@ def panels_of(records: Sequence[RunRecord]) -> list[Panel]:
         for names, comparison in found
         for target in (comparison.targets or (None,))[-1:]
     ]
+
+
+def pair_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return which K and theta the panels show, where an experiment has a grid of them."""
+    pair = shown_pair(records)
+    if pair is None:
+        return ()
+    return (f"Curves over steps show {label(METHOD)} at K {pair[0]:.2f} and theta {pair[1]:.2f} alone.",)
 
 
 def _names(record: RunRecord) -> dict[str, str]:

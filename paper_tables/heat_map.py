@@ -24,7 +24,7 @@ from paper_tables.style import INK
 # Both keep their order of lightness for colour-blind readers and in print without colours.
 ORDERED, CENTRED = "viridis", "PuOr_r"
 # Nearly white and nearly black: exactly the paper's and the ink's colours would turn with the page, the cells do not.
-_ON_DARK, _ON_LIGHT = "#fdfdfd", "#16181b"
+ON_DARK, ON_LIGHT = "#fdfdfd", "#16181b"
 _FAR = 20.0  # times the median distance from the median: what lies beyond does not rule the scale
 _MOST_TEXTS = 150
 
@@ -142,4 +142,4 @@ def _write(panel: Axes, x: int, y: int, value: float, text: Callable[[float], st
         return
     red, green, blue, _ = (float(part) for part in image.to_rgba(np.array([value]))[0])
     light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18
-    panel.text(x, y, text(value), ha="center", va="center", color=_ON_LIGHT if light else _ON_DARK, fontsize=8.5)
+    panel.text(x, y, text(value), ha="center", va="center", color=ON_LIGHT if light else ON_DARK, fontsize=8.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from results import RunRecord
 
 EXPERIMENT = "k_theta_sweep"
 FROM_SCRATCH, TRAINED = "from scratch", "trained"
+SAME_SIZE = 0.02
+"""By how much the block parameters of two ends may differ, as a share: sizes come in steps of a width."""
+_OF_GRID = re.compile(r"ecospa_k\d+_theta\d+")
+"""Names of the methods of the grid; another method has a K and a theta in its settings, too."""
 STAGES = {FROM_SCRATCH: "pre-training", TRAINED: "fine-tuning"}
 
 Axis = Literal["top_k", "theta"]
@@ -36,6 +41,12 @@ class Stage:
     comparison: Comparison
     points: tuple[Point, ...]
 
+    @property
+    def others(self) -> tuple[Cell, ...]:
+        """The cells that are not of the grid: the control and newcomers."""
+        own = {point.cell.method for point in self.points}
+        return tuple(cell for cell in self.comparison.cells if cell.method not in own)
+
 
 def stages(records: Sequence[RunRecord]) -> dict[str, Stage]:
     """Return the stages that there are records of, pre-training first."""
@@ -47,18 +58,38 @@ def stages(records: Sequence[RunRecord]) -> dict[str, Stage]:
 def effect(points: Sequence[Point], axis: Axis) -> Interval | None:
     """Return perplexity at the largest value of one axis minus that at the smallest, over seeds; None without both.
 
-    Every seed's difference is the mean over the values of the other axis that it has at both ends.
+    Every seed's difference is the mean over the values of the other axis that were run at both ends. Seeds that lack
+    one of them are left out: their mean would be about another grid.
     """
-    values = sorted({_value(point, axis) for point in points})
-    if len(values) < 2:
+    both = axis_ends(points, axis)
+    if both is None:
         return None
-    scores = {(_value(p, axis), _other(p, axis)): p.cell.values("perplexity") for p in points}
-    differences: dict[int, list[float]] = {}
-    for other in sorted({_other(point, axis) for point in points}):
-        low, high = scores.get((values[0], other), {}), scores.get((values[-1], other), {})
-        for seed in low.keys() & high.keys():
-            differences.setdefault(seed, []).append(high[seed] - low[seed])
-    return mean_interval(statistics.fmean(own) for own in differences.values()) if differences else None
+    pairs = [(low.cell.values("perplexity"), high.cell.values("perplexity")) for low, high in both]
+    seeds = set.intersection(*(low.keys() & high.keys() for low, high in pairs))
+    if not seeds:
+        return None
+    return mean_interval(statistics.fmean(high[seed] - low[seed] for low, high in pairs) for seed in sorted(seeds))
+
+
+def axis_ends(points: Sequence[Point], axis: Axis) -> list[tuple[Point, Point]] | None:
+    """Return (smallest, largest value of an axis) at every value of the other that has both; None without any."""
+    values = sorted({_value(point, axis) for point in points})
+    at = {(_value(point, axis), _other(point, axis)): point for point in points}
+    others = sorted({_other(point, axis) for point in points})
+    found = [
+        (at[values[0], other], at[values[-1], other])
+        for other in others
+        if len(values) > 1 and {(values[0], other), (values[-1], other)} <= at.keys()
+    ]
+    return found or None
+
+
+def at_one_size(points: Sequence[Point], axis: Axis) -> bool:
+    """Return whether both ends of an axis have known block parameters that agree, at every value of the other."""
+    sizes = [[point.cell.interval("block_parameters") for point in pair] for pair in axis_ends(points, axis) or ()]
+    return bool(sizes) and all(
+        low is not None and high is not None and abs(low.mean / high.mean - 1) <= SAME_SIZE for low, high in sizes
+    )
 
 
 def better(axis: Axis, stage: str, *, larger: bool) -> Judge:
@@ -69,6 +100,8 @@ def better(axis: Axis, stage: str, *, larger: bool) -> Judge:
         measured = effect(points, axis)
         if measured is None:
             return needs(f"python -m benchmarks run {EXPERIMENT} --tier {tier}")
+        if not at_one_size(points, axis):
+            return needs("one final size at both ends")
         own = measured if larger else measured.mirrored()
         kind, detail = decide(own, 0.0, full_scale=tier == "paper")
         ids = tuple(record_id for point in points for record_id in point.cell.ids)
@@ -83,7 +116,8 @@ def _stage(records: Sequence[RunRecord]) -> Stage:
     points = [
         Point(float(own["top_k"]), float(own["importance_threshold"]), cell)
         for cell in comparison.cells
-        if cell.target is not None
+        if _OF_GRID.fullmatch(cell.method)
+        and cell.target is not None
         and "top_k" in (own := cell.records[0].config.get("method_config") or {})
         and "importance_threshold" in own
     ]

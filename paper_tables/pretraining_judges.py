@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from paper_tables.cells import by_model, compare
 from paper_tables.formats import difference
 from paper_tables.intervals import paired_difference
+from paper_tables.pairing import unequal
 from paper_tables.published import PublishedNumber
 from paper_tables.verdicts import Judge, Verdict, decide, needs
 from results import RunRecord
@@ -34,6 +35,8 @@ def smaller_beats(other: str, times: float, model: str, number: PublishedNumber 
         ours, theirs = comparison.get("ecospa", SHARE[times]), comparison.get(other, SHARE[times])
         if ours is None or ours.target != SHARE[times] or theirs is None:
             return needs(command)
+        if other_training := unequal(ours, theirs):
+            return needs(f"runs of equal training, not {other_training}: {command}")
         effect = paired_difference(ours.values("perplexity"), theirs.values("perplexity"))
         if effect is None:
             return needs(f"the same seeds of both methods: {command}")

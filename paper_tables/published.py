@@ -1,16 +1,21 @@
-"""The literature's numbers, each with its source and how far it was checked; never mixed with measured ones.
-
-Evidence tags: A abstract of the paper or of an earlier version; S second-hand summary of the paper; R public reviews of
-the earlier version; V read in the cited paper or repository; M recalled, printed as "unverified"; I inferred.
-"""
+"""The literature's numbers, each with its source and how far it was checked (TAGS); never mixed with measured ones."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 Tag = Literal["A", "S", "R", "V", "M", "I"]
-TAGS: tuple[Tag, ...] = get_args(Tag)
+TAGS: dict[Tag, str] = {
+    "A": "abstract of the paper or of its earlier version",
+    "S": "second-hand summary of the paper",
+    "R": "public reviews of the earlier version",
+    "V": "read in the source",
+    "M": "recalled and unverified",
+    "I": "inferred",
+}
+"""Evidence tag -> where what is tagged comes from."""
 
 ECOSPA = "EcoSpa, arXiv 2511.11641, abstract"
 TRANSPA = "TranSpa (the earlier version), OpenReview 9bwPESShgf, abstract"
@@ -178,6 +183,11 @@ _COFI_SQUAD = ((59.8, 89.1, 2.0), (92.4, 82.6, 8.7))
 _COFI_GLUE = {"SST-2": (93.0, 90.4), "RTE": (72.6, 66.1), "CoLA": (60.4, 38.9), "MRPC": (86.8, 83.6)}
 _COFI_SHARES = (60, 95)
 _MONARCH_GLUE = (("BERT-base", 78.6), ("Monarch-BERT-base, 55M", 78.3))
+
+
+def meanings(tags: Collection[str]) -> str:
+    """Return what these tags mean, "A abstract of ..., V read in the source", in the order of TAGS."""
+    return ", ".join(f"{tag} {text}" for tag, text in TAGS.items() if tag in tags)
 
 
 def numbers() -> tuple[PublishedNumber, ...]:

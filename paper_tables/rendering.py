@@ -21,6 +21,7 @@ from paper_tables.item import Item, Plot, Table, for_records, records_of
 from paper_tables.registry import items
 from paper_tables.style import drawing
 from paper_tables.tables import claims, controls, coupled_vs_uncoupled
+from paper_tables.unfinished import unfinished
 from paper_tables.verdicts import KINDS, Claim, Verdict
 from results import RunRecord, Store
 
@@ -117,7 +118,7 @@ def _section(item: Item, records: Sequence[RunRecord]) -> _Section | None:
         table = item.build(own)
         if table.empty:
             return None
-        notes = item.notes(own)
+        notes = (*unfinished(item, records), *item.notes(own))
         return _Section(_table_files(item, table, notes), page_parts.Content(item, notes, table=table))
     with drawing(item.name):
         figure = item.build(own)

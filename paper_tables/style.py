@@ -194,6 +194,12 @@ def logarithmic(axes: Axes, ticks: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def clipped(means: Sequence[float], widths: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return (lower, upper) lengths of bars on a logarithmic axis: down to a tenth of the mean at most, up in full."""
+    lower = [min(width, 0.9 * mean) for mean, width in zip(means, widths, strict=True)]
+    return lower, list(widths)
+
+
 def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> None:
     """Write (x, y, text, colour) labels right of the panel, moved apart where lines end close together.
 

@@ -2,7 +2,8 @@
 
 A claim is turned into an effect for which less is better (perplexity of ours minus theirs, our time over theirs) and a
 neutral value (0 or 1). Three seeds at least; an interval that contains the neutral value shows no difference; losing is
-a result and is said. Below the paper's own scale the most a claim can get is "direction holds at reduced scale".
+a result and is said. Below the paper's own scale the most a claim can get is "direction holds at reduced scale", and a
+loss says "at reduced scale", too.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ class Claim:
 def decide(effect: Interval, neutral: float, *, full_scale: bool, published: float | None = None) -> tuple[str, str]:
     """Return kind and detail for an `effect` for which less is better.
 
+    At full scale a published effect is reproduced if the interval reaches it without reaching the neutral value. Both
+    together mean that the mean has more than half of it, because an interval is as wide to both sides: a wide interval
+    alone, which reaches anything, cannot reproduce a number. An interval that ends before the published effect rules
+    it out.
+
     Args:
         effect: mean and 95% interval over seeds.
         neutral: the value that means "no difference".
@@ -69,7 +75,7 @@ def decide(effect: Interval, neutral: float, *, full_scale: bool, published: flo
     if effect.low <= neutral <= effect.high:
         return NO_DIFFERENCE, seeds
     if effect.low > neutral:
-        return NOT_REPRODUCED, f"the opposite is measured, {seeds}"
+        return NOT_REPRODUCED, f"the opposite is measured{'' if full_scale else ' at reduced scale'}, {seeds}"
     if not full_scale:
         return DIRECTION, seeds
     if published is None or effect.low <= published:

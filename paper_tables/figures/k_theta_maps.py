@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_tables.formats import share
+from paper_tables.heat_map import ON_DARK, ON_LIGHT
 from paper_tables.intervals import Interval
 from paper_tables.item import Plot
 from paper_tables.k_theta import STAGES, Point, stages
@@ -17,7 +18,6 @@ from results import RunRecord
 
 _DARK = 0.55
 """Above this share of the colour scale the ink is too dark to be read."""
-_BLACK = "#000000"  # on a coloured field, in the light and in the dark report alike
 
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
@@ -49,7 +49,7 @@ def _draw(panel: Axes, scored: Sequence[tuple[Point, Interval]]) -> None:
         dark = high > low and (found.mean - low) / (high - low) > _DARK
         text = f"{found.mean:.4g}" + (f"\n± {found.half_width:.2g}" if found.n > 1 else "")
         place = (columns.index(point.theta) + 0.5, rows.index(point.top_k) + 0.5)
-        panel.text(*place, text, ha="center", va="center", fontsize=8.5, color="white" if dark else _BLACK)
+        panel.text(*place, text, ha="center", va="center", fontsize=8.5, color=ON_DARK if dark else ON_LIGHT)
     panel.set_xticks(np.arange(len(columns)) + 0.5, [share(value) for value in columns])
     panel.set_yticks(np.arange(len(rows)) + 0.5, [share(value) for value in rows])
     panel.tick_params(length=0)

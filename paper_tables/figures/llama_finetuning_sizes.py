@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from paper_tables.cells import Cell, label, rank
 from paper_tables.finetuned import Protocol, kept_share, protocols
 from paper_tables.item import Plot
-from paper_tables.style import color, key, line_style, logarithmic, marker, panels
+from paper_tables.style import clipped, color, key, line_style, logarithmic, marker, panels
 from results import RunRecord
 
 _WIDE, _NARROW = (1.0, 2.0, 5.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
@@ -44,7 +44,7 @@ def _lines(own: Protocol) -> dict[str, list[tuple[float, float, float]]]:
     for cell in sorted(comparison.cells, key=lambda cell: -(cell.target or 1.0)):
         size, score = _size(cell, kept_share(cell, comparison)), cell.interval("perplexity")
         if size is not None and score is not None:
-            width = min(score.half_width, 0.9 * score.mean) if score.n > 1 else 0.0
+            width = score.half_width if score.n > 1 else 0.0
             lines[cell.method].append((100 * size, score.mean, width))
     return dict(lines)
 
@@ -59,7 +59,8 @@ def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]
     if method == "dense":
         panel.axhline(means[0], color=color(method), linestyle="--", linewidth=1.0)
     panel.errorbar(
-        *(sizes, means, widths),
+        # Downwards a bar ends above zero, which a logarithmic axis does not have; upwards it is whole.
+        *(sizes, means, clipped(means, widths)),
         fmt=marker(method) + (line_style(method) if len(points) > 1 else ""),
         color=color(method),
         linewidth=2.2 if method == "ecospa" else 1.1,

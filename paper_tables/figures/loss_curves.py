@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_tables.cells import Cell, label
-from paper_tables.curves import Band, Panel, Points, band, panels_of, smooth
+from paper_tables.curves import Band, Panel, Points, band, pair_notes, panels_of, smooth
 from paper_tables.item import Plot
 from paper_tables.style import color, label_ends, line_style, panels
 from results import RunRecord
@@ -106,6 +106,7 @@ ITEM = Plot(
     "Below it the same less the dense model's loss on the same batches. Ticks on EcoSpa's line are its shrink events.",
     experiments=(),
     build=build,
+    notes=pair_notes,
     place=61,
     each=True,
 )

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_tables.cells import label
-from paper_tables.curves import Panel, last_step, panels_of
+from paper_tables.curves import Panel, last_step, pair_notes, panels_of
 from paper_tables.item import Plot
 from paper_tables.style import BLUE, GREEN, ORANGE, color, label_ends, line_style, marker, panels
 from results import RunRecord
@@ -145,6 +145,7 @@ ITEM = Plot(
     "line: methods that train otherwise, whose record counted its tensors.",
     experiments=(),
     build=build,
+    notes=pair_notes,
     place=63,
     each=True,
 )

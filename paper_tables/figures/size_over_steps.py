@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_tables.cells import label
-from paper_tables.curves import Panel, dense_blocks, last_step, panels_of, sizes
+from paper_tables.curves import Panel, dense_blocks, last_step, pair_notes, panels_of, sizes
 from paper_tables.item import Plot
 from paper_tables.style import color, label_ends, line_style, panels
 from results import RunRecord
@@ -58,6 +58,7 @@ ITEM = Plot(
     "curves compare fairly.",
     experiments=(),
     build=build,
+    notes=pair_notes,
     place=62,
     each=True,
 )

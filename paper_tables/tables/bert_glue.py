@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pandas as pd
@@ -27,13 +28,27 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def by_task(records: Sequence[RunRecord]) -> dict[str, tuple[Cell, ...]]:
-    """Return the cells that belong together by task, known tasks first."""
+    """Return the cells that belong together by task, known tasks first; of one model, which a mean over tasks needs."""
     groups: dict[str, list[RunRecord]] = {}
-    for record in records:
+    for record in _of_one_model(records):
         groups.setdefault(_task(record), []).append(record)
     known = [name for name in TASKS if name in groups]
     found = {name: compare(groups[name]).cells for name in [*known, *sorted(groups.keys() - TASKS.keys())]}
     return {name: cells for name, cells in found.items() if cells}
+
+
+def _of_one_model(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the finished records of the model with most cells over all tasks, then most seeds, then the newest."""
+    models: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.status == "finished":
+            models.setdefault(json.dumps(record.config.get("model"), sort_keys=True), []).append(record)
+
+    def size(own: list[RunRecord]) -> tuple[int, int, str]:
+        cells = {(_task(record), record.method, record.config.get("target")) for record in own}
+        return len(cells), len({record.seed for record in own}), max(record.id for record in own)
+
+    return max(models.values(), key=size, default=[])
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:

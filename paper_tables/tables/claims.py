@@ -9,7 +9,8 @@ import pandas as pd
 from paper_tables.claims import claims
 from paper_tables.formats import NOTHING
 from paper_tables.item import RECORDS, Table
-from paper_tables.verdicts import Claim, Verdict
+from paper_tables.published import meanings
+from paper_tables.verdicts import Claim, Verdict, needs
 from results import RunRecord
 
 
@@ -19,9 +20,12 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def judged(records: Sequence[RunRecord], tier: str | None = None) -> list[tuple[Claim, Verdict]]:
-    """Return every claim with its verdict from the finished `records` of one tier, theirs unless it is named."""
-    own = tier or (records[0].tier if records else "TIER")
-    return [(claim, claim.judge(records, own)) for claim in claims()]
+    """Return every claim with its verdict from the finished `records` of one tier, theirs unless it is named.
+
+    With neither there is no tier that a command could name.
+    """
+    own = tier or (records[0].tier if records else None)
+    return [(claim, needs("records") if own is None else claim.judge(records, own)) for claim in claims()]
 
 
 def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
@@ -39,8 +43,8 @@ def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
 ITEM = Table(
     name="claims",
     title="Claims and verdicts",
-    caption="Three seeds decide, by a 95% interval of the difference or ratio paired by seed. Tags: A abstract, "
-    "S second-hand summary, R public reviews, V read in the source, M recalled, I inferred.",
+    caption="Three seeds decide, by a 95% interval of the difference or ratio paired by seed. "
+    f"Tags: {meanings(('A', 'S', 'R', 'I'))}.",
     experiments=(),
     build=build,
     place=1,

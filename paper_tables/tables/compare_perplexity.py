@@ -48,7 +48,7 @@ def _row(model: str, method: str, cells: Sequence[Cell], sizes: Sequence[float])
         measured = cell.interval("block_share")
         size = 1.0 if measured is None else measured.mean
         at = cell.target if cell.target is not None else _nearest(sizes, size)
-        missed = at is not None and size - at > _MISSED
+        missed = at is not None and abs(size - at) > _MISSED
         text = quantity(cell.interval("perplexity"))
         row["100%" if at is None else share(at)] = f"{text} at {share(round(size, 2))}" if missed else text
     return {**row, "Seeds": str(max(len(cell.records) for cell in cells)), RECORDS: " ".join(_ids(cells))}
@@ -67,7 +67,7 @@ ITEM = Table(
     name="compare_perplexity",
     title="Trained models compressed at once, in short",
     caption="Perplexity at each share of the block parameters that is left, without any training afterwards; "
-    "mean over calibration seeds ± half the width of the 95% interval. A method that could not come as far down has "
+    "mean over calibration seeds ± half the width of the 95% interval. A method that ended at another size has "
     "its own share beside the number: whole blocks are coarse, and a 2:4 pattern leaves biases and norms.",
     experiments=("compare",),
     build=build,

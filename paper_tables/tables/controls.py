@@ -13,6 +13,7 @@ from paper_tables.cells import Cell, compare, label
 from paper_tables.formats import difference, quantity, share
 from paper_tables.intervals import Interval, paired_difference
 from paper_tables.item import RECORDS, Table
+from paper_tables.pairing import unequal
 from paper_tables.verdicts import SEEDS_NEEDED
 from results import RunRecord
 
@@ -23,17 +24,36 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def pairs(records: Sequence[RunRecord]) -> list[tuple[Cell, Cell, Interval]]:
-    """Return (EcoSpa's cell, other cell, perplexity of EcoSpa minus other) for every target share EcoSpa was run at."""
-    comparison = compare(records)
-    found = []
-    for ours in (cell for cell in comparison.cells if cell.method == "ecospa" and cell.target is not None):
-        for theirs in comparison.cells:
-            if theirs.method == "ecospa" or theirs.target not in (None, ours.target):
-                continue
-            effect = paired_difference(ours.values("perplexity"), theirs.values("perplexity"))
-            if effect is not None:
-                found.append((ours, theirs, effect))
+    """Return (EcoSpa's cell, other cell, perplexity of EcoSpa minus other) for every target share EcoSpa was run at.
+
+    What was trained for another number of steps, or down another curve where that is the point, is no control.
+    """
+    return [
+        (ours, theirs, effect)
+        for ours, theirs in _candidates(records)
+        if not unequal(ours, theirs)
+        and (effect := paired_difference(ours.values("perplexity"), theirs.values("perplexity"))) is not None
+    ]
+
+
+def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return which methods are left out because they were trained otherwise, and how."""
+    return tuple(
+        f"Not compared with {label(theirs.method)} at {share(ours.target)}: {other_training}."
+        for ours, theirs in _candidates(records)
+        if (other_training := unequal(ours, theirs))
+    )
+
+
+def _candidates(records: Sequence[RunRecord]) -> list[tuple[Cell, Cell]]:
+    cells = compare(records).cells
+    ours = (cell for cell in cells if cell.method == "ecospa" and cell.target is not None)
+    found = [(own, other) for own in ours for other in cells if _is_other(own, other)]
     return sorted(found, key=lambda pair: -(pair[0].target or 0.0))
+
+
+def _is_other(ours: Cell, theirs: Cell) -> bool:
+    return theirs.method != "ecospa" and theirs.target in (None, ours.target)
 
 
 def reading(effect: Interval) -> str:
@@ -69,5 +89,6 @@ ITEM = Table(
     "EcoSpa is better. An interval that contains zero shows no difference.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
+    notes=notes,
     place=3,
 )

@@ -24,10 +24,10 @@ COLUMNS = (
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per stage, K and theta, the control of each stage first."""
+    """Return one row per stage, K and theta, the control of each stage and other methods first."""
     rows = []
     for name, stage in stages(records).items():
-        rows += [_row(name, stage, cell, None, None) for cell in stage.comparison.cells if cell.target is None]
+        rows += [_row(name, stage, cell, None, None) for cell in stage.others]
         rows += [_row(name, stage, point.cell, point.top_k, point.theta) for point in stage.points]
     return without_empty_columns(pd.DataFrame(rows))
 

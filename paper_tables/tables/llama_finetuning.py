@@ -38,7 +38,7 @@ def _row(method: str, target: float | None, found: Sequence[Protocol]) -> dict[s
         if cell is None:
             continue
         text, left = quantity(cell.interval("perplexity")), kept_share(cell, own.comparison)
-        missed = target is not None and left is not None and left - target > _MISSED
+        missed = target is not None and left is not None and abs(left - target) > _MISSED
         row[f"{own.model}, {own.procedure}"] = f"{text} at {share(round(left or 0, 2))}" if missed else text
         seeds.add(len(cell.records))
         ids += cell.ids
@@ -58,7 +58,7 @@ ITEM = Table(
     caption="Perplexity, mean over seeds ± half the width of the 95% interval. One-shot: cut once, no step. "
     "Fine-tuned: the same number of steps for every method, dense too; methods that belong to training shrink on the "
     "way, one-shot ones cut first and train what is left, LLM-Pruner cuts first and trains adapters. A method that "
-    "could not come as far down has its own share beside the number. What is published of Llama-2-7B stands in the "
+    "ended at another size has its own share beside the number. What is published of Llama-2-7B stands in the "
     "table of published numbers: no column here is comparable with it.",
     experiments=("llama_finetuning",),
     build=build,

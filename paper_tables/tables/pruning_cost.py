@@ -33,12 +33,17 @@ COLUMNS = (
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per model and method, the quickest first; then the methods that failed, with their own error."""
+    """Return one row per model and method, the quickest first; then the methods that failed, with their own error.
+
+    A model on which everything failed has its rows, too.
+    """
+    finished = by_model(records)
     rows = []
-    for model, own in by_model(records).items():
-        cells = sorted(compare(own).cells, key=_seconds)
-        rows += [_row(model, cell) for cell in cells]
-        rows += _failures(model, records, {cell.method for cell in cells})
+    for model in dict.fromkeys(map(_model, records)):
+        cells = sorted(compare(finished.get(model, [])).cells, key=_seconds)
+        failed = _failed(model, records)
+        rows += [_row(model, cell, failed.get(cell.method, [])) for cell in cells]
+        rows += _failures(model, failed, {cell.method for cell in cells})
     table = pd.DataFrame(rows)
     return without_empty_columns(table)
 
@@ -53,32 +58,51 @@ def _seconds(cell: Cell) -> float:
     return float("inf") if found is None else found.mean
 
 
-def _row(model: str, cell: Cell) -> dict[str, str]:
+def _model(record: RunRecord) -> str:
+    return str((record.config.get("model") or {}).get("name", "unnamed"))
+
+
+def _failed(model: str, records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the failed runs on a model by method, the newest last."""
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.status == "failed" and _model(record) == model:
+            found.setdefault(record.method, []).append(record)
+    return found
+
+
+def _row(model: str, cell: Cell, failed: Sequence[RunRecord]) -> dict[str, str]:
+    # A seed that failed and was run again has its number.
+    missing = {record.seed for record in failed} - {record.seed for record in cell.records}
     return {
         "Model": model,
         "Method": label(cell.method),
         **measured(cell, COLUMNS),
-        "Error": NOTHING,
+        "Error": f"{_seeds(missing)}: {_last_line(failed[-1])}" if missing else NOTHING,
         **provenance(cell),
     }
 
 
-def _failures(model: str, records: Sequence[RunRecord], finished: set[str]) -> list[dict[str, str]]:
+def _failures(model: str, failed: dict[str, list[RunRecord]], finished: set[str]) -> list[dict[str, str]]:
     """One row for every method that never finished on a model, with the last line of its newest error."""
-    newest: dict[str, RunRecord] = {}
-    for record in records:
-        named = str((record.config.get("model") or {}).get("name"))
-        if record.status == "failed" and named == model and record.method not in finished:
-            newest[record.method] = record
     return [
         {
             **{"Model": model, "Method": label(method)},
             **{header: NOTHING for header, _, _ in COLUMNS},
-            "Error": (record.error or "").strip().splitlines()[-1],
-            **{"Seeds": "0", "Device": device_name(record), RECORDS: record.id},
+            "Error": f"{_seeds({record.seed for record in runs})}: {_last_line(runs[-1])}",
+            **{"Seeds": "0", "Tier": runs[-1].tier, "Device": device_name(runs[-1]), RECORDS: runs[-1].id},
         }
-        for method, record in newest.items()
+        for method, runs in failed.items()
+        if method not in finished
     ]
+
+
+def _seeds(failed: set[int]) -> str:
+    return f"{len(failed)} seed{'s' * (len(failed) != 1)} failed"
+
+
+def _last_line(record: RunRecord) -> str:
+    return ((record.error or "").strip().splitlines() or ["unknown"])[-1]
 
 
 ITEM = Table(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from paper_tables.item import Table
-from paper_tables.published import numbers
+from paper_tables.published import meanings, numbers
 from results import RunRecord
 
 
@@ -31,8 +31,9 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 ITEM = Table(
     name="published_numbers",
     title="Published numbers",
-    caption="Printed in the literature, not measured here. Tags: A abstract, V read in the source, M recalled and "
-    "unverified. Full-rank baselines tuned with more care are much stronger: compare with both.",
+    caption="Printed in the literature, not measured here. "
+    f"Tags: {meanings({number.tag for number in numbers()})}. "
+    "Full-rank baselines tuned with more care are much stronger: compare with both.",
     experiments=(),
     build=build,
     place=90,

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from paper_tables.figures import k_theta_squad
+from paper_tables.curves import panels_of
+from paper_tables.figures import k_theta_squad, loss_curves, memory_over_steps, size_over_steps
 from paper_tables.item import RECORDS
-from paper_tables.squad_surface import smaller_k_is_better, surface
+from paper_tables.squad_surface import PAPER, one_pair, smaller_k_is_better, surface
 from paper_tables.style import drawing
 from paper_tables.tables import bert_glue, bert_squad
 from results import Metric, RunRecord
@@ -134,6 +135,33 @@ def test_the_claim_of_k_is_about_trained_weights(
     assert judge(unequal, "paper").kind == "not run" and "down to one size" in judge(unequal, "paper").detail
     mean = sum(small) / 3 - sum(large) / 3
     assert verdict.measured.startswith(f"F1 {mean:+.2f}"[:7]) and set(verdict.records) == {record.id for record in made}
+
+
+def test_curves_over_steps_show_the_papers_pair_and_say_so(records: list[RunRecord]) -> None:
+    curve = tuple((step, 5.0 - step / 50) for step in range(10, 101, 10))
+    own = [replace(record, loss_curve=curve) for record in of(records, "bert_squad")]
+    (panel,) = panels_of(own)
+    shown = [cell for cell in panel.cells if cell.method == "ecospa_own_pace"]
+    pairs = [cell.records[0].config["method_config"] for cell in shown]
+    assert pairs == [{"top_k": PAPER[0], "importance_threshold": PAPER[1]}]
+    for item in (loss_curves.ITEM, size_over_steps.ITEM, memory_over_steps.ITEM):
+        assert item.notes(own) == ("Curves over steps show EcoSpa, own pace at K 0.30 and theta 0.90 alone.",)
+        assert item.notes(of(records, "bert_glue")) == ()
+    smoke = [surface_record(1, 0.1, 0.7, 5.0), surface_record(2, 0.3, 0.95, 5.0)]
+    assert one_pair(smoke) == smoke[1:]  # the nearest one, where the paper's own was not run
+
+
+def test_all_tasks_of_a_table_have_one_model() -> None:
+    def glue(number: int, task: str, method: str, weights: str | None) -> RunRecord:
+        fields = {"data": {"source": "glue", "configuration": task}, "model": {"layers": 3, "weights": weights}}
+        return make_record(number, {"score": 80.0}, experiment="bert_glue", method=method, **fields)
+
+    fresh = [glue(i, task, method, None) for i, (task, method) in enumerate((("sst2", "ecospa"), ("mrpc", "ecospa")))]
+    # more cells of one task, fewer over all
+    trained = [glue(10, "sst2", "ecospa", "sha256:00"), glue(11, "sst2", "movement", "sha256:00")]
+    found = bert_glue.by_task([*fresh, glue(5, "mrpc", "movement", None), *trained])
+    models = {str(record.config["model"]) for cells in found.values() for cell in cells for record in cell.records}
+    assert set(found) == {"sst2", "mrpc"} and len(models) == 1
 
 
 def test_the_report_holds_them(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from matplotlib.axes import Axes
 
 from paper_tables.compared import COSTS, pareto
 from paper_tables.item import records_of
-from paper_tables.style import drawing
+from paper_tables.style import clipped, drawing
 from paper_tables.tables import compare, compare_perplexity, pruning_cost
+from paper_tables.unfinished import unfinished
 from results import RunRecord
 from tests.results.factory import COMPARED, filled, make_record
 
@@ -56,10 +59,12 @@ def test_a_size_that_was_missed_stands_beside_the_number() -> None:
             number, {"perplexity": 30.0, "block_share": share}, experiment="compare", method=method, target=0.7,
             model={"name": "gpt2"},
         )
-        for number, (method, share) in enumerate({"shortgpt": 0.75, "flap": 0.704}.items())
+        for number, (method, share) in enumerate({"shortgpt": 0.75, "flap": 0.704, "slicegpt": 0.65}.items())
     ]  # fmt: skip
     table = compare_perplexity.build(records)
-    assert dict(zip(table["Method"], table["70%"], strict=True)) == {"ShortGPT": "30.00 at 75%", "FLAP": "30.00"}
+    assert dict(zip(table["Method"], table["70%"], strict=True)) == {
+        "ShortGPT": "30.00 at 75%", "FLAP": "30.00", "SliceGPT": "30.00 at 65%",
+    }  # fmt: skip
 
 
 def test_notes_name_calibration_and_protocol_of_each_model(records: list[RunRecord]) -> None:
@@ -110,9 +115,61 @@ def test_costs_stand_in_order_and_failures_give_their_own_error(records: list[Ru
     table = pruning_cost.build(records_of(pruning_cost.ITEM, records))
     assert len(table) == len(COMPARED)
     failed = table[table.Method == "Torch-Pruning"].iloc[0]
-    assert failed["Error"] == "RuntimeError: nothing was | removed" and failed["Time"] == "-"
+    assert failed["Error"] == "3 seeds failed: RuntimeError: nothing was | removed" and failed["Time"] == "-"
     assert table.iloc[0]["Method"] == "EcoSpa" and table.iloc[0]["Time"].endswith("ms")
     assert list(table.iloc[:3]["Method"]) == ["EcoSpa", "K-OBD", "FLAP"]
+
+
+def costs(number: int, status: str, **changes: Any) -> RunRecord:
+    error = "Traceback\nMemoryError: full" if status == "failed" else None
+    fields = {"experiment": "pruning_cost", "method": "flap", "model": {"name": "gpt2"}, **changes}
+    return make_record(number, {"compression_time": 0.2}, status=status, error=error, **fields)
+
+
+def test_a_model_on_which_everything_failed_and_a_seed_that_did_are_shown() -> None:
+    records = [
+        costs(0, "finished", seed=0),
+        costs(1, "failed", seed=1),
+        costs(2, "failed", seed=2),
+        costs(3, "failed", seed=0),  # went well the second time
+        costs(4, "failed", model={"name": "vit"}),
+    ]
+    table = pruning_cost.build(records)
+    assert list(zip(table["Model"], table["Error"], strict=True)) == [
+        ("gpt2", "2 seeds failed: MemoryError: full"),
+        ("vit", "1 seed failed: MemoryError: full"),
+    ]
+    assert list(table["Tier"]) == ["smoke", "smoke"]
+
+
+def test_a_method_that_never_finished_is_named_below_a_table() -> None:
+    done = make_record(0, {"perplexity": 1.0}, experiment="compare", method="flap")
+    failed = {"experiment": "compare", "status": "failed", "error": "no"}
+    records = [
+        done,
+        make_record(1, method="flap", seed=1, **failed),  # the cell has another seed
+        *(make_record(2 + seed, method="slicegpt", seed=seed, target=0.3, **failed) for seed in (0, 1)),
+        make_record(8, method="wanda", **{**failed, "experiment": "another"}),
+    ]
+    assert unfinished(compare.ITEM, records) == ("Not finished: SliceGPT at 30% (2 failed).",)
+    assert unfinished(compare.ITEM, [done]) == () and unfinished(pruning_cost.ITEM, records) == ()
+
+
+def test_only_the_lower_half_of_a_bar_is_clipped() -> None:
+    assert clipped([10.0, 10.0], [2.0, 30.0]) == ([2.0, 9.0], [2.0, 30.0])
+    records = [
+        make_record(
+            seed, {"perplexity": 10.0 + 20 * seed, **{metric: 0.5 for metric, _ in COSTS}}, experiment="compare",
+            seed=seed, model={"name": "gpt2"},
+        )
+        for seed in range(2)
+    ]  # fmt: skip
+    with drawing("test"):
+        figure = pareto(records, "gpt2")
+    assert figure is not None
+    (_, low), (_, high) = figure.axes[0].collections[0].get_segments()[0]  # type: ignore[attr-defined]
+    # mean 20, half width 12.7062 * 14.1421 / sqrt(2) = 127.062
+    assert (low, high) == pytest.approx((2.0, 147.062))
 
 
 def test_tables_that_do_not_ask_for_failures_see_none(records: list[RunRecord]) -> None:

@@ -63,6 +63,12 @@ def test_a_size_that_was_missed_or_not_run_is_shown_as_such() -> None:
     sliced = table[table.Method == "SliceGPT"].iloc[0]
     assert (sliced["a, one-shot"], sliced["b, one-shot"]) == ("30.00 at 64%", "30.00")
     assert table.iloc[0]["b, one-shot"] == NOTHING
+    lower = [made[0], make_record(
+        9, {"perplexity": 30.0, "block_parameters": 55, "block_parameters_nonzero": 55},
+        experiment="llama_finetuning", method="slicegpt", target=0.6, model={"name": "a"},
+        protocol={"procedure": "one-shot"},
+    )]  # fmt: skip
+    assert llama_finetuning.build(lower).iloc[1]["a, one-shot"] == "30.00 at 55%"
     own, other = protocols(made)
     assert kept_share(own.comparison.cells[1], own.comparison) == 0.64
     assert kept_share(other.comparison.cells[0], other.comparison) is None  # no dense model to compare with
@@ -121,11 +127,15 @@ def test_the_claim_about_time_sees_the_largest_model_alone() -> None:
         return needs("nothing")
 
     made = [
-        make_record(number, experiment="llama_pretraining", model={"width": width, "layers": 8})
+        make_record(number, experiment="llama_pretraining", model={"width": width, "layers": 24})
         for number, width in enumerate((512, 2048, 768))
     ]
     on_largest_model(judge)([*made, make_record(9)], "paper")
     assert seen == [2048]
+    # the largest of what is there is not the model of the claim
+    assert "needs LLaMA-1B" in on_largest_model(judge)(made[:1], "paper").text and seen == [2048]
+    on_largest_model(judge)(made[:1], "cpu")
+    assert seen == [2048, 512]
     assert on_largest_model(judge)([], "paper").kind == NOT_RUN
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from paper_tables.figures import break_points as limits_figure
 from paper_tables.figures import gpt2_sizes as gpt2_figure
 from paper_tables.figures import importance_ranking as importance_figure
 from paper_tables.figures import k_theta_maps as grid_figure
+from paper_tables.heat_map import ON_DARK, ON_LIGHT
 from paper_tables.item import RECORDS
 from paper_tables.k_theta import FROM_SCRATCH, TRAINED, better, effect, stages
 from paper_tables.limits import parts
 from paper_tables.method_claims import method_claims
+from paper_tables.page_parts import inline
 from paper_tables.pair_widths import whole_widths, widths_left
 from paper_tables.pretraining_judges import smaller_beats
 from paper_tables.published import GPT2_MEDIUM_PERPLEXITY
@@ -39,6 +43,9 @@ def seeds(values: Sequence[float], first: int = 0, metric: str = "perplexity", *
     return [make_record(first + seed, {metric: value}, seed=seed, **changes) for seed, value in enumerate(values)]
 
 
+TWICE = {"steps": 400, "batch_size": 8}
+
+
 def gpt2(
     method: str, values: Sequence[float], first: int, name: str = "GPT-2-Medium", **changes: Any
 ) -> list[RunRecord]:
@@ -59,11 +66,13 @@ def test_the_headline_is_judged_against_dense_at_twice_the_steps(ours: Sequence[
     judge = smaller_beats("dense_twice_steps", 2.2, "GPT-2-Medium", GPT2_MEDIUM_PERPLEXITY)
     found = [
         *gpt2("ecospa", ours, 0, tier=tier, target=0.4545),
-        *gpt2("dense_twice_steps", (20.0, 20.1, 20.2), 10, tier=tier, target=None),
+        *gpt2("dense_twice_steps", (20.0, 20.1, 20.2), 10, tier=tier, target=None, training=TWICE),
         *gpt2("dense", (1.0, 1.0, 1.0), 20, tier=tier, target=None),
     ]
     assert judge(found, tier).kind == kind
     assert judge(found[3:], tier).kind == NOT_RUN
+    as_long = gpt2("dense_twice_steps", (20.0, 20.1, 20.2), 10, tier=tier, target=None)
+    assert "steps 400 against 200" in judge([*found[:3], *as_long], tier).detail
     assert judge([*gpt2("ecospa", ours, 0, tier=tier, target=0.625), *found[3:]], tier).kind == NOT_RUN
 
 
@@ -119,12 +128,17 @@ def test_importance_rows_are_against_fisher_and_lot(records: list[RunRecord]) ->
     assert importance_metrics.build([]).empty
 
 
-def grid(stage: str, scores: dict[tuple[float, float], Sequence[float]]) -> list[RunRecord]:
+def grid(
+    stage: str,
+    scores: Mapping[tuple[float, float], Sequence[float]],
+    sizes: Mapping[tuple[float, float], float] = MappingProxyType({}),
+) -> list[RunRecord]:
     return [
         make_record(
             100 * number + seed,
-            {"perplexity": value},
-            experiment="k_theta_sweep", method=f"k{k}t{t}", seed=seed, target=0.4, model={"name": stage},
+            {"perplexity": value, "block_parameters": 400_000 * sizes.get((k, t), 1.0)},
+            experiment="k_theta_sweep", method=f"ecospa_k{100 * k:.0f}_theta{100 * t:.0f}", seed=seed,
+            target=0.4, model={"name": stage},
             method_config={"top_k": k, "importance_threshold": t},
         )
         for number, ((k, t), values) in enumerate(scores.items())
@@ -160,6 +174,27 @@ def test_claims_about_k_and_theta() -> None:
     assert larger([], "cpu").text == "not run (needs python -m benchmarks run k_theta_sweep --tier cpu)"
 
 
+def test_an_axis_has_only_seeds_with_the_whole_other_axis_and_one_size() -> None:
+    short = {**SCORES, (0.5, 0.95): (12.0, 12.5)}
+    theta = effect(stages(grid(FROM_SCRATCH, short))[FROM_SCRATCH].points, "theta")
+    assert theta is not None and (theta.mean, theta.n) == (pytest.approx(-1.5), 2)
+    larger = better("theta", FROM_SCRATCH, larger=True)
+    unequal = larger(grid(FROM_SCRATCH, SCORES, {(0.5, 0.95): 1.03}), "cpu")
+    assert unequal.text == "not run (needs one final size at both ends)"
+    assert larger(grid(FROM_SCRATCH, SCORES, {(0.5, 0.95): 1.01}), "cpu").kind == DIRECTION
+
+
+def test_only_methods_of_the_grid_are_points_of_it() -> None:
+    other = make_record(
+        900, {"perplexity": 1.0}, experiment="k_theta_sweep", method="my_method", target=0.4,
+        model={"name": FROM_SCRATCH}, method_config={"top_k": 0.3, "importance_threshold": 0.9},
+    )  # fmt: skip
+    records = [*grid(FROM_SCRATCH, SCORES), other]
+    assert len(stages(records)[FROM_SCRATCH].points) == 4
+    table = k_theta_sweep.build(records)
+    assert list(table["K"]) == ["my_method", "10%", "10%", "50%", "50%"]
+
+
 def test_the_grid_is_a_row_each_with_the_control_first(records: list[RunRecord]) -> None:
     own = of(records, "k_theta_sweep")
     table = k_theta_sweep.build(own)
@@ -169,6 +204,17 @@ def test_the_grid_is_a_row_each_with_the_control_first(records: list[RunRecord])
     notes = k_theta_sweep.notes(own)
     assert notes[0].startswith("pre-training, K: perplexity at its largest value minus at its smallest")
     assert k_theta_sweep.build([]).empty and k_theta_sweep.notes([]) == ()
+
+
+def test_numbers_in_dark_cells_outlive_the_report(records: list[RunRecord]) -> None:
+    with drawing("test"):
+        maps = grid_figure.build(of(records, "k_theta_sweep"))
+        assert maps is not None
+        file = io.StringIO()
+        maps.savefig(file, format="svg")
+    shades = {text.get_color() for panel in maps.axes for text in panel.texts}
+    assert shades == {ON_DARK, ON_LIGHT}
+    assert ON_DARK in inline(file.getvalue(), "maps", "maps")
 
 
 def limits(breaks: Sequence[float | None]) -> list[RunRecord]:

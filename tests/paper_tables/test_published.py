@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from paper_tables.claims import claims
 from paper_tables.published import (
     DEIT_IMAGENET,
     GPT2_WIKITEXT103,
@@ -14,6 +17,8 @@ from paper_tables.published import (
     VIT_CIFAR10,
     numbers,
 )
+from paper_tables.tables import claims as claims_table
+from paper_tables.tables import published_numbers
 
 
 def test_every_number_has_source_and_tag() -> None:
@@ -62,3 +67,12 @@ def test_compressed_llamas_of_different_protocols_are_different_settings() -> No
             if (setting, name) == (LLAMA_1_SHORT, method) and metric not in ("perplexity", "mean of seven")
         ]
         assert len(scores) == 7 and abs(sum(scores) / 7 - mean) < 0.02, method
+
+
+def test_every_tag_that_occurs_is_explained() -> None:
+    for item, sources in (
+        (published_numbers.ITEM, [number.reference for number in numbers()]),
+        (claims_table.ITEM, [claim.source for claim in claims()]),
+    ):
+        tags = {tag for source in sources for tag in re.findall(r"\[([A-Z])\]", source)}
+        assert tags and all(f"{tag} {TAGS[tag]}" in item.caption for tag in tags)  # type: ignore[index]

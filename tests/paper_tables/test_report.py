@@ -65,6 +65,16 @@ def text(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_table_names_what_never_finished_in_every_format(tmp_path: Path) -> None:
+    made = Store(tmp_path / "records")
+    made.append(make_record(1, {"perplexity": 70.0}))
+    made.append(make_record(2, method="magnitude", status="failed", error="full"))
+    out = render("smoke", tmp_path / "out", made).parent
+    line = "Not finished: magnitude mask at 50"
+    for name in ("coupled_vs_uncoupled.md", "coupled_vs_uncoupled.tex", "report.html"):
+        assert line in (out / name).read_text(encoding="utf-8")
+
+
 def test_every_item_is_rendered(folder: Path) -> None:
     suffixes = {"table": (".md", ".tex"), "figure": (".png", ".svg")}
     each = ("coupled_vs_uncoupled",)  # of the made-up experiments the one that trains

@@ -342,7 +342,7 @@ def _grid(seeds: int) -> Iterator[dict[str, Any]]:
                     yield {
                         **{**common, "method": f"ecospa_k{100 * top_k:.0f}_theta{100 * theta:.0f}", "target": 0.4},
                         "method_config": {"top_k": top_k, "importance_threshold": theta},
-                        "metrics": {"perplexity": score, "shrink_events": 20.0},
+                        "metrics": {"perplexity": score, "shrink_events": 20.0, "block_parameters": 0.4 * DENSE_BLOCKS},
                     }
 
 

@@ -1,0 +1,165 @@
+"""Who may be compared: the right model, one device, equal training; and which of several models decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from paper_tables.claims import claims
+from paper_tables.judges import against_dense, beats, beats_fine_tuned, grows_when_cut, infers_faster, on_largest_model
+from paper_tables.published import INFERENCE_SPEED, LLAMA_1B_MEMORY
+from paper_tables.tables import controls
+from paper_tables.verdicts import DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from results import RunRecord
+from tests.results.factory import make_record
+
+LLAMA_1B = {"name": "llama", "width": 2048, "layers": 24}
+SMALL = {"name": "llama", "width": 512, "layers": 8}
+MEMORY = against_dense(LLAMA_1B_MEMORY, "training_memory", "peak_memory", "a GPU", as_ratio=True, at_scale=("gpu",))
+SPEED = infers_faster(INFERENCE_SPEED, "inference_speed", "llama", "a GPU")
+CURVE = {"curve": "cubic", "start_step": 10, "end_step": 90, "interval": 4}
+
+
+def runs(first: int, values: Sequence[float], metric: str = "perplexity", **changes: Any) -> list[RunRecord]:
+    return [make_record(first + seed, {metric: value}, seed=seed, **changes) for seed, value in enumerate(values)]
+
+
+def memory(ours: Sequence[float], model: dict[str, Any], tier: str = "gpu", **changes: Any) -> list[RunRecord]:
+    common = {"experiment": "training_memory", "tier": tier, "model": model}
+    return [
+        *runs(0, ours, "peak_memory", **common, **changes),
+        *runs(20, (100.0,) * 3, "peak_memory", method="dense", target=None, **common),
+    ]
+
+
+def test_a_headline_is_reproduced_on_its_own_model_alone() -> None:
+    half = (45.0, 46.0, 47.0)
+    assert MEMORY(memory(half, LLAMA_1B), "gpu").kind == REPRODUCED
+    assert MEMORY(memory(half, SMALL), "gpu").kind == DIRECTION
+    assert MEMORY(memory(half, LLAMA_1B, "smoke"), "smoke").kind == DIRECTION
+    largest = on_largest_model(MEMORY, "training_memory", "llama")
+    other = [*memory((10.0,) * 3, {"name": "gpt2", "width": 4096, "layers": 24})]
+    assert largest([*memory(half, LLAMA_1B), *other], "gpu").measured.startswith("peak memory ratio 0.46 [")
+    found = largest(memory(half, SMALL, "paper"), "paper")
+    assert found.text.startswith("not run (needs LLaMA-1B (24 layers of 2048): python -m benchmarks run")
+
+
+def test_a_headline_is_judged_at_half_of_the_blocks_and_says_so() -> None:
+    smaller = runs(40, (20.0,) * 3, "peak_memory", experiment="training_memory", tier="gpu", model=LLAMA_1B, target=0.3)
+    found = MEMORY([*memory((45.0, 46.0, 47.0), LLAMA_1B), *smaller], "gpu")
+    assert found.measured.startswith("peak memory ratio 0.46 [")
+    assert found.measured.endswith(" at 50% of the block parameters")
+    assert MEMORY([*smaller, *memory((1.0,), LLAMA_1B)[1:]], "gpu").text == "not run (needs a GPU)"
+
+
+def test_bytes_of_two_devices_are_not_compared() -> None:
+    other = {"kind": "cuda", "name": "another"}
+    elsewhere = memory((45.0, 46.0, 47.0), LLAMA_1B, device=other)
+    assert MEMORY(elsewhere, "gpu").text == "not run (needs the same device for both: a GPU)"
+    mixed = [*memory((45.0, 46.0), LLAMA_1B), *elsewhere[2:3]]
+    assert MEMORY(mixed, "gpu").text == "not run (needs 3 seeds, has 2)"
+
+
+def speed(phase: str, first: int, ratios: Sequence[float], **changes: Any) -> list[RunRecord]:
+    fields = {"experiment": "inference_speed", "tier": "gpu", "model": LLAMA_1B, "protocol": {"phase": phase}}
+    return runs(first, ratios, "throughput_ratio", **{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("prefill", "decode", "kind"),
+    [
+        ((1.70, 1.71, 1.72), (1.65, 1.66, 1.70), REPRODUCED),
+        ((1.70, 1.71, 1.72), (1.20, 1.21, 1.22), NOT_REPRODUCED),
+        ((0.90, 0.91, 0.92), (1.70, 1.71, 1.72), NOT_REPRODUCED),
+    ],
+)
+def test_the_slower_phase_decides_the_speed(prefill: Sequence[float], decode: Sequence[float], kind: str) -> None:
+    both = [*speed("prefill", 0, prefill), *speed("decode", 10, decode)]
+    found = SPEED(both, "gpu")
+    assert found.kind == kind and found.measured.startswith(f"throughput ratio: prefill {prefill[1]:.2f} [")
+    assert found.measured.endswith("decides, at 50% of the block parameters")
+    assert SPEED(both[:3], "gpu").text == SPEED(both[3:], "gpu").text == "not run (needs a GPU)"
+    small = [*speed("prefill", 0, prefill, model=SMALL), *speed("decode", 10, decode, model=SMALL)]
+    assert SPEED(small, "gpu").kind != REPRODUCED
+    assert SPEED([*speed("prefill", 0, prefill, target=0.3), *both[3:]], "gpu").kind == NOT_RUN
+
+
+@pytest.mark.parametrize("method", ["dense", "random_pairs"])
+def test_runs_of_unequal_training_are_not_compared(method: str) -> None:
+    target = None if method == "dense" else 0.5
+    ours = runs(0, (50.0, 50.1, 50.2), method_config=CURVE)
+    longer = runs(10, (51.0, 51.2, 51.1), method=method, target=target, training={"steps": 400, "batch_size": 8})
+    found = beats(method, 0.5)([*ours, *longer], "smoke")
+    assert found.kind == NOT_RUN and "runs of equal training, not steps 200 against 400" in found.detail
+    assert controls.build([*ours, *longer]).empty
+    assert controls.notes([*ours, *longer])[0].startswith("Not compared with ")
+
+
+def test_a_control_on_the_curve_has_the_same_curve() -> None:
+    ours, other = runs(0, (50.0, 50.1, 50.2), method_config=CURVE), {**CURVE, "interval": 8}
+    aligned = runs(10, (51.0, 51.2, 51.1), method="random_pairs", method_config=other)
+    assert "interval 4 against 8" in beats("random_pairs", 0.5)([*ours, *aligned], "smoke").detail
+    # one cut has a curve of its own, and a learning rate of its own is no other training
+    once = runs(20, (51.0, 51.2, 51.1), method="ecospa_at_end", method_config=other)
+    assert beats("ecospa_at_end", 0.5)([*ours, *once], "smoke").kind == DIRECTION
+    rate = {"steps": 200, "batch_size": 8, "learning_rate": 0.01}
+    assert beats("galore", 0.5)([*ours, *runs(30, (51.0, 51.2, 51.1), method="galore", training=rate)], "smoke").n == 3
+
+
+def tuned(first: int, values: Sequence[float], model: str, **changes: Any) -> list[RunRecord]:
+    fields = {"experiment": "llama_finetuning", "protocol": {"procedure": "fine-tuned"}, "model": {"name": model}}
+    return runs(first, values, **{**fields, **changes})
+
+
+def test_a_loss_decides_before_the_noise_of_another_model() -> None:
+    # clear loses by 1.0 with a narrow interval; noisy wins on the mean, but its interval reaches far above 1
+    clear = [*tuned(0, (11.0, 12.0, 13.1), "clear"), *tuned(10, (10.0, 11.0, 12.0), "clear", method="surgeon")]
+    noisy = [*tuned(20, (10.0, 30.0, 19.0), "noisy"), *tuned(30, (20.0, 20.0, 20.0), "noisy", method="surgeon")]
+    found = beats_fine_tuned("surgeon", 0.5)([*clear, *noisy], "cpu")
+    assert found.kind == NOT_REPRODUCED and found.measured.startswith("clear: ")
+    assert beats_fine_tuned("surgeon", 0.5)(noisy, "cpu").kind == NO_DIFFERENCE
+
+
+def test_a_model_with_too_few_seeds_is_left_out_and_named() -> None:
+    few = [*tuned(0, (11.0, 12.0), "few"), *tuned(10, (10.0, 11.0), "few", method="surgeon")]
+    good = [*tuned(20, (9.0, 10.0, 11.1), "good"), *tuned(30, (10.0, 11.0, 12.0), "good", method="surgeon")]
+    judge = beats_fine_tuned("surgeon", 0.5)
+    found = judge([*few, *good], "cpu")
+    assert found.kind == DIRECTION and found.measured.endswith("; left out, too few seeds: few (n=2)")
+    assert judge(few, "cpu").text == "not run (needs 3 seeds, has 2)"
+
+
+def test_growth_is_judged_model_by_model_too() -> None:
+    shrinking = [*tuned(0, (10.0, 11.0, 12.0), "a", target=0.8), *tuned(10, (9.0, 10.0, 11.1), "a")]
+    noisy = [*tuned(20, (10.0, 10.0, 10.0), "b", target=0.8), *tuned(30, (4.0, 30.0, 19.0), "b")]
+    assert grows_when_cut(0.8, 0.5)([*shrinking, *noisy], "cpu").kind == NOT_REPRODUCED
+
+
+def test_fine_tuned_runs_of_unequal_training_are_not_compared() -> None:
+    training = {"steps": 100, "batch_size": 8}
+    both = [*tuned(0, (9.0, 10.0, 11.0), "a"), *tuned(10, (10.0, 11.0, 12.0), "a", method="surgeon", training=training)]
+    assert "steps 200 against 100" in beats_fine_tuned("surgeon", 0.5)(both, "cpu").detail
+
+
+def test_every_comparison_has_its_controls_and_its_evidence() -> None:
+    said = {claim.statement: claim.source for claim in claims()}
+    for share in ("50%", "30%"):
+        for control in ("the dense model at equal steps", "a small dense model of equal size from scratch"):
+            assert f"A LLaMA shrunk from scratch to {share} beats {control} (the largest model)" in said
+        random = "Chosen indices beat random ones, removed aligned on the same curve"
+        assert said[f"{random}, at {share} of the block parameters"] == "this project's own control"
+    for share in ("80%", "50%"):
+        start = f"Fine-tuned to {share}, a LLaMA shrunk by EcoSpa beats"
+        assert "[R]" in said[f"{start} the dense model at equal steps"]
+        assert said[f"{start} K-OBD (cut first, then as many steps)"].endswith("[I]")
+        assert said[f"{start} LLM-Pruner (cut first, then adapters)"] == "this project's own control"
+    twice = [source for text, source in said.items() if text.endswith("lower perplexity than dense at twice the steps")]
+    assert len(twice) == 2 and all(source.endswith("baseline [I]") for source in twice)
+
+
+def test_what_the_headlines_need_is_a_command() -> None:
+    needed = [claim.judge([], "cpu").detail for claim in claims() if claim.headline]
+    assert needed[0].endswith("python -m benchmarks run training_memory --tier gpu")
+    assert needed[3].endswith("python -m benchmarks run inference_speed --tier gpu")
