@@ -1,0 +1,98 @@
+"""Speed and memory are measured on real models in turns; only ratios and bytes are looked at, no absolute time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import registry
+from benchmarks.experiment import MethodRef, Outcome, Run, Workplace
+from benchmarks.experiments import inference_speed, training_memory, training_speed
+from benchmarks.random_models import build
+from benchmarks.shapes import ModelShape
+from benchmarks.shrunk_models import swap_classes
+from ecospa import ConfigError
+from ecospa.attention import CoupledAttention
+
+EXPERIMENTS = (training_speed, inference_speed, training_memory)
+
+
+def outcomes(experiment: Any, tmp_path: Path) -> list[tuple[Any, Outcome]]:
+    """What the smoke tier finds, cell by cell."""
+    made = registry.experiment(experiment.NAME)
+    cells = made.cells("smoke", tuple(MethodRef(name) for name in made.methods))
+    return [(cell.settings, made.execute(Run(cell, 0), Workplace(tmp_path, threads=1))) for cell in cells]
+
+
+def test_a_training_step_is_timed_beside_the_whole_model(tmp_path: Path) -> None:
+    ((settings, found),) = outcomes(training_speed, tmp_path)
+    values = {name: metric.value for name, metric in found.metrics.items()}
+    assert values["block_share"] == pytest.approx(settings.target, abs=0.02)
+    assert values["step_flops_ratio"] < 0.8 and values["foretold_step_time_ratio"] < 1
+    seconds = found.payload["seconds"]
+    assert {len(own) for own in seconds.values()} == {settings.protocol.turns}
+    over = values["step_time_ratio"] / values["step_flops_ratio"]
+    assert values["step_time_over_flops"] == pytest.approx(over)
+    assert values["estimator_share"] > 0 and values["event_steps"] > 0
+    roofline = found.payload["roofline"]
+    assert roofline["shrunk"]["flops"] < roofline["dense"]["flops"]
+    assert roofline["shrunk"]["bytes"] < roofline["dense"]["bytes"]
+
+
+def test_reading_and_writing_are_timed_apart(tmp_path: Path) -> None:
+    found = {settings.protocol.phase: outcome for settings, outcome in outcomes(inference_speed, tmp_path)}
+    assert set(found) == {"prefill", "decode"}
+    for phase, outcome in found.items():
+        values = {name: metric.value for name, metric in outcome.metrics.items()}
+        assert values["throughput_ratio"] > 0 and values["forward_flops_ratio"] < 0.8
+        assert ("cache_bytes_ratio" in values) == (phase == "decode")
+    assert found["decode"].metrics["cache_bytes_ratio"].value < 1
+
+
+def test_bytes_are_those_foretold_and_a_budget_is_kept(tmp_path: Path) -> None:
+    dense, shrunk, budgeted = (outcome for _, outcome in outcomes(training_memory, tmp_path))
+    for outcome in (dense, shrunk, budgeted):
+        values = {name: metric.value for name, metric in outcome.metrics.items()}
+        assert values["foretold_training_bytes"] == pytest.approx(values["training_bytes"], rel=0.01)
+        assert values["peak_memory"] >= values["steady_memory"] >= values["training_bytes"]
+    assert dense.plan_history == () and len(shrunk.plan_history) > 2
+    assert dense.metrics["peak_memory_ratio"].value == pytest.approx(1, abs=0.01)
+    assert shrunk.metrics["steady_memory_ratio"].value < 0.9 < shrunk.metrics["peak_memory_ratio"].value
+    assert budgeted.metrics["peak_memory"].value <= budgeted.metrics["memory_limit"].value
+    parts = [row["micro_batch"] for row in budgeted.payload["steps"]]
+    assert parts == sorted(parts) and parts[0] < parts[-1]
+
+
+def test_memory_of_another_method_is_refused(tmp_path: Path) -> None:
+    (cell,) = (c for c in training_memory.cells("smoke", (MethodRef("dense"),)) if c.settings.target is None)
+    other = type(cell)(cell.experiment, cell.tier, "wanda", cell.settings)
+    with pytest.raises(ConfigError, match="training_memory measures dense and ecospa"):
+        training_memory.execute(Run(other, 0), Workplace(tmp_path))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("tier", ["cpu", "gpu"])
+def test_every_cell_is_another_one(experiment: Any, tier: Any) -> None:
+    found = experiment.cells(tier, tuple(MethodRef(name) for name in experiment.METHODS))
+    assert len({cell.config_hash for cell in found}) == len(found)
+    assert {cell.settings.model.name for cell in found} == {"gpt2", "llama", "bert", "vit"}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "vit"])
+def test_a_swapped_model_is_the_same_function(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(ModelShape(name, layers=2, width=32, heads=4, length=16, vocabulary=64)).double().eval()
+    given = torch.randn(2, 3, 16, 16).double() if name == "vit" else torch.randint(1, 64, (2, 16))
+    key = "x" if name == "vit" else "input_ids"
+
+    def logits() -> torch.Tensor:
+        result: Any = model(**{key: given})
+        return result if name == "vit" else result.logits
+
+    before = logits()
+    swap_classes(model)
+    assert any(isinstance(module, CoupledAttention) for module in model.modules())
+    torch.testing.assert_close(logits(), before, rtol=0, atol=1e-12)
