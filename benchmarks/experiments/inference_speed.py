@@ -10,7 +10,7 @@ Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (ti
 
 Command: python -m benchmarks run inference_speed --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (2 runs), cpu 0.5 (132 runs, 2 cores), gpu 0.3 (132 runs, one H100-class GPU).
+Hours for all runs of a tier: smoke 0.01 (2 runs), cpu 0.5 (138 runs, 2 cores), gpu 0.3 (138 runs, one H100-class GPU).
 
 Data: none.
 

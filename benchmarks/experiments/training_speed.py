@@ -10,7 +10,7 @@ parameters, and at 50 % with smaller and larger batches.
 
 Command: python -m benchmarks run training_speed --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (1 run), cpu 0.5 (48 runs, 2 cores), gpu 0.2 (24 runs, one H100-class GPU).
+Hours for all runs of a tier: smoke 0.01 (1 run), cpu 0.5 (60 runs, 2 cores), gpu 0.4 (60 runs, one H100-class GPU).
 
 Data: none.
 
@@ -92,7 +92,7 @@ EXPERIMENT = Experiment(
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.5, machine="2 cores, 8 GB"),
-        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.2, machine="one H100-class GPU"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.4, machine="one H100-class GPU"),
     },
     methods=METHODS,
     cells=cells,
