@@ -83,4 +83,10 @@ def _class_of(config: Any) -> Any:
     for name in config.architectures or ():
         if hasattr(transformers, name):
             return getattr(transformers, name)
-    return transformers.AutoModelForCausalLM._model_mapping[type(config)]
+    known = transformers.AutoModelForCausalLM._model_mapping
+    if type(config) not in known:
+        raise ConfigError(
+            f"MODEL has no architectures in its config, and {type(config).__name__} is no language model's; name the "
+            'class there, such as "architectures": ["BertForMaskedLM"]'
+        )
+    return known[type(config)]

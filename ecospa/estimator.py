@@ -1,7 +1,7 @@
 """CoupledEstimator: from gradients to the importance of every pair (paper, coupled estimation).
 
 Between events it does one thing per step: it adds the squared norm of every matrix's gradient to a running sum, on the
-device, in two fused calls and without waiting for the device. Only an event reads the sums.
+device, without waiting for it: in two fused calls on an accelerator. Only an event reads the sums.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class CoupledEstimator:
         """
         if gradients[0].device.type != "cpu":
             return torch.stack(torch._foreach_norm(gradients)).to(torch.float64).square_()
-        # a CPU reads a matrix row by row nearly twice as fast as all of it for one number
+        # a CPU is faster at the norms of rows than at one norm of a whole matrix
         rows = [torch.linalg.vector_norm(gradient, dim=-1).to(torch.float64) for gradient in gradients]
         return torch.stack([torch.dot(row, row) for row in rows])
 

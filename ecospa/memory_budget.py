@@ -52,7 +52,8 @@ class MemoryBudget:
     def split(self, batch: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], float]]:
         """Parts of a batch in its own order, each with its share of the examples.
 
-        The gradient of the sum of share * mean loss of a part is that of the mean loss of the batch.
+        The gradient of the sum of share * mean loss of a part is that of the mean loss of the batch, where every
+        example has as many labels that count; with padding they differ, as in any accumulation by examples.
 
         Args:
             batch: what `model(**batch)` takes, examples first in every tensor.

@@ -72,7 +72,7 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> StepTrace:
         no memory; attention that a model writes out is counted as it is.
 
     Raises:
-        ConfigError: the model is not on the meta device.
+        ConfigError: the model is not on the meta device, or gives no loss for the batch.
     """
     if any(not parameter.is_meta for parameter in model.parameters()):
         raise ConfigError("model holds real weights; trace ecospa.trace.weightless(model)")
@@ -81,7 +81,10 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> StepTrace:
     kept, meter = _Kept(own), _Meter(own)
     hooks = torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor)
     with _without_padding(model), _gradients_let_go(trained, meter), _FusedAttention(meter), meter, hooks:
-        model(**batch).loss.backward()
+        loss = model(**batch).loss
+        if loss is None:
+            raise ConfigError(f"model is a {type(model).__name__}, which gives no loss for {', '.join(batch)}")
+        loss.backward()
     entries = sum(parameter.numel() for parameter in trained)
     size = trained[0].element_size() if trained else 0
     return StepTrace(tuple(meter.operations), kept.bytes, meter.peak, meter.first_peak, entries, size)

@@ -251,3 +251,33 @@ def test_images_and_timm_models_work(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["plan", "timm/vit_tiny_patch16_224"]) == 0
     assert main(["plan", "timm/vit_nowhere"]) == 2
     assert "timm has no such model" in capsys.readouterr().err
+
+
+def test_a_config_that_names_no_class_and_a_model_without_a_loss_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import ViTConfig
+
+    ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64).save_pretrained(
+        tmp_path
+    )
+    assert main(["plan", str(tmp_path)]) == 2
+    assert "MODEL has no architectures in its config, and ViTConfig is no language model's" in capsys.readouterr().err
+    model, batch = language_model("gpt2")
+    empty = {"input_ids": batch["input_ids"].to("meta")}
+    with pytest.raises(ConfigError, match="GPT2LMHeadModel, which gives no loss for input_ids"):
+        trace_step(weightless(model), empty)
+
+
+def test_a_width_that_equals_the_length_hides_nothing() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=64, n_positions=64)).eval()
+
+    def bytes_at(length: int) -> int:
+        tokens = torch.zeros(2, length, dtype=torch.int64, device="meta")
+        return trace_step(weightless(model), {"input_ids": tokens, "labels": tokens}).transient
+
+    below, same, above = (bytes_at(length) for length in (30, 32, 34))
+    assert same == pytest.approx((below + above) / 2, rel=0.01)
+    assert below < same < above
