@@ -14,10 +14,9 @@ from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.turns import ratio, take_turns
-from benchmarks.models import quieten
 from benchmarks.random_models import positions
 from benchmarks.shapes import SpeedSettings
-from benchmarks.shrunk_models import DTYPES, batches, candidates
+from benchmarks.shrunk_models import DTYPES, prepare
 from ecospa.accounting import parameters
 from ecospa.roofline import measure_device
 from results.record import Metric
@@ -31,10 +30,7 @@ def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
     """Let whole, swapped and shrunk model read batches of their own, or write tokens after them, in turns."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
-    torch.set_num_threads(workplace.threads)
-    quieten()
-    models = candidates(settings, run.seed)
-    given = batches(settings, _WARM_UP + protocol.turns, run.seed)
+    models, given = prepare(run, workplace, _WARM_UP)
     for batch in given:
         del batch["labels"]
     writes = protocol.phase == "decode"

@@ -9,7 +9,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.experiment import MethodRef
+from benchmarks.data.source import BoundSource
+from benchmarks.experiment import MethodRef, Tier
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,8 @@ class SpeedSettings:
             "data": {"source": "random numbers"},
             "protocol": dataclasses.asdict(self.protocol),
         }
+
+
+def no_sources(tier: Tier) -> tuple[BoundSource, ...]:
+    """No data: shapes are what costs."""
+    return ()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from baselines.calibration import Calibration, batch_loss
 from benchmarks.compress import compress, one_event_method
+from benchmarks.experiment import Run, Workplace
+from benchmarks.models import quieten
 from benchmarks.random_models import build, random_batch
 from benchmarks.shapes import SpeedSettings
 from ecospa.attention import swap_attention
@@ -46,6 +48,14 @@ class WithLoss(nn.Module):
     def forward(self, **batch: Tensor) -> Loss:
         """Return the loss of a batch with labels."""
         return Loss(batch_loss(self.model, batch))
+
+
+def prepare(run: Run, workplace: Workplace, warm_up: int) -> tuple[Candidates, list[dict[str, Tensor]]]:
+    """The models that take turns, and a batch of its own for every turn, those of the warm-up too."""
+    torch.set_num_threads(workplace.threads)
+    quieten()
+    settings: SpeedSettings = run.cell.settings
+    return candidates(settings, run.seed), batches(settings, warm_up + settings.protocol.turns, run.seed)
 
 
 def candidates(settings: SpeedSettings, seed: int) -> Candidates:

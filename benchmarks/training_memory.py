@@ -17,9 +17,9 @@ from benchmarks.metrics.allocation import allocated
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.training_state import optimizer_bytes
 from benchmarks.models import quieten
-from benchmarks.random_models import build, positions, random_batch
+from benchmarks.random_models import build, positions
 from benchmarks.shapes import SpeedSettings
-from benchmarks.shrunk_models import DTYPES, WithLoss
+from benchmarks.shrunk_models import DTYPES, WithLoss, batches
 from ecospa.forecast import Forecast, Workload, forecast
 from results.record import Metric, PlanEvent
 
@@ -39,7 +39,7 @@ def run_training_memory(run: Run, workplace: Workplace) -> Outcome:
     quieten()
     torch.manual_seed(run.seed)
     model = build(settings.model).to(protocol.device, DTYPES[protocol.precision])
-    given = _batches(settings, run.seed)
+    given = batches(settings, protocol.turns, run.seed)
     foretold = _foretold(model, settings)
     reference = _Training(copy.deepcopy(model), settings, None, None)
     dense = [reference.step(batch) for batch in given[:_DENSE_STEPS]]
@@ -94,9 +94,14 @@ class _Training:
             next(self.budget.split(batch))  # traces, which is no part of the step
         before = _size([*self.model.parameters(), *self.model.buffers()]) + self._state()
         _, peak = allocated(lambda: self._train(batch), self.device)
-        weights = _size(list(self.model.parameters()))
-        row = {"weights": weights, "gradients": weights, "optimizer": optimizer_bytes(self.optimizer)}
-        row |= {"peak": before + peak, "micro_batch": self._micro_batch(batch)}
+        parameters = list(self.model.parameters())
+        row = {
+            "weights": _size(parameters),
+            "gradients": _size([p.grad for p in parameters if p.grad is not None]),
+            "optimizer": optimizer_bytes(self.optimizer),
+            "peak": before + peak,
+            "micro_batch": self._micro_batch(batch),
+        }
         if self.sparsity is not None:
             self.sparsity.after_step()
         self.optimizer.zero_grad()
@@ -158,15 +163,6 @@ def _history(training: _Training) -> tuple[PlanEvent, ...]:
         PlanEvent(event.step, event.parameters, event.block_parameters, dict(event.widths))
         for event in training.sparsity.history
     )
-
-
-def _batches(settings: SpeedSettings, seed: int) -> list[dict[str, Tensor]]:
-    protocol, generator = settings.protocol, torch.Generator().manual_seed(seed + 1)
-    dtype, device = DTYPES[protocol.precision], torch.device(protocol.device)
-    made = (random_batch(settings.model, protocol.batch, protocol.sequence, generator) for _ in range(protocol.turns))
-    return [
-        {name: v.to(device, dtype if v.is_floating_point() else v.dtype) for name, v in batch.items()} for batch in made
-    ]
 
 
 def _size(tensors: list[Tensor]) -> int:

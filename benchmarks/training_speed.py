@@ -16,10 +16,9 @@ from baselines.calibration import batch_loss
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.turns import ratio, take_turns
-from benchmarks.models import quieten
 from benchmarks.random_models import positions
 from benchmarks.shapes import SpeedSettings
-from benchmarks.shrunk_models import DTYPES, WithLoss, batches, candidates
+from benchmarks.shrunk_models import DTYPES, WithLoss, prepare
 from ecospa.accounting import parameters, training_flops
 from ecospa.families import coupled_pairs
 from ecospa.roofline import measure_device, step_seconds
@@ -34,10 +33,7 @@ def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
     """Train whole, swapped and shrunk model in turns; then the estimator and events beside steps of the whole one."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
-    torch.set_num_threads(workplace.threads)
-    quieten()
-    models = candidates(settings, run.seed)
-    given = batches(settings, _WARM_UP + protocol.turns, run.seed)
+    models, given = prepare(run, workplace, _WARM_UP)
     device = measure_device(protocol.device, DTYPES[protocol.precision])
     steps = [_stepper(model, given) for model in (models.dense, models.swapped, models.shrunk)]
     told = _telling(steps[-1], workplace, len(given))

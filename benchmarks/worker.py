@@ -20,11 +20,8 @@ import baselines
 
 # imports torch, transformers, ecospa and what most runs need before the first fork
 import benchmarks.comparison
-import benchmarks.inference_speed
 import benchmarks.pruning_cost
-import benchmarks.runner
-import benchmarks.training_memory
-import benchmarks.training_speed  # noqa: F401
+import benchmarks.runner  # noqa: F401
 from benchmarks import registry
 from benchmarks.experiment import Run, Workplace
 from benchmarks.recording import carry_out

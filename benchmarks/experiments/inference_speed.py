@@ -22,10 +22,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchmarks.data.source import BoundSource
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.training_speed import MACHINES, MODELS
-from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings
+from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings, no_sources
 
 NAME = "inference_speed"
 TARGETS = (0.7, 0.5, 0.3)
@@ -67,11 +66,6 @@ def _protocol(tier: Tier, batch: int, phase: Literal["prefill", "decode"]) -> Sp
     return SpeedProtocol(phase, batch, SEQUENCES[tier], TURNS[tier], generated=generated, **MACHINES[tier])
 
 
-def data_sources(tier: Tier) -> tuple[BoundSource, ...]:
-    """None: shapes are what costs."""
-    return ()
-
-
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Let whole and compressed models read or write in turns."""
     from benchmarks.inference_speed import run_inference_speed  # imports torch, which a plan does without
@@ -89,7 +83,7 @@ EXPERIMENT = Experiment(
     },
     methods=METHODS,
     cells=cells,
-    sources=data_sources,
+    sources=no_sources,
     execute=execute,
     absent={"paper": "tier gpu has the paper's models"},
 )

@@ -23,10 +23,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.data import source as sources
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.compare import METHODS as COMPARED
 from benchmarks.experiments.compare import WITHOUT_SIZE
+from benchmarks.shapes import no_sources
 
 NAME = "pruning_cost"
 TARGET = 0.5
@@ -96,11 +96,6 @@ def _target(method: MethodRef) -> float | None:
     return None if method.name in WITHOUT_SIZE else TARGET
 
 
-def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
-    """None: shapes are what costs."""
-    return ()
-
-
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Compress copies of one model, in turns with EcoSpa's plan and apply."""
     from benchmarks.pruning_cost import run_pruning_cost  # imports torch, which a plan does without
@@ -117,7 +112,7 @@ EXPERIMENT = Experiment(
     },
     methods=METHODS,
     cells=cells,
-    sources=data_sources,
+    sources=no_sources,
     execute=execute,
     absent={"gpu": "the question is asked of a CPU", "paper": "the question is asked of a CPU"},
 )

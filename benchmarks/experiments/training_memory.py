@@ -9,7 +9,7 @@ Models: random weights, as in training_speed.
 
 Command: python -m benchmarks run training_memory --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.4 (60 runs, 2 cores), gpu 0.3 (60 runs, one H100-class GPU).
+Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.7 (60 runs, 2 cores), gpu 0.3 (60 runs, one H100-class GPU).
 
 Data: none.
 
@@ -21,10 +21,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.data.source import BoundSource
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.training_speed import BATCHES, MACHINES, MODELS, SEQUENCES
-from benchmarks.shapes import SpeedProtocol, SpeedSettings
+from benchmarks.shapes import SpeedProtocol, SpeedSettings, no_sources
 
 NAME = "training_memory"
 TARGETS = (0.7, 0.5, 0.3)
@@ -63,11 +62,6 @@ def _protocol(tier: Tier, budget: float | None) -> MemoryProtocol:
     return MemoryProtocol("training", batch, SEQUENCES[tier], STEPS[tier], budget=budget, **MACHINES[tier])
 
 
-def data_sources(tier: Tier) -> tuple[BoundSource, ...]:
-    """None: shapes are what costs."""
-    return ()
-
-
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Train while the allocator is watched."""
     from benchmarks.training_memory import run_training_memory  # imports torch, which a plan does without
@@ -80,12 +74,12 @@ EXPERIMENT = Experiment(
     question="bytes of training a model that shrinks: peak, steady state and average, with and without a budget",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.4, machine="2 cores, 8 GB"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=0.3, machine="one H100-class GPU"),
     },
     methods=METHODS,
     cells=cells,
-    sources=data_sources,
+    sources=no_sources,
     execute=execute,
     absent={"paper": "tier gpu has the paper's models"},
 )

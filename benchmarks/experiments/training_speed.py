@@ -22,9 +22,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.data.source import BoundSource
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
-from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings
+from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings, no_sources
 
 NAME = "training_speed"
 TARGETS = (0.7, 0.5, 0.3)
@@ -74,11 +73,6 @@ def _protocol(tier: Tier, batch: int) -> SpeedProtocol:
     return SpeedProtocol("training", batch, SEQUENCES[tier], TURNS[tier], **MACHINES[tier])
 
 
-def data_sources(tier: Tier) -> tuple[BoundSource, ...]:
-    """None: shapes are what costs."""
-    return ()
-
-
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Train whole and shrunk models in turns."""
     from benchmarks.training_speed import run_training_speed  # imports torch, which a plan does without
@@ -96,7 +90,7 @@ EXPERIMENT = Experiment(
     },
     methods=METHODS,
     cells=cells,
-    sources=data_sources,
+    sources=no_sources,
     execute=execute,
     absent={"paper": "tier gpu has the paper's models"},
 )
