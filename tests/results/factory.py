@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from results import SCHEMA_VERSION, Metric, PlanEvent, RunRecord, Store, config_hash
+from tests.results.glue_records import glue
 from tests.results.llama_records import finetuned, zero_shot
 
 METHODS = ("ecospa", "ecospa_own_pace", "uncoupled", "uncoupled_importance", "random_pairs", "magnitude", "small_dense")
@@ -75,7 +76,7 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_grid(seeds),
                 *_limits(seeds),
                 *_squad(seeds),
-                *_glue(seeds),
+                *glue(seeds),
             )
         )
     ]
@@ -383,19 +384,3 @@ def _squad(seeds: int) -> Iterator[dict[str, Any]]:
                 "protocol": {"tokenizer": "bert-base-uncased", "sequence_length": 128, "stride": 48},
                 "plan_history": (_event(0, 1.0), *([_event(90, target)] if target else [])),
             }
-
-
-def _glue(seeds: int) -> Iterator[dict[str, Any]]:
-    for task, score in (("sst2", "accuracy"), ("mrpc", "f1+accuracy")):
-        for number, (method, target) in enumerate((("dense", None), ("ecospa", 0.5), ("movement", 0.5))):
-            for seed in range(seeds):
-                yield {
-                    **{"experiment": "bert_glue", "method": method, "target": target, "seed": seed},
-                    "metrics": {
-                        "score": 80.0 - number + 0.5 * seed,
-                        "majority_score": 50.0 if task == "sst2" else 74.5,
-                        "final_step_time_ratio": 1.0 - 0.2 * bool(target),
-                    },
-                    "data": {"source": "glue", "configuration": task},
-                    "protocol": {"tokenizer": "bert-base-uncased", "sequence_length": 64, "score": score},
-                }
