@@ -89,7 +89,7 @@ def terminal_table(tier: str, store: Store | None = None) -> str:
         table = item.build(records_of(item, records))
         if len(table):
             parts.append(f"{item.title} (tier {tier})\n{writers.plain(table, columns, _WIDTH)}")
-    if not parts:
+    if not records:
         parts.append(f"No finished records in tier {tier}; make them: python -m benchmarks reproduce --tier {tier}")
     return "\n\n".join([*parts, *_verdict_lines(claims.judged(records, tier))])
 

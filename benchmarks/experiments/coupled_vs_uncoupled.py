@@ -22,7 +22,7 @@ Two controls: dense (equal steps) and small_dense (equal final size, that size f
 
 Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu
 
-Hours for all runs of a tier: smoke 0.09 (17 runs, 2 cores), cpu 1.3 (57 runs, 2 cores), gpu 5 (57 runs, one H200-class
+Hours for all runs of a tier: smoke 0.06 (17 runs, 2 cores), cpu 1.3 (57 runs, 2 cores), gpu 5 (57 runs, one H200-class
 GPU), paper 250 (57 runs, one H200-class GPU).
 
 Data: smoke: docstrings of the installed packages. cpu: WikiText-2. gpu: OpenDocs (about 45 M tokens, once over).
@@ -72,13 +72,13 @@ ECOSPA = "baselines.coupled_sparsity:EcoSpa"
 
 SCALES: dict[Tier, Scale] = {
     "smoke": Scale(
-        ModelSpec(layers=4, width=128, heads=4, vocabulary=2048, positions=64),
-        DataSpec("docstrings", "default", evaluation_tokens=20_000),
+        ModelSpec(layers=3, width=128, heads=4, vocabulary=2048, positions=64),
+        DataSpec("docstrings", "default", evaluation_tokens=10_000),
         ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
-        TrainingSpec(steps=152, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=10),
+        TrainingSpec(steps=114, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=10),
         start_step=10,
-        end_step=115,
-        interval=3,
+        end_step=86,
+        interval=2,
         width_multiple=4,
     ),
     "cpu": Scale(
@@ -141,7 +141,7 @@ EXPERIMENT = Experiment(
     name=NAME,
     question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores beside uncoupled, random and dense",
     tiers={
-        "smoke": TierPlan(seeds=(0,), hours=0.09, machine="any laptop, no network"),
+        "smoke": TierPlan(seeds=(0,), hours=0.06, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=1.3, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=5, machine="one H200-class GPU"),
         "paper": TierPlan(seeds=(0, 1, 2), hours=250, machine="one H200-class GPU"),

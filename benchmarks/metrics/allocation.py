@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import accumulate
 from typing import TypeVar
@@ -25,6 +26,7 @@ def allocated(work: Callable[[], Result], device: str = "cpu") -> tuple[Result, 
         result = work()
         torch.cuda.synchronize()
         return result, torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or every call says on stderr that there is no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as observed:
         result = work()
     events = [event for event in observed.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]

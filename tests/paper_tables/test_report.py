@@ -240,3 +240,10 @@ def test_records_of_one_seed_still_make_a_report(tmp_path: Path) -> None:
     assert "needs 3 seeds, has 1" in text
     table = text.partition('<figure id="table-')[2].partition("<figcaption>")[0]
     assert "31.00" in table and "±" not in table
+
+
+def test_records_of_another_experiment_are_not_called_none(tmp_path: Path) -> None:
+    other = Store(tmp_path)
+    other.append(make_record(1, {"step_time_ratio": 0.5}, experiment="training_speed"))
+    text = terminal_table("smoke", other)
+    assert "No finished records" not in text and text.startswith("Not run (")
