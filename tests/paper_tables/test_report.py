@@ -49,9 +49,9 @@ class Page(HTMLParser):
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     made = Store(tmp_path_factory.mktemp("records"))
     fill(made)
-    made.append(make_record(900, method="magnitude", status="failed", error="Traceback\nMemoryError: <full>"))
-    made.append(make_record(901, {"perplexity": 70.0}, method=NEWCOMER, device={"kind": "cpu"}, dirty=True))
-    made.append(make_record(902, {"perplexity": 1.25}, tier="cpu"))
+    made.append(make_record(9000, method="magnitude", status="failed", error="Traceback\nMemoryError: <full>"))
+    made.append(make_record(9001, {"perplexity": 70.0}, method=NEWCOMER, device={"kind": "cpu"}, dirty=True))
+    made.append(make_record(9002, {"perplexity": 1.25}, tier="cpu"))
     return made
 
 

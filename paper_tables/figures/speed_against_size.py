@@ -1,0 +1,91 @@
+"""Time of shrunk models against the share of their blocks that is kept, beside what the saved arithmetic allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_tables.item import Plot
+from paper_tables.speed import Point, model_color, model_notes, points, shown
+from paper_tables.style import GREY, INK, label_ends, panels
+from results import RunRecord
+
+PHASES = {
+    "training": ("a training step", "step_time_ratio", "step_flops_ratio"),
+    "prefill": ("reading at once (prefill)", "throughput_ratio", "forward_flops_ratio"),
+    "decode": ("writing token by token (decode)", "throughput_ratio", "forward_flops_ratio"),
+}
+"""By phase: title, measured ratio, ratio of operations."""
+
+Line = list[tuple[float, float, float]]
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return one panel per phase with a line per model, or None without a measured point."""
+    found = [point for point in points(records) if point.cell.method == "ecospa"]
+    drawn = {phase: lines for phase in PHASES if (lines := _lines([p for p in found if p.phase == phase]))}
+    if not drawn:
+        return None
+    figure, axes = panels(len(drawn), height=2.7, labels=1.5)
+    for axis, (phase, lines) in zip(axes, drawn.items(), strict=True):
+        _draw(axis, lines)
+        axis.set_title(PHASES[phase][0])
+        axis.set_ylabel("time / whole model's")
+    axes[-1].set_xlabel("share of the block parameters that is kept")
+    return figure
+
+
+def _lines(found: Sequence[Point]) -> dict[str, Line]:
+    """Return (kept, time, operations) by model, at the batch that was measured at most sizes."""
+    lines: dict[str, Line] = {}
+    for model in dict.fromkeys(point.model for point in found):
+        own = [point for point in found if point.model == model and _time(point) is not None]
+        batches = [point.batch for point in own]
+        usual = max(sorted(set(batches)), key=batches.count, default=0)
+        line = [
+            (_kept(point), _time(point), point.mean(PHASES[point.phase][2])) for point in own if point.batch == usual
+        ]
+        complete = [(kept, time, flops) for kept, time, flops in line if None not in (kept, time, flops)]
+        if complete:
+            lines[model] = sorted(complete, reverse=True)  # type: ignore[arg-type]
+    return lines
+
+
+def _kept(point: Point) -> float | None:
+    return point.mean("block_share")
+
+
+def _time(point: Point) -> float | None:
+    found = point.mean(PHASES[point.phase][1])
+    return 1 / found if found and PHASES[point.phase][1] == "throughput_ratio" else found
+
+
+def _draw(axis: Axes, lines: dict[str, Line]) -> None:
+    ends = []
+    for model, line in lines.items():
+        kept, times, flops = (list(part) for part in zip((1.0, 1.0, 1.0), *line, strict=True))
+        shade = model_color(model)
+        axis.plot(kept, flops, color=shade, linestyle=":", linewidth=1.1)
+        axis.plot(kept, times, color=shade, marker="o", markersize=5)
+        slower = [(x, y) for x, y in zip(kept, times, strict=True) if y > 1.0]
+        axis.plot(*zip(*slower, strict=True), "x", color=INK, markersize=10) if slower else None
+        ends.append((kept[-1], times[-1], f"{shown(model)} {times[-1]:.2f}", shade))
+    axis.axhline(1.0, color=GREY, linewidth=0.8)
+    axis.set_xlim(1.02, 0.98 * min(line[-1][0] for line in lines.values()))
+    axis.set_ylim(0, 1.08 * max(1.0, *(time for line in lines.values() for _, time, _ in line)))
+    label_ends(axis, ends)
+
+
+ITEM = Plot(
+    name="speed_against_size",
+    title="Is a smaller model faster?",
+    caption="Time against that of the whole model, measured in turns, at the batch with most sizes; mean over seeds. "
+    "Dotted: the ratio of floating-point operations, the least that the arithmetic allows. A cross marks a model "
+    "that is compressed but slower.",
+    experiments=("training_speed", "inference_speed"),
+    build=build,
+    notes=model_notes,
+    place=29,
+)

@@ -1,0 +1,80 @@
+"""Tokens per second of whole and half models against the batch: where many sequences at once stop to help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from paper_tables.figures.speed_against_size import PHASES
+from paper_tables.item import Plot
+from paper_tables.speed import HALF, Point, model_color, model_notes, points, shown
+from paper_tables.style import label_ends, logarithmic, panels
+from results import RunRecord
+
+Line = list[tuple[int, float, float]]
+
+
+def build(records: Sequence[RunRecord]) -> Figure | None:
+    """Return one panel per phase, or None where no model was measured at two batches."""
+    half = [point for point in points(records) if point.cell.method == "ecospa" and point.cell.target == HALF]
+    drawn = {phase: lines for phase in PHASES if (lines := _lines([p for p in half if p.phase == phase]))}
+    if not drawn:
+        return None
+    figure, axes = panels(len(drawn), height=2.7, labels=1.6, left=0.95)
+    for axis, (phase, lines) in zip(axes, drawn.items(), strict=True):
+        _draw(axis, lines)
+        axis.set_title(PHASES[phase][0])
+        axis.set_ylabel("tokens per second")
+    axes[-1].set_xlabel("sequences or images at a time")
+    return figure
+
+
+def _lines(found: Sequence[Point]) -> dict[str, Line]:
+    """Return (batch, tokens per second of the half model, of the whole one) by model."""
+    lines: dict[str, Line] = {}
+    for point in found:
+        own, whole = point.mean("throughput"), _whole(point)
+        if own is not None and whole is not None:
+            lines.setdefault(point.model, []).append((point.batch, own, whole))
+    return {model: sorted(line) for model, line in lines.items() if len(line) > 1}
+
+
+def _whole(point: Point) -> float | None:
+    """Tokens per second of the whole model; of training, from the time of its step."""
+    written, own, step, whole = (
+        point.mean(name) for name in ("dense_throughput", "throughput", "step_time", "dense_step_time")
+    )
+    if written is not None or own is None or step is None or whole is None:
+        return written
+    return own * step / whole
+
+
+def _draw(axis: Axes, lines: dict[str, Line]) -> None:
+    ends = []
+    axis.set_xscale("log", base=2)
+    logarithmic(axis)
+    for model, line in lines.items():
+        batch, own, whole = zip(*line, strict=True)
+        shade = model_color(model)
+        axis.plot(batch, whole, color=shade, linestyle="--", linewidth=1.1, marker="*", markersize=6)
+        axis.plot(batch, own, color=shade, marker="o", markersize=5)
+        ends.append((batch[-1], own[-1], f"{shown(model)} {own[-1] / whole[-1]:.2f}x", shade))
+    axis.set_xticks(sorted({batch for line in lines.values() for batch, _, _ in line}))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    label_ends(axis, ends)
+
+
+ITEM = Plot(
+    name="throughput_against_batch",
+    title="Throughput against the batch",
+    caption="Half of the block parameters (circles) and the whole model (stars, dashed) in the same process; mean "
+    "over seeds. Beside each line how much faster the half model is at the largest batch.",
+    experiments=("training_speed", "inference_speed"),
+    build=build,
+    notes=model_notes,
+    place=30,
+)

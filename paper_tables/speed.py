@@ -1,0 +1,104 @@
+"""Points at which a speed or bytes were measured: which records may stand in one row, and which are slower than whole.
+
+Every record of these experiments holds the whole model, too, measured in turns with the shrunk one, so that rows of
+different batches and models stand beside one another without being compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paper_tables.cells import Cell, compare, label, provenance
+from paper_tables.formats import flat, share
+from paper_tables.intervals import Interval
+from paper_tables.style import BLUE, GREEN, GREY, ORANGE, RED
+from results import RunRecord
+
+SLOWER = "compressed but slower"
+HALF = 0.5
+_COLORS = {"gpt2": BLUE, "llama": RED, "bert": GREEN, "vit": ORANGE}
+_NAMES = {"gpt2": "GPT-2", "llama": "LLaMA", "bert": "BERT", "vit": "ViT"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method at one size, of one model under one protocol: one record per seed."""
+
+    model: str
+    protocol: dict[str, Any]
+    cell: Cell
+
+    @property
+    def batch(self) -> int:
+        """Sequences or images at a time."""
+        return int(self.protocol.get("batch", 0))
+
+    @property
+    def phase(self) -> str:
+        """What was measured: training, prefill or decode."""
+        return str(self.protocol.get("phase", ""))
+
+    def mean(self, metric: str) -> float | None:
+        """The mean of a metric over seeds; None if no record has it."""
+        found: Interval | None = self.cell.interval(metric)
+        return None if found is None else found.mean
+
+
+def points(records: Sequence[RunRecord]) -> list[Point]:
+    """Return the points of one experiment: by model, then by protocol, then by size and method."""
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        if record.status == "finished" and record.config.get("model"):
+            protocol = {**record.config["protocol"], "turns": 0}  # more turns make a better number, not another one
+            groups.setdefault((model_name(record), str(sorted(protocol.items()))), []).append(record)
+    order = {name: place for place, name in enumerate((*_NAMES, *(name for name, _ in groups)))}
+    return [
+        Point(name, own[0].config["protocol"], cell)
+        for (name, _), own in sorted(groups.items(), key=lambda item: order[item[0][0]])
+        for cell in compare(own).cells
+    ]
+
+
+def model_name(record: RunRecord) -> str:
+    """Return the short name of the model of a run."""
+    return str(record.config["model"].get("name", "unnamed"))
+
+
+def shown(model: str) -> str:
+    """Return the name of a model for people."""
+    return _NAMES.get(model, model)
+
+
+def model_color(model: str) -> str:
+    """Return the colour of a model."""
+    return _COLORS.get(model, GREY)
+
+
+def named(point: Point) -> dict[str, str]:
+    """Return the first columns of a row: model, method, size and batch."""
+    return {
+        "Model": shown(point.model),
+        "Method": label(point.cell.method),
+        "Blocks kept": share(point.cell.target),
+        "Batch": str(point.batch),
+    }
+
+
+def remark(point: Point, time_ratio: float | None) -> dict[str, str]:
+    """Return the last columns of a row: whether a smaller model takes longer, and where the numbers come from."""
+    smaller = point.cell.target is not None
+    return {"Remark": SLOWER if smaller and (time_ratio or 0.0) > 1.0 else "", **provenance(point.cell)}
+
+
+def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return one line per model with its sizes, and one for what all protocols have in common."""
+    found = points(records)
+    shapes = {point.model: point.cell.records[0].config["model"] for point in found}
+    lines = [
+        f"{shown(name)}: {flat({k: v for k, v in sizes.items() if k != 'name'})}." for name, sizes in shapes.items()
+    ]
+    common = [set(point.protocol.items()) for point in found]
+    same = dict(sorted(set.intersection(*common))) if common else {}
+    return (*lines, f"Protocol: {flat(same)}.") if same else tuple(lines)

@@ -1,0 +1,51 @@
+"""Time of reading and writing by compressed models against their floating-point operations, point by point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import measured, without_empty_columns
+from paper_tables.item import Table
+from paper_tables.speed import Point, model_notes, named, points, remark
+from results import RunRecord
+
+COLUMNS = (
+    ("Parameters", "parameters", "count"),
+    ("Whole latency", "dense_latency", "milliseconds"),
+    ("Latency", "latency", "milliseconds"),
+    ("Tokens/s", "throughput", "count"),
+    ("Faster than whole", "throughput_ratio", "plain"),
+    ("FLOPs / whole", "forward_flops_ratio", "plain"),
+    ("Time / FLOPs", "latency_over_flops", "plain"),
+    ("Other classes alone / whole", "swapped_latency_ratio", "plain"),
+    ("Keys and values / whole", "cache_bytes_ratio", "plain"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per model, phase, method, size and batch."""
+    rows = [_row(point) for point in points(records) if point.mean("throughput_ratio") is not None]
+    return without_empty_columns(pd.DataFrame(rows))
+
+
+def _row(point: Point) -> dict[str, str]:
+    faster = point.mean("throughput_ratio")
+    time_ratio = None if faster is None else 1 / faster
+    return {"Phase": point.phase, **named(point), **measured(point.cell, COLUMNS), **remark(point, time_ratio)}
+
+
+ITEM = Table(
+    name="inference_speed",
+    title="Time of inference against its operations",
+    caption="Mean over seeds ± half the width of the 95% interval. Prefill: a batch at once; latency is that of the "
+    "batch. Decode: token by token from a cache of keys and values; latency is that of one token of all sequences. "
+    "Whole and compressed model take turns in one process. Time / FLOPs: 1 is all that the saved arithmetic allows, "
+    "the aim is 1.10; a mask saves none. Other classes alone: the whole model with the attention classes that "
+    "shrinking brings.",
+    experiments=("inference_speed",),
+    build=build,
+    notes=model_notes,
+    place=31,
+)

@@ -1,0 +1,56 @@
+"""Bytes of training while a model shrinks: peak, steady state and average, with and without a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import measured, without_empty_columns
+from paper_tables.formats import NOTHING, share
+from paper_tables.item import Table
+from paper_tables.speed import Point, model_notes, named, points, remark
+from results import RunRecord
+
+COLUMNS = (
+    ("Whole peak", "dense_peak_memory", "megabytes"),
+    ("Peak / whole", "peak_memory_ratio", "plain"),
+    ("Average / whole", "mean_memory_ratio", "plain"),
+    ("At the end / whole", "steady_memory_ratio", "plain"),
+    ("Weights", "weights_bytes", "megabytes"),
+    ("Gradients", "gradients_bytes", "megabytes"),
+    ("Optimizer", "optimizer_bytes", "megabytes"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per model, size and budget."""
+    return without_empty_columns(pd.DataFrame([_row(point) for point in points(records) if _complete(point)]))
+
+
+def _complete(point: Point) -> bool:
+    return point.mean("dense_peak_memory") is not None
+
+
+def _row(point: Point) -> dict[str, str]:
+    budget = point.protocol.get("budget")
+    return {
+        **named(point),
+        "Budget": NOTHING if budget is None else share(budget),
+        **measured(point.cell, COLUMNS),
+        **remark(point, None),
+    }
+
+
+ITEM = Table(
+    name="training_memory",
+    title="Bytes of training: peak, average and at the end",
+    caption="Mean over seeds ± half the width of the 95% interval, by the account of the allocator: tensors, not the "
+    "process. Training starts whole, so the peak is that of the whole model, unless a budget (a share of the whole "
+    "model's peak) makes passes smaller at first; average is over all steps of the run, at the end means after the "
+    "last cut. Weights, gradients and optimizer are those at the end; what is left of the peak are activations.",
+    experiments=("training_memory",),
+    build=build,
+    notes=model_notes,
+    place=32,
+)

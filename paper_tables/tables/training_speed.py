@@ -1,0 +1,50 @@
+"""Time of a training step against its floating-point operations, point by point, and what shrinking itself costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from paper_tables.cells import measured, without_empty_columns
+from paper_tables.item import Table
+from paper_tables.speed import model_notes, named, points, remark
+from results import RunRecord
+
+COLUMNS = (
+    ("Parameters", "parameters", "count"),
+    ("Whole step", "dense_step_time", "milliseconds"),
+    ("Step", "step_time", "milliseconds"),
+    ("Tokens/s", "throughput", "count"),
+    ("Time / whole", "step_time_ratio", "plain"),
+    ("FLOPs / whole", "step_flops_ratio", "plain"),
+    ("Time / FLOPs", "step_time_over_flops", "plain"),
+    ("Other classes alone / whole", "swapped_step_time_ratio", "plain"),
+    ("Estimator / step", "estimator_share", "percent"),
+    ("Event in steps", "event_steps", "plain"),
+)
+
+
+def build(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Return one row per model, size and batch."""
+    rows = [
+        {**named(point), **measured(point.cell, COLUMNS), **remark(point, point.mean("step_time_ratio"))}
+        for point in points(records)
+        if point.mean("step_time_ratio") is not None
+    ]
+    return without_empty_columns(pd.DataFrame(rows))
+
+
+ITEM = Table(
+    name="training_speed",
+    title="Time of a training step against its operations",
+    caption="Mean over seeds ± half the width of the 95% interval. Whole and shrunk model take turns in one process, "
+    "and a ratio is the median over turns. Time / FLOPs is how much of the saved arithmetic is not saved time: 1 is "
+    "all of it, the aim is 1.05. Other classes alone: the whole model with the attention classes that shrinking "
+    "brings, nothing cut; the aim is 1.02. Estimator and events are measured beside steps of the whole model; the "
+    "aims are 1% and one step.",
+    experiments=("training_speed",),
+    build=build,
+    notes=model_notes,
+    place=30,
+)

@@ -1,0 +1,105 @@
+"""Speeds and bytes in tables and figures: every point has its row, what is slower or missed says so."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from paper_tables.figures import memory_by_category, roofline, speed_against_size, throughput_against_batch
+from paper_tables.item import records_of
+from paper_tables.speed import SLOWER, points
+from paper_tables.style import drawing
+from paper_tables.tables import inference_speed, predictions, training_memory, training_speed
+from results import RunRecord
+from tests.results.factory import make_record
+from tests.results.speed_records import memories, speeds
+
+
+def made(*fields: Any) -> list[RunRecord]:
+    return [make_record(number, **one) for number, one in enumerate(itertools.chain(*fields))]
+
+
+@pytest.fixture(scope="module")
+def records() -> list[RunRecord]:
+    return made(speeds(2), memories(2))
+
+
+def rows(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    for column, value in wanted.items():
+        table = table[table[column.replace("_", " ")] == value]
+    return table
+
+
+def test_every_model_size_and_batch_has_a_row_of_its_own(records: list[RunRecord]) -> None:
+    table = training_speed.build(records_of(training_speed.ITEM, records))
+    assert len(table) == 4 * 5 and set(table["Seeds"]) == {"2"}
+    (row,) = rows(table, Model="GPT-2", Blocks_kept="50%", Batch="4").to_dict("records")
+    assert row["FLOPs / whole"] == "0.5500" and row["Time / FLOPs"].startswith("1.02")
+    assert row["Whole step"] == "400.0 ms"
+
+
+def test_a_model_that_is_compressed_but_slower_is_marked(records: list[RunRecord]) -> None:
+    table = training_speed.build(records_of(training_speed.ITEM, records))
+    slower = table[table["Remark"] == SLOWER]
+    assert list(zip(slower["Model"], slower["Blocks kept"], strict=True)) == [("ViT", "30%")]
+    read = inference_speed.build(records_of(inference_speed.ITEM, records))
+    slower = read[read["Remark"] == SLOWER]
+    assert list(zip(slower["Model"], slower["Blocks kept"], strict=True)) == [("ViT", "30%")]
+    assert set(rows(read, Phase="decode")["Model"]) == {"GPT-2", "LLaMA"}
+
+
+def test_peak_average_and_end_stand_apart_and_a_budget_has_its_row(records: list[RunRecord]) -> None:
+    table = training_memory.build(records_of(training_memory.ITEM, records))
+    (free,) = rows(table, Model="BERT", Blocks_kept="50%", Budget="-").to_dict("records")
+    (within,) = rows(table, Model="BERT", Blocks_kept="50%", Budget="70%").to_dict("records")
+    assert free["Peak / whole"] == "1.000" and within["Peak / whole"] == "0.7000"
+    assert free["At the end / whole"] == "0.7000" and 0.7 < float(free["Average / whole"]) < 1.0
+    assert free["Optimizer"] == "40.00 MB"
+
+
+def test_a_promise_is_kept_or_missed_by_its_mean_and_the_cpu_has_no_promise_for_peaks() -> None:
+    far = [{**one, "metrics": {**one["metrics"], "foretold_step_time_ratio": 2.0}} for one in speeds(1)][:1]
+    table = predictions.build(made(far, memories(1)))
+    assert rows(table, What="step time / whole")["Promise"].tolist() == ["within 10%: MISSED"]
+    assert set(rows(table, What="weights, gradients, optimizer")["Promise"]) == {"within 1%: kept"}
+    assert set(rows(table, What="peak of the whole model")["Promise"]) == {"none here"}
+    on_gpu = [{**one, "protocol": {**one["protocol"], "device": "cuda"}} for one in memories(1)]
+    table = predictions.build(made(on_gpu))
+    assert set(rows(table, What="peak of the whole model")["Promise"]) == {"within 10%: kept"}
+
+
+def test_more_turns_are_a_newer_measurement_of_the_same_point() -> None:
+    (old,) = list(speeds(1))[:1]
+    new = {**old, "protocol": {**old["protocol"], "turns": 30}}
+    (point,) = points(made([old], [new]))
+    assert [record.config["protocol"]["turns"] for record in point.cell.records] == [30]
+
+
+def test_figures_draw_what_was_measured(records: list[RunRecord]) -> None:
+    with drawing("test"):
+        sizes = speed_against_size.build(records)
+        assert sizes is not None and [axis.get_title(loc="left") for axis in sizes.axes] == [
+            text for text, _, _ in speed_against_size.PHASES.values()
+        ]
+        measured = next(line for line in sizes.axes[0].lines if line.get_marker() == "o")
+        assert [float(x) for x in measured.get_xdata()] == pytest.approx([1.0, 0.7, 0.5, 0.3])  # type: ignore[arg-type]
+        assert [line.get_marker() for line in sizes.axes[0].lines].count("x") == 1  # the ViT that is slower
+        batches = throughput_against_batch.build(records)
+        assert batches is not None and len(batches.axes) == 3
+        steps = memory_by_category.build(records)
+        assert steps is not None and len(steps.axes) == 4 * 2
+        roof = roofline.build(records)
+        assert roof is not None and [line.get_marker() for line in roof.axes[0].lines].count("*") == 4 * 5
+
+
+def test_categories_of_the_peak_add_up_to_it(records: list[RunRecord]) -> None:
+    own = [record for record in records if record.experiment == "training_memory"][2:4]
+    with drawing("test"):
+        figure = memory_by_category.build(own)
+    assert figure is not None
+    record = own[0]
+    tops = [float(area.get_paths()[0].vertices[:, 1].max()) for area in figure.axes[0].collections]  # type: ignore[attr-defined]
+    assert max(tops) == pytest.approx(max(row["peak"] for row in record.payload["steps"]) / 1e6)
