@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.metrics.clock import clock
+from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.turns import ratio, take_turns
@@ -62,9 +64,12 @@ def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
     if writes:
         held = [_cache_bytes(model, given[0]) for model in (models.dense, models.shrunk)]
         metrics["cache_bytes_ratio"] = Metric(held[1] / held[0], "shrunk / dense", False)
+    else:
+        metrics |= energy_metrics(timed[0], timed[-1], len(given), protocol.device)
     device = measure_device(protocol.device, DTYPES[protocol.precision])
     payload = {
         "seconds": {"dense": dense, "swapped": swapped, "shrunk": shrunk},
+        "clock_mhz": clock(protocol.device),
         "device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth},
     }
     return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 import ecospa
 from baselines.calibration import batch_loss
 from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.metrics.clock import clock
+from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.turns import ratio, take_turns
 from benchmarks.random_models import positions
@@ -55,6 +57,7 @@ def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
         **size_metrics(models.shrunk),
         "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
     }
+    metrics |= energy_metrics(steps[0], steps[-1], len(given), protocol.device)
     metrics |= _costs_of_shrinking(models.dense, given, protocol.device)  # shrinks the whole model: nothing after it
     names = ("dense", "shrunk")
     payload = {
@@ -66,6 +69,7 @@ def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
             },
         },
         "seconds": {"dense": dense, "swapped": swapped, "shrunk": shrunk},
+        "clock_mhz": clock(protocol.device),
     }
     return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
 

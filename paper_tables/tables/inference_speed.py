@@ -21,6 +21,7 @@ COLUMNS = (
     ("Time / FLOPs", "latency_over_flops", "plain"),
     ("Other classes alone / whole", "swapped_latency_ratio", "plain"),
     ("Keys and values / whole", "cache_bytes_ratio", "plain"),
+    ("Energy / whole", "energy_ratio", "plain"),
 )
 
 

@@ -22,6 +22,7 @@ COLUMNS = (
     ("Other classes alone / whole", "swapped_step_time_ratio", "plain"),
     ("Estimator / step", "estimator_share", "percent"),
     ("Event in steps", "event_steps", "plain"),
+    ("Energy / whole", "energy_ratio", "plain"),
 )
 
 

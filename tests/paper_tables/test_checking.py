@@ -60,7 +60,7 @@ def test_every_stale_file_is_named(root: Path) -> None:
 
 
 def test_a_new_record_makes_its_tables_stale(root: Path) -> None:
-    Store(root / "records").append(make_record(990, {"perplexity": 1.5}, method="my_method"))
+    Store(root / "records").append(make_record(9900, {"perplexity": 1.5}, method="my_method"))
     names = [line.partition(":")[0] for line in wrong(root)]
     assert "rendered/smoke/coupled_vs_uncoupled.md" in names and "rendered/smoke/report.html" in names
     assert "rendered/smoke/published_numbers.md" not in names

@@ -1,0 +1,21 @@
+"""Clock of the device while it is measured: a machine that was throttled explains a number that does not repeat."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+_PROCESSORS = Path("/proc/cpuinfo")
+
+
+def clock(device: str, processors: Path = _PROCESSORS) -> float | None:
+    """Megahertz of the fastest core, or of the GPU's multiprocessors, now; None where the system does not tell."""
+    if device.startswith("cuda"):
+        try:
+            return float(torch.cuda.clock_rate())
+        except (ModuleNotFoundError, RuntimeError):  # NVML is no part of torch, and some virtual machines hide it
+            return None
+    found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", processors.read_text(), re.M) if processors.exists() else []
+    return max(map(float, found), default=None)
