@@ -7,8 +7,9 @@ no memory is needed.
 from __future__ import annotations
 
 import copy
+import functools
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +121,20 @@ def _gradients_let_go(trained: list[nn.Parameter], meter: _Meter) -> Iterator[No
             hook.remove()
 
 
+class _Cost:
+    """What an operation on given shapes costs, and the shape of the tensor that it makes, if it is one."""
+
+    def __init__(self, flops: int, size: int, made: Tensor | None) -> None:
+        self.flops, self.bytes = flops, size
+        self.made = None if made is None else (made.shape, made.stride(), made.dtype)  # no tensor: it would stay alive
+
+    def result(self) -> Tensor:
+        """An empty tensor like the one that was made."""
+        assert self.made is not None
+        size, stride, dtype = self.made
+        return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+
+
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes arithmetic and bytes of every operation that is more than another view, and the most that is alive."""
 
@@ -129,26 +144,38 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = self.first_peak = 0
         self._live = self._gradients = 0
         self._known = set(own)
+        self._costs: dict[Hashable, _Cost] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
             return True  # models ask whether a mask is full and nothing is packed, and there are no values to look at
-        result = func(*args, **kwargs)
         if any(value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns):
-            return result
+            return func(*args, **kwargs)
+        result, cost = self._carried_out(func, args, kwargs)
+        if func not in _RESERVING:
+            self.operations.append((cost.flops, cost.bytes))
+        for tensor in _tensors(result):
+            self._watch(tensor)
+        return result
+
+    def _carried_out(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, _Cost]:
+        """The result of an operation and its cost; blocks are alike, so shapes met before are not derived again."""
+        key = (func, _shapes(args), _shapes(kwargs)) if _makes_new(func) else None
+        if key in self._costs:
+            return self._costs[key].result(), self._costs[key]
+        result = func(*args, **kwargs)
         count = flop_registry.get(func.overloadpacket)
         flops = 0 if count is None else int(count(*args, **kwargs, out_val=result))
-        if func not in _RESERVING:
-            self.note(flops, [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)])
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._watch(tensor)
-        return result
+        touched = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        cost = _Cost(flops, _bytes(touched), result if isinstance(result, Tensor) else None)
+        if key is not None and cost.made is not None:
+            self._costs[key] = cost
+        return result, cost
 
     def note(self, flops: int, touched: Sequence[Tensor]) -> None:
         """Add an operation that reads or writes these tensors."""
-        self.operations.append((flops, sum(tensor.numel() * tensor.element_size() for tensor in touched)))
+        self.operations.append((flops, _bytes(touched)))
 
     def note_gradient(self, parameter: Tensor) -> None:
         """A parameter has its gradient now."""
@@ -237,6 +264,34 @@ class _Kept:
             self._alive.append(tensor)
             self.bytes += tensor.untyped_storage().nbytes()
         return tensor
+
+
+@functools.cache
+def _makes_new(func: Any) -> bool:
+    """Whether an operation only reads, and returns nothing that was there before."""
+    schema = func._schema
+    return all(value.alias_info is None for value in (*schema.arguments, *schema.returns))
+
+
+def _shapes(value: Any) -> Hashable:
+    """Everything of arguments that decides the shape of a result; 1, 1.0 and True are three values."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.device
+    if isinstance(value, dict):
+        return tuple((name, _shapes(own)) for name, own in value.items())
+    if isinstance(value, (tuple, list)):
+        return tuple(_shapes(own) for own in value)
+    return type(value), value
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    return (
+        [result] if isinstance(result, Tensor) else [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    )
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _storage(tensor: Tensor) -> int:

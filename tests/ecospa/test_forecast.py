@@ -163,6 +163,16 @@ def test_a_trace_counts_what_a_real_step_saves_and_multiplies(kind: str) -> None
     assert trace.trained == accounting.parameters(model)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama-gqa"])
+def test_shapes_that_were_met_before_give_the_same_trace(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = language_model(kind)
+    ecospa.apply_plan(model, ecospa.plan_shrink(model, 0.6, target_scope="blocks", width_multiple=1))
+    empty = {name: value.to("meta") for name, value in batch.items()}
+    remembered = trace_step(weightless(model), empty)
+    monkeypatch.setattr(ecospa.trace, "_makes_new", lambda func: False)
+    assert trace_step(weightless(model), empty) == remembered
+
+
 def test_a_smaller_model_is_foretold_to_be_faster_and_not_faster_than_its_arithmetic() -> None:
     device = Device("test", arithmetic=1e12, bandwidth=1e11)
     model, batch = language_model("gpt2")
