@@ -16,6 +16,7 @@ from results import Store
 
 README = Path(__file__).parent.parent / "README.md"
 COLUMNS = {
+    "claims": ("Claim", "Published", "Measured", "Verdict"),
     "coupled_vs_uncoupled": (
         *("Method", "Blocks kept", "Perplexity", "Bits/byte", "Stored in blocks", "Non-zero in blocks"),
         *("Run FLOPs", "Final step / dense", "Seeds"),
@@ -27,6 +28,8 @@ COLUMNS = {
     ),
 }
 WITH_NOTES = ("pretrained_shrink",)
+ROWS = {"claims": ("Source", "abstract")}
+"""Of which tables only rows are shown that have a text in a column: those of the paper's abstract."""
 _BLOCK = re.compile(r"(<!-- records: (\w+)/(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -57,6 +60,9 @@ def _table(item: Table, tier: str, store: Store) -> str:
     table = item.build(records)
     if table.empty:
         return f"Not run yet: `python -m benchmarks reproduce --tier {tier}`\n"
+    if item.name in ROWS:
+        column, text = ROWS[item.name]
+        table = table[table[column].str.contains(text, regex=False)]
     chosen = table[[name for name in COLUMNS[item.name] if name in table]]
     notes = "".join(f"\n{note}\n" for note in item.notes(records)) if item.name in WITH_NOTES else ""
     return f"{markdown_rows(chosen)}\n{notes}"
