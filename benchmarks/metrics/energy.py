@@ -93,8 +93,8 @@ def _microjoules(package: Path) -> int:
 
 def _gpu_counter() -> Counter | None:
     try:
-        import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ModuleNotFoundError:  # no part of torch
+        import pynvml
+    except ModuleNotFoundError:  # a machine may have torch and not the suite's other packages
         return None
     try:
         pynvml.nvmlInit()
