@@ -54,7 +54,10 @@ def _headlines() -> tuple[Claim, ...]:
             memory,
             on_largest_model(
                 against_dense(
-                    *(memory, "training_memory", "peak_memory", _MEMORY), as_ratio=True, at_scale=("gpu", "paper")
+                    *(memory, "training_memory", "peak_memory", _MEMORY),
+                    as_ratio=True,
+                    at_scale=("gpu", "paper"),
+                    beside=(("on average over the run", "mean_memory"), ("after the last cut", "steady_memory")),
                 ),
                 *("training_memory", "llama"),
             ),

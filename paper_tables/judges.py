@@ -184,6 +184,7 @@ def against_dense(
     as_ratio: bool,
     target: float = HALF,
     at_scale: tuple[str, ...] = ("paper",),
+    beside: tuple[tuple[str, str], ...] = (),
 ) -> Judge:
     """Return the judge of a headline claim of EcoSpa against a dense LLaMA-1B on the same device.
 
@@ -195,6 +196,7 @@ def against_dense(
         as_ratio: ours over theirs; else ours minus theirs.
         target: share of the block parameters that EcoSpa keeps.
         at_scale: tiers in which a run of LLaMA-1B is the run of the claim, so that it can be reproduced there.
+        beside: (text, metric) that the verdict tells, too, and that do not decide.
     """
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
@@ -214,7 +216,9 @@ def against_dense(
         kind, detail = decide(effect, 1.0 if as_ratio else 0.0, full_scale=full_scale, published=number.value)
         shown = f"ratio {ratio(effect)}" if as_ratio else difference(effect)
         text = f"{metric.replace('_', ' ')} {shown} at {share(target)} of the block parameters"
-        return Verdict(kind, detail, text, effect.n, ours.ids + theirs.ids)
+        others = [(said, pair(*same_device(ours, theirs, name))) for said, name in beside]
+        told = [f"{said} {ratio(own) if as_ratio else difference(own)}" for said, own in others if own is not None]
+        return Verdict(kind, detail, "; ".join((text, *told)), effect.n, ours.ids + theirs.ids)
 
     return judge
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paper_tables.cells import Cell, compare, label, provenance
-from paper_tables.formats import flat, share
+from paper_tables.formats import NOTHING, flat, share
 from paper_tables.intervals import Interval
 from paper_tables.style import BLUE, GREEN, GREY, ORANGE, RED
 from results import RunRecord
@@ -89,7 +89,7 @@ def named(point: Point) -> dict[str, str]:
 def remark(point: Point, time_ratio: float | None) -> dict[str, str]:
     """Return the last columns of a row: whether a smaller model takes longer, and where the numbers come from."""
     smaller = point.cell.target is not None
-    return {"Remark": SLOWER if smaller and (time_ratio or 0.0) > 1.0 else "", **provenance(point.cell)}
+    return {"Remark": SLOWER if smaller and (time_ratio or 0.0) > 1.0 else NOTHING, **provenance(point.cell)}
 
 
 def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from results import RunRecord
 
 COLUMNS = (
     ("Parameters", "parameters", "count"),
-    ("Whole latency", "dense_latency", "milliseconds"),
-    ("Latency", "latency", "milliseconds"),
-    ("Tokens/s", "throughput", "count"),
     ("Faster than whole", "throughput_ratio", "plain"),
     ("FLOPs / whole", "forward_flops_ratio", "plain"),
     ("Time / FLOPs", "latency_over_flops", "plain"),
+    ("Whole latency", "dense_latency", "milliseconds"),
+    ("Latency", "latency", "milliseconds"),
+    ("Tokens/s", "throughput", "count"),
     ("Other classes alone / whole", "swapped_latency_ratio", "plain"),
     ("Keys and values / whole", "cache_bytes_ratio", "plain"),
     ("Energy / whole", "energy_ratio", "plain"),

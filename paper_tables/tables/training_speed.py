@@ -13,12 +13,12 @@ from results import RunRecord
 
 COLUMNS = (
     ("Parameters", "parameters", "count"),
-    ("Whole step", "dense_step_time", "milliseconds"),
-    ("Step", "step_time", "milliseconds"),
-    ("Tokens/s", "throughput", "count"),
     ("Time / whole", "step_time_ratio", "plain"),
     ("FLOPs / whole", "step_flops_ratio", "plain"),
     ("Time / FLOPs", "step_time_over_flops", "plain"),
+    ("Whole step", "dense_step_time", "milliseconds"),
+    ("Step", "step_time", "milliseconds"),
+    ("Tokens/s", "throughput", "count"),
     ("Other classes alone / whole", "swapped_step_time_ratio", "plain"),
     ("Estimator / step", "estimator_share", "percent"),
     ("Event in steps", "event_steps", "plain"),

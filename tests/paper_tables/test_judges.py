@@ -54,6 +54,26 @@ def test_a_headline_is_judged_at_half_of_the_blocks_and_says_so() -> None:
     assert MEMORY([*smaller, *memory((1.0,), LLAMA_1B)[1:]], "gpu").text == "not run (needs a GPU)"
 
 
+def test_a_verdict_tells_what_stands_beside_what_decides() -> None:
+    common: dict[str, Any] = {"experiment": "training_memory", "tier": "cpu", "model": SMALL}
+    metrics = {"peak_memory": 100.0, "steady_memory": 60.0}
+    records = [
+        make_record(seed, metrics, seed=seed, **common) for seed in range(3)
+    ] + [
+        make_record(10 + seed, dict.fromkeys(metrics, 100.0), seed=seed, method="dense", target=None, **common)
+        for seed in range(3)
+    ]  # fmt: skip
+    judge = against_dense(
+        LLAMA_1B_MEMORY, "training_memory", "peak_memory", "a GPU", as_ratio=True,
+        beside=(("at the end", "steady_memory"), ("on average", "mean_memory")),
+    )  # fmt: skip
+    found = judge(records, "cpu")
+    assert found.kind == NO_DIFFERENCE
+    assert found.measured == (
+        "peak memory ratio 1.00 [1.00, 1.00] at 50% of the block parameters; at the end 0.60 [0.60, 0.60]"
+    )
+
+
 def test_bytes_of_two_devices_are_not_compared() -> None:
     other = {"kind": "cuda", "name": "another"}
     elsewhere = memory((45.0, 46.0, 47.0), LLAMA_1B, device=other)
