@@ -54,6 +54,7 @@ class CoupledAttention:
     mixin: ClassVar[type[CoupledAttention]]
     geometry: HeadGeometry
     kept_qk: Tensor  # int64 (groups, qk_width), original index of every surviving one; only where geometry.tracked
+    traced_for: str | None = None  # the device whose kernels a copy without weights stands for
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle and deepcopy rebuild it from its two importable parents
@@ -156,7 +157,7 @@ def attend(
     eager: Callable[..., Any] = sys.modules[type(module).original.__module__].eager_attention_forward
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
     width = value.shape[-1]
-    if query.shape[-1] != width and _wants_equal_widths(implementation, query.device.type):
+    if query.shape[-1] != width and _wants_equal_widths(implementation, kernel_device(module, query)):
         query, key, value = pad_to_equal(query, key, value)
     output, weights = interface(module, query, key, value, mask, **options)
     return output[..., :width], weights
@@ -193,6 +194,11 @@ def pad_to_equal(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Ten
     if gap > 0:
         return query, key, nn.functional.pad(value, (0, gap))
     return nn.functional.pad(query, (0, -gap)), nn.functional.pad(key, (0, -gap)), value
+
+
+def kernel_device(module: Any, states: Tensor) -> str:
+    """Type of the device whose kernels an attention module meets: that of its inputs, or what a trace stands for."""
+    return module.traced_for or states.device.type
 
 
 def _wants_equal_widths(implementation: str, device: str) -> bool:

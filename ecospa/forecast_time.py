@@ -15,7 +15,7 @@ from ecospa.forecast import Forecast, Workload
 from ecospa.plan import SparsityPlan
 from ecospa.roofline import DEVICES, Device, known_device, measure_device, step_seconds
 from ecospa.surgery import apply_plan
-from ecospa.trace import trace_step
+from ecospa.trace import stand_for, trace_step
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "mixed": torch.bfloat16}
 
@@ -65,6 +65,7 @@ def step_times(model: nn.Module, found: Forecast, workload: Workload, device: st
         if widths[pair.name] < pair.width
     }
     apply_plan(final, SparsityPlan.build(final, kept))
+    stand_for(final, "cpu" if device == "cpu" else "cuda")
     batch = empty_batch(model, workload.at_once, workload.sequence)
     traces = [trace_step(candidate, batch) for candidate in (whole, final)]
     if workload.precision == "mixed":  # computes in bf16, updates fp32

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from ecospa.attention import CoupledAttention
 from ecospa.config import ConfigError
 
 
@@ -58,7 +59,18 @@ def weightless(model: nn.Module) -> nn.Module:
         for parameter in model.parameters()
     }
     twins |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in model.buffers()}
-    return copy.deepcopy(model, twins)
+    twin = copy.deepcopy(model, twins)
+    device = next((parameter.device.type for parameter in model.parameters()), "meta")
+    if device != "meta":
+        stand_for(twin, device)
+    return twin
+
+
+def stand_for(model: nn.Module, device: str) -> None:
+    """Let a model without weights behave as on a type of device, whose kernels may want padded widths."""
+    for module in model.modules():
+        if isinstance(module, CoupledAttention):
+            module.traced_for = device
 
 
 def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> StepTrace:

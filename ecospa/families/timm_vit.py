@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ecospa.attention import CoupledAttention, HeadGeometry, pad_to_equal, split_heads
+from ecospa.attention import CoupledAttention, HeadGeometry, kernel_device, pad_to_equal, split_heads
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 
@@ -33,7 +33,7 @@ class TimmCoupledAttention(CoupledAttention):
             )
         scale = self.geometry.head_width**-0.5
         if self.fused_attn:
-            if qk != vo and x.device.type == "cpu":
+            if qk != vo and kernel_device(self, x) == "cpu":
                 query, key, value = pad_to_equal(query, key, value)
             dropout = self.attn_drop.p if self.training else 0.0
             output = nn.functional.scaled_dot_product_attention(

@@ -15,8 +15,9 @@ from ecospa import ConfigError, EcoSpaConfig, accounting
 from ecospa.__main__ import main
 from ecospa.architecture import empty_batch, empty_model
 from ecospa.forecast import Workload, forecast
+from ecospa.pairs import unit_positions
 from ecospa.roofline import Device, known_device, measure_device, step_seconds
-from ecospa.trace import trace_step, weightless
+from ecospa.trace import stand_for, trace_step, weightless
 from tests.model_zoo import build, inputs
 
 STEPS = 30
@@ -161,6 +162,21 @@ def test_a_trace_counts_what_a_real_step_saves_and_multiplies(kind: str) -> None
     assert torch.isfinite(loss)
     assert trace.saved == pytest.approx(real, rel=0.1)
     assert trace.trained == accounting.parameters(model)
+
+
+def test_padding_that_the_kernels_of_a_processor_want_is_counted() -> None:
+    model, batch = language_model("llama-gqa")
+    pair = next(pair for pair in ecospa.coupled_pairs(model) if pair.kind is ecospa.PairKind.QK)
+    kept = unit_positions(pair, torch.arange(1).repeat(pair.groups, 1))
+    ecospa.apply_plan(model, ecospa.SparsityPlan.build(model, {pair.name: kept}))
+    empty = {name: value.to("meta") for name, value in batch.items()}
+    here, there = weightless(model), weightless(model)
+    stand_for(there, "cuda")  # its memory-efficient kernel takes unequal widths
+    widths = model.get_submodule(pair.module).geometry
+    padded = trace_step(here, empty).flops - trace_step(there, empty).flops
+    # queries and keys are as wide as values: one product forwards, three backwards
+    wider = widths.vo_width - widths.qk_width
+    assert padded == 2 * 2 * widths.query_heads * 12 * 12 * (1 + 3) * wider > 0
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama-gqa"])
