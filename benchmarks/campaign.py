@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from queue import SimpleQueue
 
 from rich.console import Console
@@ -62,16 +63,38 @@ def carry_out_plan(
                 return execute(run, replace(workplace, progress=report), origin)
 
         for planned, record in _as_they_come(todo, work, workplace.jobs, watch.stop):
+            if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
+                _clear(planned.run, workplace.folder)  # meet the same end
             store.append(record)
             records.append(record)
             _say(watch.console, record, planned.run)
-            # Finished: nothing to resume. Failed: the next try starts afresh, or it would meet the same end.
-            shutil.rmtree(workplace.folder / planned.run.folder_name, ignore_errors=True)
+            _clear(planned.run, workplace.folder)
     return Summary(
         tuple(record for record in records if record.status == "finished"),
         tuple(record for record in records if record.status == "failed" and not is_refusal(record)),
         tuple(filter(is_refusal, records)),
     )
+
+
+def clear_finished(plan: Plan, folder: Path) -> None:
+    """Remove unfinished work of runs whose records are there: a call that was killed between the two has left it.
+
+    Args:
+        plan: from `make_plan`.
+        folder: of unfinished work.
+    """
+    for planned in plan.in_state("there"):
+        _clear(planned.run, folder)
+
+
+def _clear(run: Run, folder: Path) -> None:
+    """Remove a run's unfinished work under another name: half removed it would look like a checkpoint."""
+    own = folder / run.folder_name
+    gone = own.with_name(f"{own.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if own.exists():
+        own.replace(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _as_they_come(

@@ -2,11 +2,14 @@
 
 The Trainer keeps optimizer, learning rate and random numbers. Beside them stand the model with its present widths, the
 method's own state, and what had been measured so far. `run.json` is written last: a checkpoint without it is not used.
+Only then do the others go. The Trainer would count what a kill has left half written among those that it keeps, and
+could remove the last complete one before the next is.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,11 +47,14 @@ class Progress:
 
 
 def save(folder: Path, model: nn.Module, method: TrainingMethod, progress: Progress) -> None:
-    """Complete a Trainer checkpoint, its mark of completeness last."""
+    """Complete a Trainer checkpoint, its mark of completeness last, and remove all others of the run."""
     method.save(model, folder / _MODEL)
     partial = folder / (_RUN + ".part")
     partial.write_text(json.dumps({"method": method.state_dict(), "progress": asdict(progress)}))
     partial.replace(folder / _RUN)
+    for other in folder.parent.glob("checkpoint-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def latest(folder: Path) -> Path | None:

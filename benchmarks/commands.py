@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks import registry, report
-from benchmarks.campaign import Executor, carry_out_plan
+from benchmarks.campaign import Executor, carry_out_plan, clear_finished
 from benchmarks.environment import ROOT
 from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, Workplace
 from benchmarks.experiments import compare as one_shot
@@ -235,6 +235,7 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
     report.print_plan(plan, console, jobs)
     if options.dry_run:
         return 0
+    clear_finished(plan, options.work)
     if not plan.in_state("to do"):
         return int(bool(plan.in_state("missing")))  # the plan has told why
     threads = 1 if smoke else min(_cores(), _MOST_THREADS)

@@ -156,7 +156,7 @@ def _trainer(run: Run, started: _Started, own: task.Task, workplace: Workplace) 
         logging_steps=max(1, math.ceil(training.steps / _CURVE_POINTS)),
         logging_nan_inf_filter=False,
         save_strategy="no",  # the callback asks for checkpoints by the clock
-        save_total_limit=2,
+        save_total_limit=None,  # a complete one removes the others
         report_to="none",
         disable_tqdm=True,
         dataloader_drop_last=True,

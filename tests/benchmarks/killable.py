@@ -1,89 +1,130 @@
-"""The suite's own command over two small experiments, for tests that kill it: `python -m tests.benchmarks.killable`.
+"""The suite's own command over small experiments, for tests that kill it: a server that forks a process per call.
 
 Everything is what a user runs, `reproduce` with a process per run, but for the size of the runs, a checkpoint at every
-step, and processes forked from this one, so that they know the small experiments.
+step, no tables at the end, and what is imported: once, here, and not at every start.
 """
 
 from __future__ import annotations
 
 import functools
-import multiprocessing
+import json
 import os
 import sys
+import threading
 import time
 from dataclasses import replace
+from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any
 
 import pytest
 
 import benchmarks.worker  # noqa: F401  imported before the fork, once for all runs
-from baselines.coupled_sparsity import EcoSpa
-from baselines.method import TrainingState
 from benchmarks import commands, isolation, registry
 from benchmarks.__main__ import main
-from benchmarks.experiment import Cell, MethodRef, Outcome, Run, Tier, TrainingSettings, Workplace
+from benchmarks.callback import MethodCallback
+from benchmarks.experiment import Cell, MethodRef, Outcome, Run, Tier, TierPlan, TrainingSettings, Workplace
+from benchmarks.experiments import coupled_vs_uncoupled
+from tests.benchmarks import moments
 from tests.benchmarks.tiny_runs import settings, tiny_experiment, train, use_tiny_text
 
-STEPS = 24
-TRACE = "ECOSPA_TEST_TRACE"
+NAME = coupled_vs_uncoupled.NAME
+METHODS, SEEDS, STEPS = ("ecospa", "dense", "magnitude"), (0, 1), 12
 
 
-class Traced(EcoSpa):
-    """EcoSpa that writes process and step into a file."""
+class _Alone(ForkProcess):
+    """A fork at a time: one that holds the ends of another's pipe would not see the parent go."""
 
-    name: ClassVar[str] = "traced"
+    lock = threading.Lock()
 
-    def after_step(self, state: TrainingState) -> None:
-        """Cut, and say so."""
-        super().after_step(state)
-        trace(state.step)
-
-
-class TracedToo(Traced):
-    """The same under another name: a run beside it that nobody kills."""
-
-    name: ClassVar[str] = "traced_too"
+    def start(self) -> None:
+        with self.lock:
+            super().start()
 
 
-def trace(step: int) -> None:
-    """Append process and step to the file that the test reads."""
-    with Path(os.environ[TRACE]).open("a") as file:
-        file.write(f"{os.getpid()} {step}\n")
+class _Apart(ForkContext):
+    Process = _Alone  # type: ignore[assignment]
+
+
+def train_and_tell(run: Run, place: Workplace) -> Outcome:
+    """A training run that says which one it is."""
+    moments.tell(moments.RUN, run.folder_name)
+    return train(run, place)
 
 
 def say_nothing(run: Run, place: Workplace) -> Outcome:
     """A run that reports no progress for longer than any test takes."""
-    trace(0)
+    moments.tell(moments.RUN, run.folder_name)
     time.sleep(3600)
     return Outcome({}, "0" * 64)
 
 
 def cells(tier: Tier, wanted: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
-    """One cell per method; the traced ones shrink, and take longer."""
+    """One cell per method; all but the dense one shrink."""
 
     def own(ref: MethodRef) -> TrainingSettings:
-        text = ref.location or ref.name
-        return settings(text, 0.5, STEPS) if ref.name.startswith("Traced") else settings(text)
+        return settings(ref.location or ref.name, None if ref.name == "dense" else 0.5, STEPS)
 
-    return tuple(Cell("tiny", tier, ref.name, own(ref)) for ref in wanted)
+    return tuple(Cell(NAME, tier, ref.name, own(ref)) for ref in wanted)
 
 
 def use_small_experiments(patch: pytest.MonkeyPatch) -> None:
-    """`tiny` trains, `silent` sleeps."""
+    """The suite's first experiment trains tiny models, `silent` sleeps, and nothing else is there."""
     use_tiny_text(patch)
-    tiny = replace(tiny_experiment(("dense",), execute=train), cells=cells)
+    small = replace(
+        coupled_vs_uncoupled.EXPERIMENT,
+        tiers={"smoke": TierPlan(SEEDS, 0.001, "any")},
+        methods=METHODS,
+        cells=cells,
+        sources=lambda tier: (),
+        execute=train_and_tell,
+    )
     silent = replace(tiny_experiment(("dense",), execute=say_nothing), name="silent")
     own = silent.cells
     silent = replace(silent, cells=lambda tier, refs: tuple(replace(c, experiment="silent") for c in own(tier, refs)))
-    patch.setattr(registry, "experiments", lambda: MappingProxyType({"tiny": tiny, "silent": silent}))
-    patch.setattr(isolation, "_context", lambda tier: multiprocessing.get_context("fork"))
+    patch.setattr(registry, "experiments", lambda: MappingProxyType({NAME: small, "silent": silent}))
+    patch.setattr(isolation, "_context", lambda tier: _Apart())
     patch.setattr(commands, "Workplace", functools.partial(Workplace, checkpoint_seconds=0.0))
     patch.setattr(commands, "make_tables", lambda tier, records: 0)
+    ended = MethodCallback.on_step_end
+
+    def end_and_tell(self: MethodCallback, args: Any, state: Any, control: Any, **others: Any) -> Any:
+        found = ended(self, args, state, control, **others)
+        moments.tell(moments.STEP, str(state.global_step))
+        return found
+
+    patch.setattr(MethodCallback, "on_step_end", end_and_tell)
+
+
+def serve() -> None:
+    """Fork a process for every line of the input, {"words", "variables", "output"}; write its id, then how it ended."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            os._exit(_obey(asked))
+        print(process, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+
+
+def _obey(asked: dict[str, Any]) -> int:
+    os.setsid()
+    output = Path(asked["output"]).open("w")
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(output.fileno(), stream.fileno())
+    os.environ.update(asked["variables"])
+    moments.begin()
+    code = 1
+    try:
+        code = main(asked["words"])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patched:
         use_small_experiments(patched)
-        sys.exit(main(sys.argv[1:]))
+        serve()

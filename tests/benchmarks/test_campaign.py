@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchmarks import campaign, isolation
-from benchmarks.campaign import carry_out_plan, last_line
+from benchmarks.campaign import carry_out_plan, clear_finished, last_line
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.plan import make_plan
+from results.record import RunRecord
 from results.store import Store
 from tests.benchmarks.tiny_runs import (
     HERE,
@@ -63,6 +65,51 @@ def test_a_failed_run_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypat
     again = make_plan([experiment], "smoke", store, refs(FAILING, "dense"))
     assert [planned.run.cell.method for planned in again.in_state("to do")] == ["Failing"]
     assert not list((tmp_path / "work").glob(f"{finished.config_hash}*"))  # nothing left of a finished run
+
+
+@pytest.mark.parametrize(("method", "kept"), [("dense", True), (FAILING, False)])
+def test_what_a_kill_left_of_a_run_is_removed_when_its_record_is_there(
+    method: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tiny_experiment(())
+    use_tiny_experiment(monkeypatch, experiment)
+    store, work, append = Store(tmp_path / "records"), tmp_path / "work", Store.append
+    plan = make_plan([experiment], "smoke", store, refs(method))
+    left = work / plan.runs[0].run.folder_name / "checkpoint-3"
+    left.mkdir(parents=True)
+
+    def killed(own: Store, record: RunRecord) -> Path:
+        append(own, record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out_plan(plan, store, workplace(work), silent(), carry_out)
+    assert left.exists() == kept  # of a run that has failed it goes first: nobody is to go on from there
+    clear_finished(make_plan([experiment], "smoke", store, refs(method)), work)
+    assert not left.exists()
+
+
+def test_work_that_is_half_removed_is_nothing_to_go_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = tiny_experiment(())
+    use_tiny_experiment(monkeypatch, experiment)
+    store, work = Store(tmp_path / "records"), tmp_path / "work"
+    plan = make_plan([experiment], "smoke", store, refs(FAILING))
+    own = work / plan.runs[0].run.folder_name
+    own.mkdir(parents=True)
+    remove = shutil.rmtree
+
+    def killed(place: Path, ignore_errors: bool) -> None:
+        if place.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out_plan(plan, store, workplace(work), silent(), carry_out)
+    assert not own.exists() and list(work.iterdir()) != []
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    carry_out_plan(plan, store, workplace(work), silent(), carry_out)
+    assert list(work.iterdir()) == []
 
 
 def test_a_refusal_is_an_outcome_and_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,145 +1,116 @@
-"""kill -9 in the middle of `reproduce`: the next call goes on from the checkpoint and ends with the same numbers."""
+"""kill -9 at any moment of `reproduce`: the next call goes on from there, and all ends as if nothing had happened."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import ROOT
-from results.record import RunRecord
-from results.store import Store
-from tests.benchmarks.killable import STEPS, TRACE
-from tests.benchmarks.tiny_runs import HERE
+from paper_tables.rendering import rendered
+from tests.benchmarks import moments
+from tests.benchmarks.campaigns import Campaign, Command, Server, between_records, draw, members, tables, wait_for
+from tests.benchmarks.killable import METHODS, NAME, SEEDS, STEPS
 
-FAILING = f"{HERE}:Failing"
-TRACED, WHOLE = (f"tests.benchmarks.killable:{name}" for name in ("Traced", "TracedToo"))
-MEASURED_BY_THE_CLOCK = {"training_seconds", "step_time", "final_step_time_ratio", "peak_memory"}
-KILL_AT = 8  # steps
-PATIENCE, SOON = 900.0, 60.0  # seconds, for machines that are busy
-
+KILLS, RUNS = 20, len(METHODS) * len(SEEDS)
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="forks, and looks into /proc")
 
-
-class Call:
-    """The command with its records, its work and the trace of its steps below one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.trace = folder / "trace"
-        self.records = Store(folder / "records")
-        self.output = folder / "output"
-        self.started: list[subprocess.Popen[bytes]] = []
-        folder.mkdir(exist_ok=True)
-
-    def start(self, only: str, *methods: str) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "tests.benchmarks.killable", "reproduce", "--only", only, "--methods", *methods]
-        words += ["--records", str(self.records.folder), "--work", str(self.folder / "work"), "--jobs", "1"]
-        environment = {**os.environ, TRACE: str(self.trace)}
-        with self.output.open("wb") as output:  # no pipe: who reads one waits for all that hold its other end
-            process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=output)
-        self.started.append(process)
-        return process
-
-    def end(self) -> None:
-        """Leave nothing running, whatever went wrong."""
-        for process in self.started:
-            process.kill()
-            process.wait()
-        for run in {run for run, _ in self.steps()}:
-            if not gone(run):
-                os.kill(run, signal.SIGKILL)
-
-    def steps(self) -> list[tuple[int, int]]:
-        """(process, step) of every step so far."""
-        text = self.trace.read_text() if self.trace.exists() else ""
-        return [(int(process), int(step)) for process, step in (line.split() for line in text.splitlines())]
+Make = Callable[..., Campaign]
 
 
-@pytest.fixture
-def calls(tmp_path: Path) -> Iterator[Callable[[str], Call]]:
-    """Makes a Call in a folder of its own; what it started ends with the test."""
-    made: list[Call] = []
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
 
-    def make(name: str) -> Call:
-        made.append(Call(tmp_path / name))
+
+@pytest.fixture(scope="module")
+def make(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """Makes campaigns; what they started ends with the tests."""
+    made: list[Campaign] = []
+
+    def one(name: str, only: str = NAME, jobs: int = 1, more: Sequence[str] = ()) -> Campaign:
+        words = ["reproduce", "--only", only, "--jobs", str(jobs), *more]
+        made.append(Campaign(tmp_path_factory.mktemp("kill") / name, server.start, words, moments.STEP))
         return made[-1]
 
-    yield make
-    for call in made:
-        call.end()
+    yield one
+    for campaign in made:
+        campaign.close()
 
 
-def wait_for(what: Callable[[], bool], why: str, seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, why
-        time.sleep(0.02)
+@pytest.fixture(scope="module")
+def undisturbed(make: Make) -> Campaign:
+    """A campaign that nobody kills; its events are its whole life."""
+    campaign = make("undisturbed")
+    assert campaign.call() == 0
+    return campaign
 
 
-def gone(process: int) -> bool:
-    """Whether a process has ended; one that nobody waits for stays as a zombie."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+@pytest.fixture(scope="module")
+def expected(undisturbed: Campaign, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Its tables and figures."""
+    found = tables(undisturbed.records, tmp_path_factory.mktemp("expected"))
+    assert {"coupled_vs_uncoupled.md", "controls.md", "pareto.svg", "report.html"} <= found.keys()
+    return found
 
 
-def numbers(record: RunRecord) -> dict[str, object]:
-    """Everything of a record that no clock decides."""
-    metrics = {name: metric.value for name, metric in record.metrics.items() if name not in MEASURED_BY_THE_CLOCK}
-    parts = (record.loss_curve, record.plan_history, record.data_fingerprint)
-    return {**metrics, **dict(zip(("curve", "history", "data"), parts, strict=True))}
+def steps_done(campaign: Campaign) -> int:
+    """Optimizer steps that no later call has to take again."""
+    return sum(STEPS if step < 0 else step for step in campaign.there().values())
 
 
-def test_a_killed_call_goes_on_and_ends_with_the_same_numbers(calls: Callable[[str], Call]) -> None:
-    call = calls("killed")
-    methods = (FAILING, "dense", TRACED)
-    first = call.start("tiny", *methods)
-    wait_for(lambda: first.poll() is not None or any(step >= KILL_AT for _, step in call.steps()), "too slow")
-    assert first.poll() is None, "the call ended before it could be killed"
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    run = call.steps()[-1][0]
-    wait_for(lambda: gone(run), "the run goes on although nobody waits for it", SOON)
-    killed_at = call.steps()[-1][1]
-    assert KILL_AT <= killed_at < STEPS
-    (dense,) = call.records.records()
-    assert dense.method == "dense"
-    as_it_was = call.records.path(dense).read_bytes()
-
-    second = call.start("tiny", *methods, WHOLE)
-    assert second.wait(PATIENCE) == 1  # what failed was tried again, and failed again
-    out = call.output.read_text()
-    assert "1 there, 3 to do" in out and "2 finished, 1 failed" in out
-    told = "FAILED tiny Failing target None seed 0: RuntimeError: the third step is one too many"
-    assert out.index("2 finished, 1 failed") < out.index(told)
-    again = [step for process, step in call.steps() if process != run]
-    resumed_at, whole = again[0], list(range(1, STEPS + 1))
-    assert 1 < resumed_at <= killed_at + 1 and again == [*range(resumed_at, STEPS + 1), *whole]
-    assert call.records.path(dense).read_bytes() == as_it_was
-    assert not list((call.folder / "work").glob("*/checkpoint-*"))
-
-    (resumed,) = call.records.records(method="Traced")
-    (uninterrupted,) = call.records.records(method="TracedToo")
-    assert len(resumed.loss_curve) == STEPS and len(resumed.plan_history) > 2
-    pairs = zip(numbers(resumed).items(), numbers(uninterrupted).values(), strict=True)
-    assert [(name, one, other) for (name, one), other in pairs if one != other] == []
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_twenty_kills_leave_no_trace(
+    jobs: int, make: Make, undisturbed: Campaign, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    campaign = make(f"{jobs}-killed", jobs=jobs)
+    drawn = draw(undisturbed.events, KILLS, seed=jobs, mark=moments.STEP, last=(RUNS - 1) * STEPS)
+    for moment in drawn:
+        left = max(0, moment.marks - steps_done(campaign))
+        assert campaign.call(replace(moment, marks=left)) == -signal.SIGKILL
+    there = len(campaign.records.records())
+    assert campaign.call() == 0
+    assert f"{there} there, {RUNS - there} to do" in campaign.output.read_text()
+    assert len(campaign.records.records()) == RUNS
+    assert not list(campaign.work.glob("*-[0-9]")), "unfinished work of finished runs stays for ever"
+    found = tables(campaign.records, tmp_path)
+    assert [name for name in expected | found if found.get(name) != expected.get(name)] == []
 
 
-def test_a_run_that_says_nothing_ends_with_a_killed_call(calls: Callable[[str], Call]) -> None:
-    call = calls("silent")
-    parent = call.start("silent", "dense")
-    wait_for(lambda: bool(call.steps()), "the run did not begin")
-    (run,) = (process for process, _ in call.steps())
-    assert not gone(run)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    wait_for(lambda: gone(run), "the run goes on although nobody waits for it", SOON)
-    assert call.records.records(status=None) == []
+@pytest.mark.kill
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_twenty_kills_of_the_command_itself_leave_no_trace(jobs: int, tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    words = ["reproduce", "--tier", "smoke", "--only", "mismatch_error", "gpt2_pretraining", "--jobs", str(jobs)]
+    with closing(Campaign(tmp_path / "undisturbed", command.start, words, "os.link")) as undisturbed:
+        assert undisturbed.call() == 0
+    runs = len(undisturbed.records.records())
+    with closing(Campaign(tmp_path / "killed", command.start, words, "os.link")) as campaign:
+        for moment in between_records(runs, KILLS, seed=jobs):
+            left = max(0, moment.marks - len(campaign.files()))
+            assert campaign.call(replace(moment, marks=left)) == -signal.SIGKILL
+            print(f"{len(campaign.files())} of {runs} records there after a kill at {moment}")
+        assert campaign.call() == 0
+    assert len(campaign.records.records()) == runs
+    made = campaign.records.folder / "rendered" / "smoke"
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == rendered("smoke", campaign.records)
+    expected = tables(undisturbed.records, tmp_path / "expected")
+    assert len(expected) > 5 and tables(campaign.records, tmp_path / "found") == expected
+
+
+def test_a_run_that_says_nothing_ends_with_a_killed_call(make: Make) -> None:
+    campaign = make("silent", only="silent")
+    trace = campaign.folder / "trace"
+    call = campaign.start(trace, None)
+    wait_for(lambda: any(event.operation == moments.RUN for event in moments.events(trace)), "the run did not begin")
+    assert len(members(call.pid)) == 2
+    os.kill(call.pid, signal.SIGKILL)
+    call.wait(10)
+    wait_for(lambda: not members(call.pid), "the run goes on although nobody waits for it")
+    assert campaign.records.records(status=None) == []

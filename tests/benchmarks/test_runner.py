@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -130,6 +131,35 @@ def test_a_checkpoint_that_was_not_completed_is_passed_over(tmp_path: Path) -> N
             (folder / "run.json").write_text("{}")
     assert checkpoint.latest(tmp_path) == tmp_path / "checkpoint-10"
     assert checkpoint.latest(tmp_path / "none") is None
+
+
+def test_the_last_complete_checkpoint_stays_until_the_next_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of()
+    folder = tmp_path / run.folder_name
+    complete, latest = checkpoint.save, list[Path | None]()
+
+    def killed_at(*steps: int) -> None:
+        """As by a kill that comes when the Trainer has written its part of these checkpoints."""
+
+        def save(place: Path, *others: Any) -> None:
+            latest.append(checkpoint.latest(folder))
+            if int(place.name.rpartition("-")[2]) in steps:
+                raise KeyboardInterrupt
+            complete(place, *others)
+
+        monkeypatch.setattr(checkpoint, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, workplace(tmp_path))
+
+    killed_at(3)
+    leftover = folder / "checkpoint-3"
+    assert leftover.is_dir() and checkpoint.latest(folder) == folder / "checkpoint-2"
+    leftover.rename(folder / "checkpoint-5")  # a clock decides when they are due: the next ones may be before and after
+    killed_at(4)
+    assert latest == [None, *(folder / f"checkpoint-{step}" for step in (1, 2, 2, 3))]
+    assert {path.name for path in folder.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
 
 
 def test_a_newcomers_method_is_driven_and_can_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
