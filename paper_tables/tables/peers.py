@@ -51,6 +51,12 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return which releases of the library the records are about."""
+    releases = sorted({str(record.payload["torch_pruning"]) for record in records if "torch_pruning" in record.payload})
+    return (f"Torch-Pruning {', '.join(releases)}.",) if releases else ()
+
+
 def _place(model: str) -> tuple[int, str]:
     return (list(MODELS).index(model) if model in MODELS else len(MODELS), model)
 
@@ -90,5 +96,6 @@ ITEM = Table(
     "ten million parameters (cpu), heads chosen by the size of the weights.",
     experiments=("peers",),
     build=build,
+    notes=notes,
     place=8,
 )

@@ -31,3 +31,7 @@ def test_a_side_that_has_not_run_is_empty_and_a_newer_run_counts() -> None:
     ]}})  # fmt: skip
     table = peers.build([*own, newer])
     assert list(table["EcoSpa"]) == ["wrong: 40% of it is gone"] and list(table["Torch-Pruning"]) == ["-"]
+
+
+def test_the_release_of_the_library_is_told() -> None:
+    assert peers.notes(records()) == ("Torch-Pruning 1.6.1.",) and peers.notes([]) == ()

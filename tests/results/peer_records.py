@@ -34,5 +34,5 @@ def peers(seeds: int) -> Iterator[dict[str, Any]]:
                 **{"experiment": "peers", "method": method, "target": 0.5, "seed": seed},
                 "metrics": {"works": float(outcomes.count("works")), **(times if timed else {})},
                 "model": {"name": model, "layers": 2},
-                "payload": {"findings": findings},
+                "payload": {"findings": findings, "torch_pruning": "1.6.1"},
             }
