@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,19 +38,21 @@ from baselines.calibration import Calibration, accumulate_gradients, outputs
 from baselines.cut_shapes import load_shapes, save_shapes
 from baselines.method import Budget, TrainingMethod, architecture
 from baselines.posttraining import PostTraining
-from baselines.structures import most_removable, structures
+from baselines.structures import Structures, most_removable, structures
 from baselines.wanda_sp import uniform_shares
 from ecospa import ConfigError, PairKind, UnsupportedModelError, coupled_pairs
 from ecospa.accounting import parameters
 from ecospa.families import transformer_blocks
 
+Importance = Literal["taylor", "magnitude"]
 QUERY_KEY_VALUE = {
     "bert": ("query", "key", "value"),
     "llama": ("q_proj", "k_proj", "v_proj"),
     "timm_vit": ("qkv",),
     "vit": ("q_proj", "k_proj", "v_proj"),
 }
-"""Projections of an attention module whose outputs are heads, per family."""
+"""Projections of an attention module whose outputs are heads, per family that the method is defined for."""
+_PROJECTIONS = {**QUERY_KEY_VALUE, "gpt2": ("c_attn",)}  # whoever asks for it nevertheless gets what the library does
 
 
 class TorchPruning(TrainingMethod):
@@ -72,7 +74,7 @@ class TorchPruning(TrainingMethod):
             UnsupportedModelError: see the table of the module.
         """
         super().accept(model, calibration)
-        _library()
+        find_library()
         for name in structures(model).heads:
             attention: Any = model.get_submodule(name)
             if getattr(attention, "num_key_value_groups", 1) != 1:
@@ -107,7 +109,7 @@ class TorchPruning(TrainingMethod):
         costs = {**found.head_parameters, **found.channel_parameters}
         asked = sum(count * costs[name] for name, count in removed.items())
         before, batch = parameters(model, "blocks"), self.calibration.batches[0]
-        with _ready(model):
+        with ready(model):
             prune(model, removed, self.calibration)
             if (gone := before - parameters(model, "blocks")) != asked:
                 raise UnsupportedModelError(
@@ -119,16 +121,19 @@ class TorchPruning(TrainingMethod):
                 outputs(model, batch)  # a model that no longer runs raises here
 
 
-def prune(model: nn.Module, removed: Mapping[str, int], calibration: Calibration) -> None:
+def prune(
+    model: nn.Module, removed: Mapping[str, int], calibration: Calibration, importance: Importance = "taylor"
+) -> None:
     """Let the library remove so many heads and channels from every layer, in place.
 
     Args:
-        model: the model.
-        removed: attention module or FFN pair -> how many heads or channels go; others stay whole.
+        model: the model, made `ready`.
+        removed: attention module or FFN pair -> how many (key/value) heads or channels go; others stay whole.
         calibration: data for the gradients; the model is traced with its first row.
+        importance: "taylor" reads gradients, "magnitude" the weights alone.
     """
-    library, found = _library(), structures(model)
-    parts = QUERY_KEY_VALUE[architecture(model)]
+    library, found = find_library(), structures(model)
+    parts = _PROJECTIONS[architecture(model)]
     projections = {name: [getattr(model.get_submodule(name), part) for part in parts] for name in found.heads}
     # half an index less than what goes: the library rounds heads up, and what stays of the channels down
     ratios = {
@@ -148,11 +153,11 @@ def prune(model: nn.Module, removed: Mapping[str, int], calibration: Calibration
         pruner = library.pruner.BasePruner(
             model,
             example | ({"use_cache": False} if takes_cache else {}),
-            importance=library.importance.GroupTaylorImportance(),
+            importance=getattr(library.importance, f"Group{importance.capitalize()}Importance")(),
             pruning_ratio=0.5,  # of head dimensions, which stay; at 0 the library would not look at heads either
             pruning_ratio_dict=channel_ratios,
             head_pruning_ratio_dict={own: ratios[name] for name, several in projections.items() for own in several},
-            num_heads={own: found.heads[name] for name, several in projections.items() for own in several},
+            num_heads={own: heads for name in projections for own, heads in _heads(model, name, parts, found)},
             prune_num_heads=True,
             prune_head_dims=False,
             ignored_layers=_kept_whole(model),
@@ -160,7 +165,8 @@ def prune(model: nn.Module, removed: Mapping[str, int], calibration: Calibration
             out_channel_groups={},
             output_transform=lambda result: (result if isinstance(result, Tensor) else result.logits).sum(),
         )
-    accumulate_gradients(model, calibration)
+    if importance == "taylor":
+        accumulate_gradients(model, calibration)
     for group in pruner.step(interactive=True):
         group.prune()
 
@@ -175,7 +181,7 @@ def mend_counts(model: Any, heads: Mapping[str, int]) -> None:
     family = architecture(model)
     for name, count in heads.items():
         attention = model.get_submodule(name)
-        width = getattr(attention, QUERY_KEY_VALUE[family][0]).weight.shape[0]
+        width = getattr(attention, _PROJECTIONS[family][0]).weight.shape[0]
         new = {
             "num_heads": count, "num_attention_heads": count, "all_head_size": width, "attn_dim": width // 3,
         }  # fmt: skip
@@ -186,13 +192,41 @@ def mend_counts(model: Any, heads: Mapping[str, int]) -> None:
         model.config.num_attention_heads = model.config.num_key_value_heads = next(iter(heads.values()))
 
 
-def _library() -> Any:
+def find_library() -> Any:
+    """The library.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         import torch_pruning
     except ImportError as error:
         message = f"torch_pruning needs the package torch-pruning ({error}); install the extra 'peers'"
         raise ConfigError(message) from error
     return torch_pruning
+
+
+@contextmanager
+def ready(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and gradients for frozen parameters too: the library overlooks what has none."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    was_training = model.training
+    model.eval().requires_grad_(True)
+    try:
+        yield
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.train(was_training)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+
+
+def _heads(model: nn.Module, name: str, parts: Sequence[str], found: Structures) -> Iterator[tuple[nn.Module, int]]:
+    """The projections of an attention module with their heads: queries may have several per key/value head."""
+    attention: Any = model.get_submodule(name)
+    for part in parts:
+        groups = getattr(attention, "num_key_value_groups", 1) if part == "q_proj" else 1
+        yield getattr(attention, part), found.heads[name] * groups
 
 
 def _kept_whole(model: nn.Module) -> list[nn.Module]:
@@ -206,18 +240,3 @@ def _kept_whole(model: nn.Module) -> list[nn.Module]:
         for axis in pair.right
     ]
     return outside + writers
-
-
-@contextmanager
-def _ready(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and gradients for frozen parameters too: the library overlooks what has none."""
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    was_training = model.training
-    model.eval().requires_grad_(True)
-    try:
-        yield
-    finally:
-        model.zero_grad(set_to_none=True)
-        model.train(was_training)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name not in frozen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,12 +56,12 @@ def _gpt2(shape: ModelShape) -> nn.Module:
     return GPT2LMHeadModel(config)
 
 
-def _llama(shape: ModelShape) -> nn.Module:
+def _llama(shape: ModelShape, queries: int = 1) -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         num_hidden_layers=shape.layers, hidden_size=shape.width, num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads, intermediate_size=shape.hidden or hidden_width(shape.width),
+        num_key_value_heads=shape.heads // queries, intermediate_size=shape.hidden or hidden_width(shape.width),
         max_position_embeddings=shape.length, vocab_size=shape.vocabulary,
     )  # fmt: skip
     return LlamaForCausalLM(config)
@@ -88,4 +89,10 @@ def _vit(shape: ModelShape) -> nn.Module:
     return model
 
 
-_BUILDERS: dict[str, Callable[[ModelShape], nn.Module]] = {"gpt2": _gpt2, "llama": _llama, "bert": _bert, "vit": _vit}
+_BUILDERS: dict[str, Callable[[ModelShape], nn.Module]] = {
+    "gpt2": _gpt2,
+    "llama": _llama,
+    "llama_grouped": partial(_llama, queries=2),
+    "bert": _bert,
+    "vit": _vit,
+}

@@ -18,7 +18,7 @@ class ModelShape:
     """Sizes of a model of random weights.
 
     Attributes:
-        name: gpt2, llama, bert or vit.
+        name: gpt2, llama, llama_grouped (two query heads per key/value head), bert or vit.
         layers, width, heads: of its blocks.
         length: tokens per sequence at most, or pixels at a side of an image.
         vocabulary: of a model of text.

@@ -17,13 +17,13 @@ from benchmarks.compress import compress
 from benchmarks.experiments.pruning_cost import CostModel, CostSettings
 from benchmarks.pruning_cost import build, random_data
 from ecospa.accounting import parameters
-from tests.bench.test_core_speed import interleaved, told
+from tests.bench.timing import interleaved
 
 pytestmark = pytest.mark.bench
 
 
 @pytest.mark.parametrize("kind", ["bert", "vit", "llama"])
-def test_plan_and_apply_are_not_slower_than_torch_pruning(benchmark, kind):
+def test_plan_and_apply_are_not_slower_than_torch_pruning(benchmark, tell, kind):
     pytest.importorskip("torch_pruning", reason="needs the extra 'peers'")
     torch.manual_seed(0)
     spec = CostModel(kind, 6, 384, 6, 32)
@@ -40,7 +40,7 @@ def test_plan_and_apply_are_not_slower_than_torch_pruning(benchmark, kind):
         method = baselines.load("torch_pruning")(baselines.Budget(0.5, 1, 0, 1, 1))
         kept["theirs"] = parameters(compress(method, copy.deepcopy(model), data), "blocks")
 
-    medians = interleaved(benchmark, {"ours": ours, "theirs": theirs})
+    seconds = interleaved(benchmark, {"ours": ours, "theirs": theirs})
     whole = parameters(model, "blocks")
     assert all(abs(count / whole - 0.5) < 0.02 for count in kept.values()), kept
-    told(benchmark, f"plan and apply / torch-pruning, {kind}", medians["ours"] / medians["theirs"], 1.0)
+    tell(f"{kind}: plan and apply to half / torch-pruning", seconds["ours"], seconds["theirs"], 1.0, promised=1.0)

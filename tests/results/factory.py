@@ -10,6 +10,7 @@ from typing import Any
 from results import SCHEMA_VERSION, Metric, PlanEvent, RunRecord, Store, config_hash
 from tests.results.glue_records import glue
 from tests.results.llama_records import finetuned, zero_shot
+from tests.results.peer_records import peers
 from tests.results.speed_records import memories, speeds
 
 METHODS = ("ecospa", "ecospa_own_pace", "uncoupled", "uncoupled_importance", "random_pairs", "magnitude", "small_dense")
@@ -69,6 +70,7 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_pretrained(seeds),
                 *_compared(seeds),
                 *_costs(seeds),
+                *peers(seeds),
                 *_llamas(seeds),
                 *(*finetuned(seeds), *zero_shot(seeds)),
                 *_classifiers(seeds),

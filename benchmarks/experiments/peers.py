@@ -1,0 +1,123 @@
+"""What works in this project and in the library Torch-Pruning, capability by capability, and how long a cut takes?
+
+What it tests: half of the attention, and half of the feed-forward part, removed by either side from GPT-2, LLaMA, LLaMA
+with two query heads per key/value head, BERT and ViT. Each capability is tried and checked, not read off a manual:
+
+- a cut: as many parameters are gone as were asked for, and the model gives what the whole one gives with those entries
+  set to zero; the check finds them by comparing weights, whoever cut them.
+- decoding with a cache of keys and values: the same text as without.
+- saving and loading, as safetensors and as a pickle: a new process loads the model and gives the same outputs.
+- training on with the optimizer of before: three steps of AdamW, the cut, three more; the outputs are those of the
+  whole model whose entries were held at zero.
+
+What raises is written down with its own error, what changes nothing as doing nothing, what differs as wrong. Beside it
+stands the time from the call to the ready model without half of its heads, chosen by the size of the weights, of
+both sides in turns.
+
+Command: python -m benchmarks run peers --tier cpu
+
+Hours for all runs of a tier: smoke 0.01 (4 runs), cpu 0.1 (10 runs, 2 cores).
+
+Data: none. Needs the extra `peers`.
+
+Expected result: EcoSpa does all of it; Torch-Pruning cuts BERT, ViT and plain LLaMA, and leaves the optimizer and the
+checkpoint to its user. EcoSpa is not slower.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.shapes import ModelShape, no_sources
+
+NAME = "peers"
+METHODS = ("ecospa", "torch_pruning")
+TARGET = 0.5
+HEADS = ("bert", "vit", "llama")
+"""Models whose heads both sides can remove, so that the time of it can be compared."""
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """All that decides what is found, but the seed.
+
+    Attributes:
+        method: the side.
+        model: small, for the capabilities.
+        timed: larger, for the time of a cut; None where it is not taken.
+        turns: of the two sides.
+        limit: processor seconds after which a cut counts as one that does not end.
+    """
+
+    method: MethodRef
+    model: ModelShape
+    timed: ModelShape | None
+    turns: int
+    limit: float
+    target: float = TARGET
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as plain JSON."""
+        timed = None if self.timed is None else dataclasses.asdict(self.timed)
+        return {
+            "method_config": {"timed": timed, "turns": self.turns, "limit": self.limit},
+            "target": self.target,
+            "model": dataclasses.asdict(self.model),
+            "data": {"source": "random numbers"},
+            "protocol": {},
+        }
+
+
+MODELS = tuple(
+    ModelShape(name, 2, 64, 4, 16 if name == "vit" else 32, 128)
+    for name in ("gpt2", "llama", "llama_grouped", "bert", "vit")
+)
+SMOKE = ("gpt2", "bert")
+TIMED: dict[Tier, dict[str, int]] = {"smoke": {}, "cpu": {"layers": 6, "width": 384, "heads": 6}}
+TURNS: dict[Tier, int] = {"smoke": 3, "cpu": 9}
+LIMIT: dict[Tier, float] = {"smoke": 10.0, "cpu": 30.0}
+
+
+def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
+    """Both sides on every model; others have no side here."""
+    return tuple(
+        Cell(
+            NAME, tier, method.name, PeerSettings(method, model, _timed(tier, method, model), TURNS[tier], LIMIT[tier])
+        )
+        for model in MODELS
+        if tier != "smoke" or model.name in SMOKE
+        for method in methods
+        if method.name in METHODS
+    )
+
+
+def _timed(tier: Tier, method: MethodRef, model: ModelShape) -> ModelShape | None:
+    """EcoSpa's record has the time of both sides."""
+    if method.name != METHODS[0] or model.name not in HEADS:
+        return None
+    return dataclasses.replace(model, **TIMED[tier])
+
+
+def execute(run: Run, workplace: Workplace) -> Outcome:
+    """Try every capability of one side on one model."""
+    from benchmarks.peers import run_peers  # imports torch, which a plan does without
+
+    return run_peers(run, workplace)
+
+
+EXPERIMENT = Experiment(
+    name=NAME,
+    question="what works in EcoSpa and in the library Torch-Pruning, tried and checked, and how long a cut takes",
+    tiers={
+        "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0,), hours=0.1, machine="2 cores, 8 GB"),
+    },
+    methods=METHODS,
+    cells=cells,
+    sources=no_sources,
+    execute=execute,
+    absent={"gpu": "what works does not depend on the device", "paper": "what works does not depend on the size"},
+)
