@@ -95,7 +95,7 @@ def test_half_of_the_blocks_trains_and_infers_as_its_operations_say(benchmark, t
     assert 0.48 < flops < 0.6, "half of the blocks, and embeddings and head whole"
     steps, passes = ([seconds[f"{name} {what}"] for name in models] for what in ("step", "pass"))
     name = f"{kind}, half of the blocks / dense"
-    tell(f"{name}: training step, over operations", steps[2], steps[0], 1.2, promised=1.05, per=flops)
+    tell(f"{name}: training step, over operations", steps[2], steps[0], 1.3, promised=1.05, per=flops)
     tell(f"{name}: inference, over operations", passes[2], passes[0], 1.35, promised=1.10, per=flops)
     tell(f"{kind}, classes swapped / dense: training step", steps[1], steps[0], 1.1, promised=1.02)
     tell(f"{kind}, classes swapped / dense: inference", passes[1], passes[0], 1.1, promised=1.02)
