@@ -40,6 +40,11 @@ class Point:
         """What was measured: training, prefill or decode."""
         return str(self.protocol.get("phase", ""))
 
+    @property
+    def mode(self) -> str:
+        """How the models infer: plain, merged, static or compiled."""
+        return str(self.protocol.get("mode", "plain"))
+
     def mean(self, metric: str) -> float | None:
         """The mean of a metric over seeds; None if no record has it."""
         found: Interval | None = self.cell.interval(metric)

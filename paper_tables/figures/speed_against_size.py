@@ -24,7 +24,7 @@ Line = list[tuple[float, float, float]]
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return one panel per phase with a line per model, or None without a measured point."""
-    found = [point for point in points(records) if point.cell.method == "ecospa"]
+    found = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
     drawn = {phase: lines for phase in PHASES if (lines := _lines([p for p in found if p.phase == phase]))}
     if not drawn:
         return None

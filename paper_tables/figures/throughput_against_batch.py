@@ -19,7 +19,8 @@ Line = list[tuple[int, float, float]]
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return one panel per phase, or None where no model was measured at two batches."""
-    half = [point for point in points(records) if point.cell.method == "ecospa" and point.cell.target == HALF]
+    ours = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
+    half = [point for point in ours if point.cell.target == HALF]
     drawn = {phase: lines for phase in PHASES if (lines := _lines([p for p in half if p.phase == phase]))}
     if not drawn:
         return None

@@ -21,6 +21,8 @@ COLUMNS = (
     ("Tokens/s", "throughput", "count"),
     ("Other classes alone / whole", "swapped_latency_ratio", "plain"),
     ("Keys and values / whole", "cache_bytes_ratio", "plain"),
+    ("Mode / plain", "mode_latency_ratio", "plain"),
+    ("Compiling (s)", "compile_seconds", "plain"),
     ("Energy / whole", "energy_ratio", "plain"),
 )
 
@@ -34,7 +36,13 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 def _row(point: Point) -> dict[str, str]:
     faster = point.mean("throughput_ratio")
     time_ratio = None if faster is None else 1 / faster
-    return {"Phase": point.phase, **named(point), **measured(point.cell, COLUMNS), **remark(point, time_ratio)}
+    return {
+        "Phase": point.phase,
+        "Mode": point.mode,
+        **named(point),
+        **measured(point.cell, COLUMNS),
+        **remark(point, time_ratio),
+    }
 
 
 ITEM = Table(
@@ -43,8 +51,9 @@ ITEM = Table(
     caption="Mean over seeds ± half the width of the 95% interval. Prefill: a batch at once; latency is that of the "
     "batch. Decode: token by token from a cache of keys and values; latency is that of one token of all sequences. "
     "Whole and compressed model take turns in one process. Time / FLOPs: 1 is all that the saved arithmetic allows, "
-    "the aim is 1.10; a mask saves none. Other classes alone: the whole model with the attention classes that "
-    "shrinking brings.",
+    "the aim is 1.10; a mask saves none. Mode is that of both models: as they are (plain), merged projections, a "
+    "cache of fixed size (static), a compiled step; Mode / plain is what it does for the compressed model. Other "
+    "classes alone: the whole model with the attention classes that shrinking brings.",
     experiments=("inference_speed",),
     build=build,
     notes=model_notes,

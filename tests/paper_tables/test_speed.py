@@ -17,6 +17,8 @@ from results import RunRecord
 from tests.results.factory import make_record
 from tests.results.speed_records import memories, speeds
 
+MODES = ("plain", "merged")
+
 
 def made(*fields: Any) -> list[RunRecord]:
     return [make_record(number, **one) for number, one in enumerate(itertools.chain(*fields))]
@@ -49,6 +51,14 @@ def test_a_model_that_is_compressed_but_slower_is_marked(records: list[RunRecord
     slower = read[read["Remark"] == SLOWER]
     assert list(zip(slower["Model"], slower["Blocks kept"], strict=True)) == [("ViT", "30%")]
     assert set(rows(read, Phase="decode")["Model"]) == {"GPT-2", "LLaMA"}
+
+
+def test_another_mode_has_a_row_of_its_own_and_no_place_in_the_figures(records: list[RunRecord]) -> None:
+    table = inference_speed.build(records_of(inference_speed.ITEM, records))
+    plain, merged = (rows(table, Mode=mode, Phase="decode", Blocks_kept="50%", Batch="4") for mode in MODES)
+    assert list(merged["Mode / plain"]) == ["0.9000"] * 2 and list(plain["Mode / plain"]) == ["-"] * 2
+    only = [r for r in records if r.config["protocol"].get("mode")]
+    assert only and speed_against_size.build(only) is None and throughput_against_batch.build(only) is None
 
 
 def test_peak_average_and_end_stand_apart_and_a_budget_has_its_row(records: list[RunRecord]) -> None:

