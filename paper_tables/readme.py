@@ -23,6 +23,14 @@ COLUMNS = {
     ),
     "controls": ("Blocks kept", "EcoSpa against", "Difference in perplexity", "Reading", "Seeds"),
     "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),
+    "training_speed": (
+        *("Model", "Blocks kept", "Batch", "Parameters", "Time / whole", "FLOPs / whole", "Time / FLOPs"),
+        *("Estimator / step", "Event in steps", "Remark", "Seeds"),
+    ),
+    "training_memory": (
+        *("Model", "Method", "Blocks kept", "Budget", "Whole peak", "Peak / whole", "Average / whole"),
+        *("At the end / whole", "Seeds"),
+    ),
     "pretrained_shrink": (
         *("Blocks kept", "Parameters", "Perplexity after the cut", "Perplexity after recovery", "Seeds"),
     ),
