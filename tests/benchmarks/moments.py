@@ -113,7 +113,7 @@ class _Writer:
         if isinstance(place, str | os.PathLike):
             place = os.fspath(place)
             if os.path.isabs(place):
-                if place.startswith(self.life.folder):
+                if place.startswith(self.life.folder) and not place.endswith(".lock"):  # who waits opens it for ever
                     self.write(operation, os.path.relpath(place, self.life.folder))
             elif operation != "open":  # a folder that is being emptied names its files alone
                 self.write(operation, place)

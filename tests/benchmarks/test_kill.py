@@ -65,6 +65,11 @@ def steps_done(campaign: Campaign) -> int:
     return sum(STEPS if step < 0 else step for step in campaign.there().values())
 
 
+def differing(found: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
+    """Names of files that are not the same."""
+    return [name for name in found | expected if found.get(name) != expected.get(name)]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_twenty_kills_leave_no_trace(
     jobs: int, make: Make, undisturbed: Campaign, expected: dict[str, bytes], tmp_path: Path
@@ -79,8 +84,7 @@ def test_twenty_kills_leave_no_trace(
     assert f"{there} there, {RUNS - there} to do" in campaign.output.read_text()
     assert len(campaign.records.records()) == RUNS
     assert not list(campaign.work.glob("*-[0-9]")), "unfinished work of finished runs stays for ever"
-    found = tables(campaign.records, tmp_path)
-    assert [name for name in expected | found if found.get(name) != expected.get(name)] == []
+    assert differing(tables(campaign.records, tmp_path), expected) == []
 
 
 @pytest.mark.kill
@@ -101,7 +105,8 @@ def test_twenty_kills_of_the_command_itself_leave_no_trace(jobs: int, tmp_path: 
     made = campaign.records.folder / "rendered" / "smoke"
     assert {path.name: path.read_bytes() for path in made.iterdir()} == rendered("smoke", campaign.records)
     expected = tables(undisturbed.records, tmp_path / "expected")
-    assert len(expected) > 5 and tables(campaign.records, tmp_path / "found") == expected
+    assert {"mismatch_error.svg", "gpt2_pretraining.md", "report.html"} <= expected.keys()
+    assert differing(tables(campaign.records, tmp_path / "found"), expected) == []
 
 
 def test_a_run_that_says_nothing_ends_with_a_killed_call(make: Make) -> None:
