@@ -15,6 +15,7 @@ from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import CoupledEstimator
 from ecospa.families import coupled_pairs
 from ecospa.memory_budget import MemoryBudget
+from ecospa.merged import merge_projections, split_projections
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
 from ecospa.plan import PlanError, SparsityPlan
 from ecospa.sparsifier import CoupledSparsifier, plan_shrink
@@ -57,10 +58,12 @@ __all__ = [
     "coupled_pairs",
     "from_pretrained",
     "importance",
+    "merge_projections",
     "plan_shrink",
     "save_pretrained",
     "schedule",
     "selection",
+    "split_projections",
 ]
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ecospa.class_swap import Swapped, swapped_class
 from ecospa.pairs import PairKind
 
 
@@ -47,57 +48,33 @@ class HeadGeometry:
         return self.groups * self.repeats
 
 
-class CoupledAttention:
+class CoupledAttention(Swapped):
     """Base of every family's attention: `forward` of the family over the parameters of the original class."""
 
-    original: ClassVar[type[nn.Module]]
-    mixin: ClassVar[type[CoupledAttention]]
+    prefix = "Coupled"
     geometry: HeadGeometry
     kept_qk: Tensor  # int64 (groups, qk_width), original index of every surviving one; only where geometry.tracked
     traced_for: str | None = None  # the device whose kernels a copy without weights stands for
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # the class is made at run time: pickle and deepcopy rebuild it from its two importable parents
-        return _new_module, (type(self).original, type(self).mixin), self.__dict__
 
-
-def _new_module(original: type[nn.Module], mixin: type[CoupledAttention]) -> nn.Module:
-    return nn.Module.__new__(coupled_class(original, mixin))
-
-
-def coupled_class(original: type[nn.Module], mixin: type[CoupledAttention]) -> type[nn.Module]:
-    """The subclass of `original` that runs with the forward of `mixin`; made once, so that classes compare equal."""
-    key = (original, mixin)
-    if key not in _CLASSES:
-        namespace = {"original": original, "mixin": mixin, "__module__": mixin.__module__, "__doc__": mixin.__doc__}
-        _CLASSES[key] = type(f"Coupled{original.__name__}", (mixin, original), namespace)
-    return _CLASSES[key]
-
-
-_CLASSES: dict[tuple[type[nn.Module], type[CoupledAttention]], type[nn.Module]] = {}
-
-
-def original_class(module: nn.Module) -> type[nn.Module]:
-    """The class that a module had before it was swapped."""
-    original: type[nn.Module] = getattr(type(module), "original", type(module))
-    return original
-
-
-def swap_attention(module: nn.Module, mixin: type[CoupledAttention], geometry: HeadGeometry) -> None:
+def swap_attention(
+    module: nn.Module, mixin: type[CoupledAttention], geometry: HeadGeometry, persistent: bool = True
+) -> None:
     """Give an attention module the class with the family's forward, at its first cut.
 
     Args:
         module: the user's attention module.
         mixin: the family's forward.
         geometry: its widths now.
+        persistent: checkpoints hold the indices that are kept; needless where nothing was cut.
     """
     if isinstance(module, CoupledAttention):
         return
-    module.__class__ = coupled_class(type(module), mixin)
+    module.__class__ = swapped_class(type(module), mixin)
     if geometry.tracked:
         device = next(module.parameters()).device
         every = torch.arange(geometry.head_width, device=device).repeat(geometry.groups, 1)
-        module.register_buffer("kept_qk", every)
+        module.register_buffer("kept_qk", every, persistent=persistent)
 
 
 def narrow_attention(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ecospa.families import coupled_pairs
+from ecospa.merged import separated
 from ecospa.pairs import PairKind, unit_positions
 from ecospa.plan import PlanError, SparsityPlan
 from ecospa.surgery import add_biases, apply_plan, keep_heads, shape_of
@@ -35,7 +36,7 @@ class CheckpointError(ValueError):
 def save_pretrained(
     model: nn.Module, folder: str | Path, *, model_args: Mapping[str, Any] | None = None, **options: Any
 ) -> None:
-    """Write a model, shrunk or not, to a folder.
+    """Write a model, shrunk or not, to a folder; merged projections are written apart.
 
     Args:
         model: a transformers model, a timm VisionTransformer, or any module that holds a supported one.
@@ -55,8 +56,10 @@ def save_pretrained(
 
         config = timm_config(model, model_args or {}) if hasattr(model, "pretrained_cfg") else {}
         (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        save_model(model, str(target / "model.safetensors"))
-    write_manifest(model, target)
+        with separated(model, copy=True):
+            save_model(model, str(target / "model.safetensors"))
+    with separated(model):
+        write_manifest(model, target)
 
 
 def from_pretrained(folder: str | Path, model: nn.Module | None = None, **options: Any) -> Any:

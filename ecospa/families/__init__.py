@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ecospa.attention import CoupledAttention, HeadGeometry, original_class
+from ecospa.attention import CoupledAttention, HeadGeometry
+from ecospa.class_swap import original_class
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
+from ecospa.projections import Mergeable, MergedLinear
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Family:
         find: (name of block, block) -> pairs; raises UnsupportedModelError for what it cannot cut exactly.
         attention: forward for unequal widths.
         geometry: widths of an attention module of this family, cut or not.
+        mergeable: projections that can become one (`ecospa.merge_projections`); none where they are one already.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Family:
     find: Callable[[str, nn.Module], Iterator[CoupledPair]]
     attention: type[CoupledAttention]
     geometry: Callable[[nn.Module], HeadGeometry]
+    mergeable: tuple[Mergeable, ...] = ()
 
 
 @functools.cache
@@ -119,6 +123,10 @@ def require_plain(projections: Mapping[str, nn.Module], kind: str = "Linear") ->
 def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
     inside = tuple(f"{name}." for name in blocks)
     for name, module in model.named_modules():
+        if isinstance(module, MergedLinear):
+            raise unsupported(
+                name, "projections are merged for inference", "call ecospa.split_projections(model) first"
+            )
         if not isinstance(module, (nn.ModuleList, nn.Sequential)) or f"{name}.".startswith(inside):
             continue
         for child_name, child in module.named_children():

@@ -10,6 +10,9 @@ from torch import Tensor
 from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cache, split_heads
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
+from ecospa.projections import Mergeable, project
+
+_QKV = ("query", "key", "value")
 
 
 class BertCoupledAttention(CoupledAttention):
@@ -24,8 +27,7 @@ class BertCoupledAttention(CoupledAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Self attention as in transformers; the output projection follows in the parent module."""
         query, key, value = (
-            split_heads(projection(hidden_states), self.geometry.groups)
-            for projection in (self.query, self.key, self.value)
+            split_heads(states, self.geometry.groups) for states in project(self, hidden_states, *_QKV)
         )
         key, value = extend_cache(self, key, value, past_key_values, kwargs)
         dropout = self.dropout.p if self.training else 0.0
@@ -79,4 +81,5 @@ FAMILY = Family(
     find=find,
     attention=BertCoupledAttention,
     geometry=geometry,
+    mergeable=(Mergeable("qkv", "attention.self", _QKV, ("BertSelfAttention", "RobertaSelfAttention")),),
 )

@@ -13,8 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cache, head_rms_norm, rotate, split_heads
+from ecospa.class_swap import Swapped
 from ecospa.families import Family, require_plain
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
+from ecospa.projections import Mergeable, project
+
+_FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+_QKV = ("q_proj", "k_proj", "v_proj")
+_GATE_UP = ("gate_proj", "up_proj")
 
 
 class RotaryCoupledAttention(CoupledAttention):
@@ -30,9 +36,10 @@ class RotaryCoupledAttention(CoupledAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Self attention as in transformers; every surviving index keeps its frequency and its norm weight."""
         groups, heads = self.geometry.groups, self.geometry.query_heads
-        query = split_heads(self.q_proj(hidden_states), heads)
-        key = split_heads(self.k_proj(hidden_states), groups)
-        value = split_heads(self.v_proj(hidden_states), groups)
+        projected = project(self, hidden_states, *_QKV)
+        query, key, value = (
+            split_heads(states, n) for states, n in zip(projected, (heads, groups, groups), strict=True)
+        )
         if hasattr(self, "q_norm"):
             query = head_rms_norm(query, self.q_norm.weight, self.q_norm.variance_epsilon, self.kept_qk)
             key = head_rms_norm(key, self.k_norm.weight, self.k_norm.variance_epsilon, self.kept_qk)
@@ -46,6 +53,18 @@ class RotaryCoupledAttention(CoupledAttention):
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
         return self.o_proj(output.flatten(-2).contiguous()), weights
+
+
+class MergedFeedForward(Swapped):
+    """Gated feed-forward layer whose gate and up come from one matrix product."""
+
+    prefix = "Merged"
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """down(act(gate(x)) * up(x)), as in transformers."""
+        gate, up = project(self, x, *_GATE_UP)
+        result: Tensor = self.down_proj(self.act_fn(gate) * up)
+        return result
 
 
 def _sliding_window(attention: Any) -> int | None:
@@ -66,8 +85,8 @@ def geometry(attention: Any) -> HeadGeometry:
 def find(name: str, block: Any) -> Iterator[CoupledPair]:
     """QK, VO and gated FFN pair of one decoder layer."""
     attention, mlp = f"{name}.self_attn", f"{name}.mlp"
-    own = {f"{attention}.{part}": getattr(block.self_attn, part) for part in ("q_proj", "k_proj", "v_proj", "o_proj")}
-    gated = {f"{mlp}.{part}": getattr(block.mlp, part) for part in ("gate_proj", "up_proj", "down_proj")}
+    own = {f"{attention}.{part}": getattr(block.self_attn, part) for part in (*_QKV, "o_proj")}
+    gated = {f"{mlp}.{part}": getattr(block.mlp, part) for part in (*_GATE_UP, "down_proj")}
     require_plain(own | gated)
     (q, query), (k, key), (v, value), (o, output) = own.items()
     shape = geometry(block.self_attn)
@@ -89,10 +108,13 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
 FAMILY = Family(
     name="LLaMA, Mistral, Qwen2, Qwen3 (transformers)",
     blocks=frozenset(
-        f"transformers.models.{family.lower()}.modeling_{family.lower()}.{family}DecoderLayer"
-        for family in ("Llama", "Mistral", "Qwen2", "Qwen3")
+        f"transformers.models.{family.lower()}.modeling_{family.lower()}.{family}DecoderLayer" for family in _FAMILIES
     ),
     find=find,
     attention=RotaryCoupledAttention,
     geometry=geometry,
+    mergeable=(
+        Mergeable("qkv", "self_attn", _QKV, tuple(f"{family}Attention" for family in _FAMILIES)),
+        Mergeable("gate_up", "mlp", _GATE_UP, tuple(f"{family}MLP" for family in _FAMILIES), MergedFeedForward),
+    ),
 )

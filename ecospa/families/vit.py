@@ -10,6 +10,9 @@ from torch import Tensor
 from ecospa.attention import CoupledAttention, HeadGeometry, attend, split_heads
 from ecospa.families import Family, require_plain
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
+from ecospa.projections import Mergeable, project
+
+_QKV = ("q_proj", "k_proj", "v_proj")
 
 
 class ViTCoupledAttention(CoupledAttention):
@@ -20,8 +23,7 @@ class ViTCoupledAttention(CoupledAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Self attention as in transformers, without a cache."""
         query, key, value = (
-            split_heads(projection(hidden_states), self.geometry.groups)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            split_heads(states, self.geometry.groups) for states in project(self, hidden_states, *_QKV)
         )
         dropout = self.attention_dropout if self.training else 0.0
         output, weights = attend(
@@ -41,7 +43,7 @@ def geometry(attention: Any) -> HeadGeometry:
 def find(name: str, block: Any) -> Iterator[CoupledPair]:
     """QK, VO and FFN pair of one encoder layer."""
     attention, mlp = f"{name}.attention", f"{name}.mlp"
-    own = {f"{attention}.{part}": getattr(block.attention, part) for part in ("q_proj", "k_proj", "v_proj", "o_proj")}
+    own = {f"{attention}.{part}": getattr(block.attention, part) for part in (*_QKV, "o_proj")}
     hidden_layers = {f"{mlp}.{part}": getattr(block.mlp, part) for part in ("fc1", "fc2")}
     require_plain(own | hidden_layers)
     (q, query), (k, key), (v, value), (o, output) = own.items()
@@ -66,4 +68,5 @@ FAMILY = Family(
     find=find,
     attention=ViTCoupledAttention,
     geometry=geometry,
+    mergeable=(Mergeable("qkv", "attention", _QKV, ("ViTAttention", "DeiTAttention")),),
 )

@@ -21,11 +21,11 @@ MAY_IMPORT = {
 
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
-    {"config", "pairs"},
-    {"importance", "selection", "schedule", "attention", "architecture", "trace"},
+    {"config", "pairs", "class_swap"},
+    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace"},
     {"roofline"},
     {"families"},
-    {"plan"},
+    {"plan", "merged"},
     {"accounting", "estimator", "surgery"},
     {"memory_budget"},
     {"sparsifier"},
