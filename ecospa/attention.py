@@ -188,29 +188,45 @@ def split_heads(states: Float[Tensor, "batch time features"], heads: int) -> Flo
     return states.view(*states.shape[:-1], heads, -1).transpose(1, 2)
 
 
-def rotate(
-    states: Float[Tensor, "batch heads time width"],
+def surviving_tables(
     cos: Float[Tensor, "one_or_batch time head_width"],
     sin: Float[Tensor, "one_or_batch time head_width"],
     kept: Int64[Tensor, "groups width"],
-) -> Float[Tensor, "batch heads time width"]:
-    """Rotary embedding of surviving indices, each at its original frequency.
-
-    x_j <- x_j cos_j - x_{j + n/2} sin_j and x_{j + n/2} <- x_{j + n/2} cos_j + x_j sin_j, with cos and sin of the
-    ORIGINAL index kept[g, j]; couples stay in the order [first halves | second halves].
+) -> tuple[Float[Tensor, "one_or_batch groups 1 time width"], Float[Tensor, "one_or_batch groups 1 time width"]]:
+    """Rotary tables of the surviving indices, one for queries and keys alike.
 
     Args:
-        states: query or key heads; heads is groups times the query heads of a group.
         cos: (1 or batch, time, original head width).
         sin: same shape.
         kept: original index of every surviving one, per key/value head.
 
     Returns:
+        Cosines and sines at the ORIGINAL indices, (1 or batch, key/value heads, 1, time, width).
+    """
+    first, second = (table[..., kept].permute(0, 2, 1, 3).unsqueeze(2) for table in (cos, sin))
+    return first, second
+
+
+def rotate(
+    states: Float[Tensor, "batch heads time width"],
+    cos: Float[Tensor, "one_or_batch groups 1 time width"],
+    sin: Float[Tensor, "one_or_batch groups 1 time width"],
+) -> Float[Tensor, "batch heads time width"]:
+    """Rotary embedding of surviving indices, each at its original frequency.
+
+    x_j <- x_j cos_j - x_{j + n/2} sin_j and x_{j + n/2} <- x_{j + n/2} cos_j + x_j sin_j; couples stay in the order
+    [first halves | second halves].
+
+    Args:
+        states: query or key heads; heads is groups times the query heads of a group.
+        cos: of `surviving_tables`, (1 or batch, key/value heads, 1, time, width).
+        sin: same shape.
+
+    Returns:
         Rotated heads, same shape.
     """
-    cos, sin = (table[..., kept].permute(0, 2, 1, 3).unsqueeze(2) for table in (cos, sin))
     batch, _, time, width = states.shape
-    grouped = states.reshape(batch, kept.shape[0], -1, time, width)
+    grouped = states.reshape(batch, cos.shape[1], -1, time, width)
     first, second = grouped.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     result: Tensor = (grouped * cos + turned * sin).flatten(1, 2)

@@ -12,7 +12,16 @@ from typing import Any
 
 from torch import Tensor
 
-from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cache, head_rms_norm, rotate, split_heads
+from ecospa.attention import (
+    CoupledAttention,
+    HeadGeometry,
+    attend,
+    extend_cache,
+    head_rms_norm,
+    rotate,
+    split_heads,
+    surviving_tables,
+)
 from ecospa.class_swap import Swapped
 from ecospa.families import Family, require_plain
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
@@ -43,8 +52,8 @@ class RotaryCoupledAttention(CoupledAttention):
         if hasattr(self, "q_norm"):
             query = head_rms_norm(query, self.q_norm.weight, self.q_norm.variance_epsilon, self.kept_qk)
             key = head_rms_norm(key, self.k_norm.weight, self.k_norm.variance_epsilon, self.kept_qk)
-        cos, sin = position_embeddings
-        query, key = rotate(query, cos, sin, self.kept_qk), rotate(key, cos, sin, self.kept_qk)
+        cos, sin = surviving_tables(*position_embeddings, self.kept_qk)
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         key, value = extend_cache(self, key, value, past_key_values, kwargs)
         if (window := _sliding_window(self)) is not None:
             kwargs["sliding_window"] = window
