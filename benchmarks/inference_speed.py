@@ -2,119 +2,142 @@
 
 from __future__ import annotations
 
-import inspect
+import copy
 import statistics
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+import ecospa
 from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.inference_modes import Inputs, Timed, read_batch, reader, writer
+from benchmarks.machine import no_compiler
 from benchmarks.metrics.clock import clock
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.turns import ratio, take_turns
 from benchmarks.random_models import positions
-from benchmarks.shapes import SpeedSettings
-from benchmarks.shrunk_models import DTYPES, prepare
+from benchmarks.shapes import InferenceMode, SpeedProtocol, SpeedSettings
+from benchmarks.shrunk_models import DTYPES, Candidates, prepare
+from ecospa import ConfigError
 from ecospa.accounting import parameters
 from ecospa.roofline import measure_device
 from results.record import Metric
 
 _WARM_UP = 2
 
-Inputs = dict[str, Tensor]
-
 
 def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
-    """Let whole, swapped and shrunk model read batches of their own, or write tokens after them, in turns."""
+    """Let whole and shrunk model read batches of their own, or write tokens after them, in turns."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
+    if (reason := no_compiler(run.cell)) is not None:
+        raise ConfigError(reason)
     models, given = prepare(run, workplace, _WARM_UP)
     for batch in given:
         del batch["labels"]
-    writes = protocol.phase == "decode"
-    kind = _writer if writes else _reader
-    timed = [kind(model, given, settings) for model in (models.dense, models.swapped, models.shrunk)]
+    metrics = _facts(models, given[0], settings)
+    with _compiling(protocol, workplace.threads):
+        timed = _candidates(models, given, protocol)
 
-    def told(turn: int) -> None:
-        timed[-1](turn)
-        workplace.progress(turn + 1, len(given))
+        def told(turn: int) -> None:
+            timed["shrunk"].work(turn)
+            workplace.progress(turn + 1, len(given))
 
-    dense, swapped, shrunk = take_turns([*timed[:-1], told], protocol.turns, _WARM_UP, protocol.device)
-    read = positions(settings.model, protocol.sequence)
-    tokens = protocol.generated if writes else read
-    one = {name: value[:1] for name, value in given[0].items()}
-    flops = [forward_flops(model, read, one) for model in (models.dense, models.shrunk)]
-    median, faster = statistics.median, ratio(dense, shrunk)
-    metrics = {
-        "latency": Metric(median(shrunk) / (protocol.generated or 1), "s", False, n=len(shrunk)),
-        "dense_latency": Metric(median(dense) / (protocol.generated or 1), "s", False, n=len(dense)),
-        "throughput": Metric(protocol.batch * tokens / median(shrunk), "tokens / s", True, n=len(shrunk)),
-        "dense_throughput": Metric(protocol.batch * tokens / median(dense), "tokens / s", True, n=len(dense)),
-        "throughput_ratio": Metric(faster, "shrunk / dense", True, n=len(shrunk)),
-        "swapped_latency_ratio": Metric(ratio(swapped, dense), "swapped / dense", False, n=len(swapped)),
-        "forward_flops_ratio": Metric(flops[1] / flops[0], "shrunk / dense", False),
-        "latency_over_flops": Metric(1 / faster / (flops[1] / flops[0]), "time / FLOPs", False),
-        **size_metrics(models.shrunk),
-        "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
-    }
-    if writes:
-        held = [_cache_bytes(model, given[0]) for model in (models.dense, models.shrunk)]
-        metrics["cache_bytes_ratio"] = Metric(held[1] / held[0], "shrunk / dense", False)
-    else:
-        metrics |= energy_metrics(timed[0], timed[-1], len(given), protocol.device)
+        works = [told if name == "shrunk" else one.work for name, one in timed.items()]
+        ready = [one.ready for one in timed.values()]
+        with torch.compiler.set_stance("fail_on_recompile"):  # whatever is compiled has been, and is not timed
+            taken = take_turns(works, protocol.turns, _WARM_UP, protocol.device, ready)
+    seconds = dict(zip(timed, taken, strict=True))
+    metrics |= _speeds(settings, seconds, metrics["forward_flops_ratio"].value)
+    if protocol.mode == "compiled":
+        for name, prefix in (("dense", "dense_"), ("shrunk", "")):
+            metrics[f"{prefix}compile_seconds"] = Metric(timed[name].compile_seconds, "s", False)
+    if protocol.phase == "prefill":
+        metrics |= energy_metrics(timed["dense"].work, timed["shrunk"].work, len(given), protocol.device)
     device = measure_device(protocol.device, DTYPES[protocol.precision])
     payload = {
-        "seconds": {"dense": dense, "swapped": swapped, "shrunk": shrunk},
+        "seconds": seconds,
         "clock_mhz": clock(protocol.device),
         "device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth},
     }
     return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
 
 
-def _reader(model: nn.Module, given: Sequence[Inputs], settings: SpeedSettings) -> Callable[[int], None]:
-    """One forward pass over a batch."""
-    model.eval()
-
-    @torch.inference_mode()
-    def read(turn: int) -> None:
-        model(**given[turn])
-
-    return read
-
-
-def _writer(model: nn.Module, given: Sequence[Inputs], settings: SpeedSettings) -> Callable[[int], None]:
-    """Tokens one after the other, each from the keys and values of all before it; reading the batch is not timed.
-
-    The likeliest token follows; which one it is costs nothing, but it has to be waited for.
-    """
-    model.eval()
-    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"  # from 5.24 on
-    pasts = [_read(model, batch) for batch in given]
-
-    @torch.inference_mode()
-    def write(turn: int) -> None:
-        past, token = pasts[turn]
-        pasts[turn] = (None, token)  # a cache grows while it is written to: each serves one turn
-        for _ in range(settings.protocol.generated):
-            result: Any = model(input_ids=token, use_cache=True, **{name: past})
-            token = result.logits[:, -1:].argmax(-1)
-
-    return write
+def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[str, Metric]:
+    """What does not depend on time: sizes and operations, of models that have not been merged."""
+    read = positions(settings.model, settings.protocol.sequence)
+    one = {name: value[:1] for name, value in batch.items()}
+    flops = [forward_flops(model, read, one) for model in (models.dense, models.shrunk)]
+    facts = {
+        "forward_flops_ratio": Metric(flops[1] / flops[0], "shrunk / dense", False),
+        **size_metrics(models.shrunk),
+        "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
+    }
+    if settings.protocol.phase == "decode":
+        held = [_cache_bytes(model.eval(), batch) for model in (models.dense, models.shrunk)]
+        facts["cache_bytes_ratio"] = Metric(held[1] / held[0], "shrunk / dense", False)
+    return facts
 
 
-@torch.inference_mode()
-def _read(model: nn.Module, batch: Inputs) -> tuple[Any, Tensor]:
-    """The cache after a batch, and the token that follows."""
-    result: Any = model(**batch, use_cache=True)
-    return result.past_key_values, result.logits[:, -1:].argmax(-1)
+def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
+    """What takes turns: whole, swapped and shrunk model; in other modes the shrunk one as it is replaces swapped."""
+    mode = protocol.mode
+
+    def timed(model: nn.Module, mode: InferenceMode) -> Timed:
+        return reader(model, given) if protocol.phase == "prefill" else writer(model, given, protocol, mode)
+
+    if mode == "plain":
+        wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
+        return {name: timed(model, mode) for name, model in wanted.items()}
+    plain = models.shrunk
+    if mode == "merged":
+        plain = copy.deepcopy(plain)
+        for model in (models.dense, models.shrunk):
+            ecospa.merge_projections(model.eval())
+    return {"dense": timed(models.dense, mode), "plain": timed(plain, "plain"), "shrunk": timed(models.shrunk, mode)}
+
+
+def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_ratio: float) -> dict[str, Metric]:
+    """What the turns tell."""
+    protocol, median = settings.protocol, statistics.median
+    tokens = protocol.generated or positions(settings.model, protocol.sequence)
+    dense, shrunk = seconds["dense"], seconds["shrunk"]
+    faster, turns = ratio(dense, shrunk), len(shrunk)
+    found = {
+        "latency": Metric(median(shrunk) / (protocol.generated or 1), "s", False, n=turns),
+        "dense_latency": Metric(median(dense) / (protocol.generated or 1), "s", False, n=turns),
+        "throughput": Metric(protocol.batch * tokens / median(shrunk), "tokens / s", True, n=turns),
+        "dense_throughput": Metric(protocol.batch * tokens / median(dense), "tokens / s", True, n=turns),
+        "throughput_ratio": Metric(faster, "shrunk / dense", True, n=turns),
+        "latency_over_flops": Metric(1 / faster / flops_ratio, "time / FLOPs", False),
+    }
+    if "swapped" in seconds:
+        swapped = ratio(seconds["swapped"], dense)
+        return found | {"swapped_latency_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
+    return found | {"mode_latency_ratio": Metric(ratio(shrunk, seconds["plain"]), "mode / plain", False, n=turns)}
+
+
+@contextmanager
+def _compiling(protocol: SpeedProtocol, threads: int) -> Iterator[None]:
+    """Compile with nothing kept from earlier runs, so that the seconds of compiling are those of a first time."""
+    if protocol.mode != "compiled":
+        yield
+        return
+    from torch._inductor import config
+    from torch._inductor.utils import fresh_cache
+
+    torch.compiler.reset()
+    with fresh_cache(), config.patch(compile_threads=threads):
+        yield
+    torch.compiler.reset()
 
 
 def _cache_bytes(model: nn.Module, batch: Inputs) -> int:
     """Bytes of the keys and values of a batch."""
-    past, _ = _read(model, batch)
+    past, _ = read_batch(model, batch)
     tensors = (tensor for layer in past.layers for tensor in (layer.keys, layer.values))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

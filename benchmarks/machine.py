@@ -1,4 +1,4 @@
-"""What this machine cannot do, told before anything starts: too little memory, no CUDA device, no way to the Hub.
+"""What this machine cannot do, told before anything starts: too little memory, no CUDA device, no compiler, no Hub.
 
 A plan asks, so nothing here imports torch: the CUDA driver is asked directly.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -62,6 +63,15 @@ def cuda_memory() -> tuple[int, ...]:
         driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
         found.append(size.value)
     return tuple(found)
+
+
+def no_compiler(cell: Cell) -> str | None:
+    """Why a cell that compiles its models cannot be run on this machine, or None."""
+    mode = getattr(getattr(cell.settings, "protocol", None), "mode", None)
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "cl" if os.name == "nt" else "g++")
+    if mode != "compiled" or shutil.which(compiler):
+        return None
+    return f"compiled steps need a C++ compiler and {compiler} is not on the PATH; install it, or name another in CXX"
 
 
 def no_hub(sources: Iterable[BoundSource], tier: str) -> str | None:

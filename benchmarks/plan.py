@@ -108,7 +108,8 @@ def _planned(run: Run, there: bool, missing: Sequence[str | None], records: Sequ
     seconds = statistics.median([record.seconds for record in likely]) if likely else None
     if there:
         return PlannedRun(run, "there", seconds, memory=_peak(likely))
-    reasons = dict.fromkeys(text for text in (*missing, machine.too_small(run.cell, _peak(exact))) if text is not None)
+    here = (machine.too_small(run.cell, _peak(exact)), machine.no_compiler(run.cell))
+    reasons = dict.fromkeys(text for text in (*missing, *here) if text is not None)
     if reasons:
         return PlannedRun(run, "missing", seconds, "; and ".join(reasons), _peak(likely))
     return PlannedRun(run, "to do", seconds, memory=_peak(likely))

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from benchmarks.data.source import BoundSource
 from benchmarks.experiment import MethodRef, Tier
 
+InferenceMode = Literal["plain", "merged", "static", "compiled"]
+
 
 @dataclass(frozen=True)
 class ModelShape:
@@ -49,6 +51,8 @@ class SpeedProtocol:
         precision: "fp32", or "bf16" for weights, gradients and optimizer state alike.
         device: "cpu" or "cuda".
         generated: tokens that are written one by one after `sequence`, in the decode phase.
+        mode: how whole and compressed model infer: "plain", as they are; "merged", with one product for all projections
+            of an input; "static", from a cache of fixed size; "compiled", by a compiled step from such a cache.
     """
 
     phase: Literal["training", "prefill", "decode"]
@@ -59,6 +63,7 @@ class SpeedProtocol:
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cpu"
     generated: int = 0
+    mode: InferenceMode = "plain"
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,16 @@ class SpeedSettings:
     protocol: SpeedProtocol
 
     def to_config(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
+        """The settings as plain JSON; the plain mode is left out, as in records from before there were others."""
+        protocol = dataclasses.asdict(self.protocol)
+        if self.protocol.mode == "plain":
+            del protocol["mode"]
         return {
             "method_config": {} if self.method.location is None else {"location": self.method.location},
             "target": self.target,
             "model": dataclasses.asdict(self.model),
             "data": {"source": "random numbers"},
-            "protocol": dataclasses.asdict(self.protocol),
+            "protocol": protocol,
         }
 
 

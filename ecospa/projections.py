@@ -65,10 +65,8 @@ class MergedLinear(nn.Linear):
 
     def fill(self, copy: bool) -> None:
         """Give the parts their weights, as copies or as views of the merged ones."""
-        for name, merged in self._parameters.items():
-            for part, value in zip(
-                self.parts, () if merged is None else merged.data.split_with_sizes(self.rows), strict=False
-            ):
+        for name, merged in self.named_parameters(recurse=False):
+            for part, value in zip(self.parts, merged.data.split_with_sizes(self.rows), strict=True):
                 _point(getattr(part, name), value.clone() if copy else value)
 
     def release(self) -> None:
@@ -93,9 +91,9 @@ class MergedLinear(nn.Linear):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         module = prefix.removesuffix(f"{MERGED}.")
-        for name, merged in self._parameters.items():
-            values = () if merged is None else (merged if keep_vars else merged.detach()).split_with_sizes(self.rows)
-            for part, value in zip(self.names, values, strict=False):
+        for name, merged in self.named_parameters(recurse=False):
+            values = (merged if keep_vars else merged.detach()).split_with_sizes(self.rows)
+            for part, value in zip(self.names, values, strict=True):
                 destination[f"{module}{part}.{name}"] = value
 
 

@@ -6,33 +6,42 @@ turns in one process; every turn has a batch of its own. EcoSpa at 70, 50 and 30
 one sequence and with many; and at 50 % what other methods leave: a rotated model (slicegpt), factors (low_rank),
 zeros (magnitude_one_shot), which save as many parameters and may save no time.
 
+At 50 %, with one sequence and the usual number, in other modes as well, whole and shrunk model alike, and the shrunk
+one beside itself without the mode: merged projections (LLaMA, BERT; the others have them merged anyway), writing from a
+cache of fixed size, and, one sequence, by a step that torch.compile has made for it, whose own seconds stand apart.
+
 Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (timm); the last two do not write.
 
 Command: python -m benchmarks run inference_speed --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (2 runs), cpu 0.5 (138 runs, 2 cores), gpu 0.3 (138 runs, one H100-class GPU).
+Hours for all runs of a tier: smoke 0.01 (2 runs), cpu 0.7 (174 runs, 2 cores), gpu 0.4 (174 runs, one
+H100-class GPU).
 
 Data: none.
 
 Expected result: prefill within 10 % of the ratio of operations. Decoding one sequence reads all weights for one token:
-its time follows the bytes, and on small models the interpreter.
+its time follows the bytes, and on small models the interpreter; compiling takes the interpreter away.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.training_speed import MACHINES, MODELS
-from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings, no_sources
+from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, no_sources
 
 NAME = "inference_speed"
 TARGETS = (0.7, 0.5, 0.3)
 HALF = 0.5
 METHODS = ("ecospa", "slicegpt", "low_rank", "magnitude_one_shot")
-PHASES: tuple[Literal["prefill", "decode"], ...] = ("prefill", "decode")
+Phase = Literal["prefill", "decode"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
 WRITE = ("gpt2", "llama")
 """Models of text that go on from what they have read."""
+SEPARATE = ("llama", "bert")
+"""Models that hold queries, keys and values apart."""
 BATCHES: dict[str, tuple[int, int, int]] = {"smoke": (1, 2, 4), "cpu": (1, 8, 16), "gpu": (1, 16, 128)}
 """One sequence, the usual number and many."""
 SEQUENCES: dict[str, int] = {"smoke": 32, "cpu": 96, "gpu": 192}
@@ -44,12 +53,28 @@ TURNS: dict[str, int] = {"smoke": 5, "cpu": 9, "gpu": 30}
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """EcoSpa at every size and batch, the others at one; what a method is not defined for, it refuses."""
     return tuple(
-        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, batch, phase)))
+        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, batch, phase, mode)))
         for model in MODELS[tier]
         for phase in PHASES[: 2 if model.name in WRITE else 1]
         for method in methods
-        for target, batch in _wanted(tier, method, model)
+        for target, batch, mode in [
+            *((*size, "plain") for size in _wanted(tier, method, model)),
+            *((HALF, *point) for point in _in_other_modes(tier, method, model, phase)),
+        ]
     )
+
+
+def _in_other_modes(
+    tier: Tier, method: MethodRef, model: ModelShape, phase: Phase
+) -> Iterator[tuple[int, InferenceMode]]:
+    """Batches and modes beside the plain one; compiling takes too long for a smoke run, and for more than one batch."""
+    if tier == "smoke" or method.name != METHODS[0]:
+        return
+    small, usual, _ = BATCHES[tier]
+    if model.name in SEPARATE:
+        yield from ((batch, "merged") for batch in (small, usual))
+    if phase == "decode":
+        yield from ((small, "static"), (usual, "static"), (small, "compiled"))
 
 
 def _wanted(tier: Tier, method: MethodRef, model: ModelShape) -> list[tuple[float, int]]:
@@ -61,9 +86,9 @@ def _wanted(tier: Tier, method: MethodRef, model: ModelShape) -> list[tuple[floa
     return [*((target, usual) for target in TARGETS), (HALF, small), (HALF, large)]
 
 
-def _protocol(tier: Tier, batch: int, phase: Literal["prefill", "decode"]) -> SpeedProtocol:
+def _protocol(tier: Tier, batch: int, phase: Phase, mode: InferenceMode) -> SpeedProtocol:
     generated = GENERATED[tier] if phase == "decode" else 0
-    return SpeedProtocol(phase, batch, SEQUENCES[tier], TURNS[tier], generated=generated, **MACHINES[tier])
+    return SpeedProtocol(phase, batch, SEQUENCES[tier], TURNS[tier], generated=generated, mode=mode, **MACHINES[tier])
 
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
@@ -78,8 +103,8 @@ EXPERIMENT = Experiment(
     question="time of reading and writing text by compressed models beside whole ones, against their operations",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.5, machine="2 cores, 8 GB"),
-        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.3, machine="one H100-class GPU"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.4, machine="one H100-class GPU"),
     },
     methods=METHODS,
     cells=cells,

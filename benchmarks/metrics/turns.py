@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 import torch
 
 
-def take_turns(steps: Sequence[Callable[[int], object]], turns: int, warm_up: int, device: str) -> list[list[float]]:
+def take_turns(
+    steps: Sequence[Callable[[int], object]],
+    turns: int,
+    warm_up: int,
+    device: str,
+    ready: Sequence[Callable[[int], object]] = (),
+) -> list[list[float]]:
     """Seconds of every counted turn.
 
     Args:
@@ -17,20 +23,31 @@ def take_turns(steps: Sequence[Callable[[int], object]], turns: int, warm_up: in
         turns: that count.
         warm_up: turns before them that do not.
         device: whose work has to be finished before the clock stops, such as "cuda".
+        ready: per step what is called before its clock starts; nothing when empty.
 
     Returns:
         One list of `turns` seconds per step.
     """
     seconds: list[list[float]] = [[] for _ in steps]
     for turn in range(warm_up + turns):
-        for measured, step in zip(seconds, steps, strict=True):
+        for measured, step, prepare in zip(seconds, steps, ready or (_nothing,) * len(steps), strict=True):
+            prepare(turn)
+            _wait(device)
             began = time.perf_counter()
             step(turn)
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
+            _wait(device)
             if turn >= warm_up:
                 measured.append(time.perf_counter() - began)
     return seconds
+
+
+def _nothing(turn: int) -> None:
+    pass
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
 
 
 def ratio(own: Sequence[float], reference: Sequence[float]) -> float:

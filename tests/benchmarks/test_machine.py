@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,15 @@ from rich.console import Console
 from benchmarks import commands, environment, machine, report
 from benchmarks.data import source, wikitext
 from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.machine import gigabytes, needs_cuda, no_hub, too_small
+from benchmarks.machine import gigabytes, needs_cuda, no_compiler, no_hub, too_small
 from benchmarks.plan import Plan, make_plan
+from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings
 from results.store import Store
 from tests.benchmarks.tiny_runs import settings, tiny_experiment
 from tests.results.factory import make_record
 
 GB = 10**9
+SHAPE = ModelShape("gpt2", layers=1, width=8, heads=1, length=8)
 
 
 class Bare:
@@ -86,6 +89,21 @@ def test_a_cell_that_needed_more_memory_is_refused(monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.setattr(environment, "memory", lambda: 0)  # a system that does not tell
     assert too_small(cell("cpu"), 25 * GB) is None
+
+
+def test_without_a_compiler_a_compiled_cell_is_missing_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cells(mode: InferenceMode) -> Cell:
+        protocol = SpeedProtocol("decode", 1, 8, 3, mode=mode)
+        return Cell("tiny", "cpu", "dense", SpeedSettings(MethodRef("dense"), None, SHAPE, protocol))
+
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    reason = (
+        "compiled steps need a C++ compiler and no-such-compiler is not on the PATH; install it, or name another in CXX"
+    )
+    assert no_compiler(cells("compiled")) == reason
+    assert no_compiler(cells("static")) is None and no_compiler(cell("cpu")) is None
+    monkeypatch.setenv("CXX", sys.executable)
+    assert no_compiler(cells("compiled")) is None
 
 
 def test_the_driver_is_asked_without_torch() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +13,15 @@ import pytest
 import torch
 
 from benchmarks import registry
+from benchmarks.environment import ROOT
 from benchmarks.experiment import MethodRef, Outcome, Run, Workplace
 from benchmarks.experiments import inference_speed, training_memory, training_speed
 from benchmarks.random_models import build
-from benchmarks.shapes import ModelShape
+from benchmarks.shapes import InferenceMode, ModelShape
 from benchmarks.shrunk_models import swap_classes
 from ecospa import ConfigError
 from ecospa.attention import CoupledAttention
+from tests.benchmarks.infer_in_modes import mode_cell
 
 EXPERIMENTS = (training_speed, inference_speed, training_memory)
 
@@ -50,6 +56,59 @@ def test_reading_and_writing_are_timed_apart(tmp_path: Path) -> None:
         assert values["throughput_ratio"] > 0 and values["forward_flops_ratio"] < 0.8
         assert ("cache_bytes_ratio" in values) == (phase == "decode")
     assert found["decode"].metrics["cache_bytes_ratio"].value < 1
+
+
+@pytest.mark.parametrize(("name", "mode"), [("llama", "merged"), ("gpt2", "static")])
+def test_a_mode_is_that_of_both_models_and_is_told_apart(tmp_path: Path, name: str, mode: InferenceMode) -> None:
+    found = inference_speed.execute(Run(mode_cell(name, mode), 0), Workplace(tmp_path, threads=1))
+    assert set(found.payload["seconds"]) == {"dense", "plain", "shrunk"}
+    names = set(found.metrics)
+    assert found.metrics["mode_latency_ratio"].value > 0 and found.metrics["cache_bytes_ratio"].value < 1
+    assert not names & {"swapped_latency_ratio", "compile_seconds"}
+
+
+def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("infer_in_modes.py")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "CXX": sys.executable,
+    }  # a program that is there: none is called
+    done = subprocess.run(
+        [sys.executable, program, tmp_path], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for tokens in found["tokens"].values():
+        assert len({str(turn) for turn in tokens["plain"]}) > 1, "the same tokens everywhere would prove nothing"
+        assert tokens["static"] == tokens["compiled"] == tokens["merged"] == tokens["plain"]
+    assert found["metrics"]["compile_seconds"] > 0 and found["metrics"]["dense_compile_seconds"] > 0
+    assert found["metrics"]["latency"] < found["metrics"]["compile_seconds"]
+
+
+def test_without_a_compiler_a_compiled_step_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="C\\+\\+ compiler and no-such-compiler is not on the PATH; install it"):
+        inference_speed.execute(Run(mode_cell("gpt2", "compiled"), 0), Workplace(tmp_path))
+
+
+def test_the_plain_mode_leaves_earlier_records_what_they_were() -> None:
+    plain, compiled = mode_cell("gpt2", "plain").config, mode_cell("gpt2", "compiled").config
+    assert "mode" not in plain["protocol"]
+    assert compiled["protocol"] == plain["protocol"] | {"mode": "compiled"}
+
+
+def test_modes_are_measured_where_they_make_a_difference() -> None:
+    found = inference_speed.cells("cpu", (MethodRef("ecospa"), MethodRef("low_rank")))
+    modes = [(c.method, c.settings.model.name, c.settings.protocol.phase, c.settings.protocol.mode) for c in found]
+    other = {mode for mode in modes if mode[-1] != "plain"}
+    assert {method for method, *_ in other} == {"ecospa"}
+    assert {name for _, name, _, mode in other if mode == "merged"} == {"llama", "bert"}
+    assert {(name, phase) for _, name, phase, mode in other if mode in ("static", "compiled")} == {
+        ("gpt2", "decode"),
+        ("llama", "decode"),
+    }
+    assert all(c.settings.protocol.mode == "plain" for c in inference_speed.cells("smoke", (MethodRef("ecospa"),)))
 
 
 def test_bytes_are_those_foretold_and_a_budget_is_kept(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Lets tiny models write in every mode and prints the tokens, and the metrics of a compiled run, as JSON.
+
+Run as a process of its own: the tests' check of tensor shapes wraps the functions of `ecospa`, and torch would have to
+compile the wrappers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import ecospa
+from benchmarks import inference_modes
+from benchmarks.experiment import Cell, MethodRef, Run, Workplace
+from benchmarks.experiments import inference_speed
+from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings
+from benchmarks.shrunk_models import batches, candidates
+
+
+def mode_cell(name: str, mode: InferenceMode) -> Cell:
+    """A cell that is measured in seconds."""
+    shape = ModelShape(name, layers=1, width=32, heads=2, length=32, vocabulary=64)
+    protocol = SpeedProtocol("decode", 2, 8, 3, 4, generated=3, mode=mode)
+    return Cell(inference_speed.NAME, "smoke", "ecospa", SpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol))
+
+
+def written(name: str) -> dict[str, Any]:
+    """The last token of every sequence and turn, by mode."""
+    settings = mode_cell(name, "plain").settings
+    model = candidates(settings, 0).shrunk
+    given = [{"input_ids": batch["input_ids"]} for batch in batches(settings, 4, 0)]
+
+    def last(mode: InferenceMode) -> list[Any]:
+        timed: Any = inference_modes.writer(model, given, settings.protocol, mode)
+        return [(timed.ready(turn), timed.work(turn).flatten().tolist())[1] for turn in range(len(given))]
+
+    found = {mode: last(mode) for mode in ("plain", "static", "compiled")}
+    ecospa.merge_projections(model)
+    return found | {"merged": last("merged")}
+
+
+def main(folder: str) -> None:
+    """Infer without a C++ compiler: what torch traces is run as it is."""
+    inference_modes.BACKEND = "aot_eager"
+    tokens = {name: written(name) for name in ("gpt2", "llama")}
+    outcome = inference_speed.execute(Run(mode_cell("llama", "compiled"), 0), Workplace(Path(folder), threads=1))
+    print(json.dumps({"tokens": tokens, "metrics": {name: found.value for name, found in outcome.metrics.items()}}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
