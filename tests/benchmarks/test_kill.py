@@ -13,7 +13,17 @@ import pytest
 
 from paper_tables.rendering import rendered
 from tests.benchmarks import moments
-from tests.benchmarks.campaigns import Campaign, Command, Server, between_records, draw, members, tables, wait_for
+from tests.benchmarks.campaigns import (
+    PATIENCE,
+    Campaign,
+    Command,
+    Server,
+    between_records,
+    draw,
+    members,
+    tables,
+    wait_for,
+)
 from tests.benchmarks.killable import METHODS, NAME, SEEDS, STEPS
 
 KILLS, RUNS = 20, len(METHODS) * len(SEEDS)
@@ -116,6 +126,6 @@ def test_a_run_that_says_nothing_ends_with_a_killed_call(make: Make) -> None:
     wait_for(lambda: any(event.operation == moments.RUN for event in moments.events(trace)), "the run did not begin")
     assert len(members(call.pid)) == 2
     os.kill(call.pid, signal.SIGKILL)
-    call.wait(10)
+    call.wait(PATIENCE)
     wait_for(lambda: not members(call.pid), "the run goes on although nobody waits for it")
     assert campaign.records.records(status=None) == []
