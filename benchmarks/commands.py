@@ -165,7 +165,7 @@ def reproduce(command: Reproduce, console: Console, execute: Executor = carry_ou
     if command.dry_run:
         return code
     console.file.flush()
-    return code or make_tables(command.tier, command.records)
+    return max(code, make_tables(command.tier, command.records))
 
 
 def compare(command: Compare, console: Console, execute: Executor = carry_out_apart) -> int:
