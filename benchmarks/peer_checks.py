@@ -32,10 +32,10 @@ from benchmarks.peer_loading import WAYS, described
 from benchmarks.peer_sides import PARTS, SIDES, Side
 from benchmarks.removed_entries import held_at_zero, removed_entries, zeroed
 from benchmarks.shapes import ModelShape
+from ecospa.accounting import parameters
 from ecospa.plan import index_parameters
 
 _TOLERANCE = 1e-5  # of the largest output; transformers computes some norms in float32
-_SHARE = 0.5
 _STEPS = 3
 _NEW_TOKENS = 6
 
@@ -95,10 +95,10 @@ def check_cut(subject: Subject, part: str) -> str:
     model, dense = subject.cut([part]), subject.dense
     pairs = [pair for pair in ecospa.coupled_pairs(dense) if pair.kind in PARTS[part]]
     whole = sum(pair.width * index_parameters(dense, pair) for pair in pairs)
-    gone = (count(dense) - count(model)) / whole
+    gone = (parameters(dense) - parameters(model)) / whole
     if gone == 0:
         raise Nothing("no parameter is gone")
-    if abs(gone - _SHARE) > 0.01:
+    if abs(gone - subject.settings.target) > 0.01:
         raise Wrong(f"{gone:.0%} of it is gone")
     difference = distance(model, zeroed(dense, removed_entries(dense, model)), subject.batch)
     if difference > _TOLERANCE:
@@ -162,10 +162,10 @@ def check_training(subject: Subject, parts: Sequence[str]) -> str:
     removed = removed_entries(masked, model)
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     lost = [name for name, parameter in model.named_parameters() if id(parameter) not in held]
-    train(model, optimizer, subject, range(_STEPS, 2 * _STEPS))
-    train(masked, masked_optimizer, subject, range(_STEPS, 2 * _STEPS), lambda: held_at_zero(masked, removed))
     if lost:
         raise Wrong(f"silently trains no more: {len(lost)} of {len(list(model.parameters()))} tensors")
+    train(model, optimizer, subject, range(_STEPS, 2 * _STEPS))
+    train(masked, masked_optimizer, subject, range(_STEPS, 2 * _STEPS), lambda: held_at_zero(masked, removed))
     difference = distance(model, masked, subject.batch)
     if difference > _TOLERANCE:
         raise Wrong(f"outputs differ by {difference:.1e} of the largest from masked training")
@@ -218,11 +218,6 @@ def _relative(own: Tensor, other: Tensor) -> float:
 @torch.no_grad()
 def _outputs(model: nn.Module, batch: Batch) -> Tensor:
     return outputs(model, batch)
-
-
-def count(model: nn.Module) -> int:
-    """All parameters of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _error_of(action: Callable[[], None]) -> str:

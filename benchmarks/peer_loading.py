@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +70,11 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
-def main(arguments: list[str], tell: Callable[[str], object] = print) -> int:
+def main(arguments: list[str]) -> int:
     """Obey the command line; the errors go to the standard output as JSON."""
     quieten()
     torch.set_num_threads(1)
-    tell(json.dumps(try_all(Path(arguments[0]))))
+    print(json.dumps(try_all(Path(arguments[0]))))
     return 0
 
 

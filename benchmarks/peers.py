@@ -27,13 +27,13 @@ from benchmarks.peer_checks import (
     check_decoding,
     check_loaded,
     check_training,
-    count,
     prepare,
     saved_and_loaded,
 )
 from benchmarks.peer_loading import WAYS, described
 from benchmarks.peer_sides import PARTS, SIDES
 from benchmarks.shapes import ModelShape
+from ecospa.accounting import parameters
 from results.record import Metric
 
 UNTESTED = "nothing was cut"
@@ -113,9 +113,9 @@ def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:
         return lambda turn: SIDES[name].halve_heads(copies[name][turn], batch)
 
     own, peer = take_turns([halve(name) for name in ("ecospa", "torch_pruning")], turns, warm_up, "cpu")
-    sizes = {count(model) for several in copies.values() for model in several}
-    if len(sizes) != 1 or sizes == {count(dense)}:
-        raise Wrong(f"the two sides leave {sorted(sizes)} parameters of {count(dense)}; their times do not compare")
+    sizes = {parameters(model) for several in copies.values() for model in several}
+    if len(sizes) != 1 or sizes == {parameters(dense)}:
+        raise Wrong(f"the sides leave {sorted(sizes)} parameters of {parameters(dense)}; their times do not compare")
     return {
         "heads_time": Metric(statistics.median(own), "s", False, n=turns),
         "peer_heads_time": Metric(statistics.median(peer), "s", False, n=turns),
