@@ -13,7 +13,6 @@ from torch import nn
 import ecospa
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.inference_modes import Inputs, Timed, read_batch, reader, writer
-from benchmarks.machine import no_compiler
 from benchmarks.metrics.clock import clock
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.flops import forward_flops
@@ -22,7 +21,6 @@ from benchmarks.metrics.turns import ratio, take_turns
 from benchmarks.random_models import positions
 from benchmarks.shapes import InferenceMode, SpeedProtocol, SpeedSettings
 from benchmarks.shrunk_models import DTYPES, Candidates, prepare
-from ecospa import ConfigError
 from ecospa.accounting import parameters
 from ecospa.roofline import measure_device
 from results.record import Metric
@@ -34,8 +32,6 @@ def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
     """Let whole and shrunk model read batches of their own, or write tokens after them, in turns."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
-    if (reason := no_compiler(run.cell)) is not None:
-        raise ConfigError(reason)
     models, given = prepare(run, workplace, _WARM_UP)
     for batch in given:
         del batch["labels"]

@@ -17,7 +17,7 @@ from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.metrics.clock import clock
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.size import size_metrics
-from benchmarks.metrics.turns import ratio, take_turns
+from benchmarks.metrics.turns import finish_work, ratio, take_turns
 from benchmarks.random_models import positions
 from benchmarks.shapes import SpeedSettings
 from benchmarks.shrunk_models import DTYPES, WithLoss, prepare
@@ -123,12 +123,10 @@ def _events(model: nn.Module, given: Sequence[dict[str, Tensor]], device: str) -
         batch_loss(model, given[turn % len(given)]).backward()
         sparsity.after_backward()
         optimizer.step()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
+        finish_work(device)
         began = time.perf_counter()
         sparsity.after_step()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
+        finish_work(device)
         seconds.append(time.perf_counter() - began)
         optimizer.zero_grad()
     return seconds[1:]  # the first swaps the classes, too

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.metrics.turns import finish_work
 from results.record import Metric
 
 Counter = Callable[[], float]
@@ -52,8 +53,7 @@ def _per_call(step: Callable[[int], object], inputs: int, device: str, counter: 
     began, before = time.perf_counter(), counter()
     for calls in count(1):
         step(calls % inputs)
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
+        finish_work(device)
         if time.perf_counter() - began >= _ENOUGH:
             break
     return (counter() - before) / calls, calls

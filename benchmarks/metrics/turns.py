@@ -32,10 +32,10 @@ def take_turns(
     for turn in range(warm_up + turns):
         for measured, step, prepare in zip(seconds, steps, ready or (_nothing,) * len(steps), strict=True):
             prepare(turn)
-            _wait(device)
+            finish_work(device)
             began = time.perf_counter()
             step(turn)
-            _wait(device)
+            finish_work(device)
             if turn >= warm_up:
                 measured.append(time.perf_counter() - began)
     return seconds
@@ -45,7 +45,8 @@ def _nothing(turn: int) -> None:
     pass
 
 
-def _wait(device: str) -> None:
+def finish_work(device: str) -> None:
+    """Wait until a device has done what it was given; a processor has."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
 

@@ -16,11 +16,13 @@ from benchmarks import registry
 from benchmarks.environment import ROOT
 from benchmarks.experiment import MethodRef, Outcome, Run, Workplace
 from benchmarks.experiments import inference_speed, training_memory, training_speed
+from benchmarks.plan import make_plan
 from benchmarks.random_models import build
 from benchmarks.shapes import InferenceMode, ModelShape
 from benchmarks.shrunk_models import swap_classes
 from ecospa import ConfigError
 from ecospa.attention import CoupledAttention
+from results.store import Store
 from tests.benchmarks.infer_in_modes import mode_cell
 
 EXPERIMENTS = (training_speed, inference_speed, training_memory)
@@ -86,10 +88,11 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
     assert found["metrics"]["latency"] < found["metrics"]["compile_seconds"]
 
 
-def test_without_a_compiler_a_compiled_step_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_a_plan_leaves_compiled_steps_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ConfigError, match="C\\+\\+ compiler and no-such-compiler is not on the PATH; install it"):
-        inference_speed.execute(Run(mode_cell("gpt2", "compiled"), 0), Workplace(tmp_path))
+    plan = make_plan([inference_speed.EXPERIMENT], "cpu", Store(tmp_path), [MethodRef("ecospa")], [0])
+    reasons = {planned.run.cell.settings.protocol.mode: planned.reason for planned in plan.in_state("missing")}
+    assert list(reasons) == ["compiled"] and "no-such-compiler is not on the PATH" in reasons["compiled"]
 
 
 def test_the_plain_mode_leaves_earlier_records_what_they_were() -> None:
