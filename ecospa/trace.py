@@ -162,7 +162,7 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
             return True  # models ask whether a mask is full and nothing is packed, and there are no values to look at
-        if any(value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns):
+        if _views(func):
             return func(*args, **kwargs)
         result, cost = self._carried_out(func, args, kwargs)
         if func not in _RESERVING:
@@ -276,6 +276,12 @@ class _Kept:
             self._alive.append(tensor)
             self.bytes += tensor.untyped_storage().nbytes()
         return tensor
+
+
+@functools.cache
+def _views(func: Any) -> bool:
+    """Whether an operation returns another view of what it was given."""
+    return any(value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns)
 
 
 @functools.cache

@@ -129,6 +129,16 @@ def logits(model: nn.Module, batch: dict[str, Tensor], **options: Any) -> Tensor
     return output if isinstance(output, Tensor) else output.logits
 
 
+def token_by_token(model: Any, tokens: Tensor) -> Tensor:
+    """Logits of tokens that are read one by one, from a cache of keys and values."""
+    cache, steps = None, []
+    for position in range(tokens.shape[1]):
+        output = model(tokens[:, position : position + 1], past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        steps.append(output.logits)
+    return torch.cat(steps, 1)
+
+
 def random_plan(model: nn.Module, seed: int) -> ecospa.SparsityPlan:
     """Random widths per pair (query/key and value apart), a random index set of its own for every group."""
     generator = torch.Generator().manual_seed(seed)
