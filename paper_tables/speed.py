@@ -6,20 +6,30 @@ different batches and models stand beside one another without being compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from paper_tables.cells import Cell, compare, label, provenance
 from paper_tables.formats import NOTHING, flat, share
 from paper_tables.intervals import Interval
-from paper_tables.style import BLUE, GREEN, GREY, ORANGE, RED
+from paper_tables.style import BLUE, GREEN, GREY, LEFT, ORANGE, RED, panels
 from results import RunRecord
 
 SLOWER = "compressed but slower"
-HALF = 0.5
+PHASES = {
+    "training": "a training step",
+    "prefill": "reading at once (prefill)",
+    "decode": "writing token by token (decode)",
+}
+"""What was measured, and the titles of its panels."""
 _COLORS = {"gpt2": BLUE, "llama": RED, "bert": GREEN, "vit": ORANGE}
-_NAMES = {"gpt2": "GPT-2", "llama": "LLaMA", "bert": "BERT", "vit": "ViT"}
+_NAMES = {"gpt2": "GPT-2", "llama": "LLaMA", "llama_grouped": "LLaMA, grouped queries", "bert": "BERT", "vit": "ViT"}
+
+Lines = TypeVar("Lines")
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,9 @@ def points(records: Sequence[RunRecord]) -> list[Point]:
         if record.status == "finished" and record.config.get("model"):
             protocol = {**record.config["protocol"], "turns": 0}  # more turns make a better number, not another one
             groups.setdefault((model_name(record), str(sorted(protocol.items()))), []).append(record)
-    order = {name: place for place, name in enumerate((*_NAMES, *(name for name, _ in groups)))}
     return [
         Point(name, own[0].config["protocol"], cell)
-        for (name, _), own in sorted(groups.items(), key=lambda item: order[item[0][0]])
+        for (name, _), own in sorted(groups.items(), key=lambda item: model_place(item[0][0]))
         for cell in compare(own).cells
     ]
 
@@ -69,6 +78,11 @@ def points(records: Sequence[RunRecord]) -> list[Point]:
 def model_name(record: RunRecord) -> str:
     """Return the short name of the model of a run."""
     return str(record.config["model"].get("name", "unnamed"))
+
+
+def model_place(model: str) -> int:
+    """Return the place of a model in tables and figures; those that are not known come last."""
+    return list(_NAMES).index(model) if model in _NAMES else len(_NAMES)
 
 
 def shown(model: str) -> str:
@@ -107,3 +121,32 @@ def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     common = [set(point.protocol.items()) for point in found]
     same = dict(sorted(set.intersection(*common))) if common else {}
     return (*lines, f"Protocol: {flat(same)}.") if same else tuple(lines)
+
+
+def phase_figure(
+    found: Sequence[Point],
+    lines_of: Callable[[Sequence[Point]], Lines],
+    draw: Callable[[Axes, Lines], None],
+    texts: tuple[str, str],
+    labels: float,
+    left: float = LEFT,
+) -> Figure | None:
+    """Return a figure with one panel per phase; None where no phase has lines.
+
+    Args:
+        found: points of any phases.
+        lines_of: from the points of a phase to what is drawn; empty for no panel.
+        draw: into a panel.
+        texts: below the last panel, and beside each.
+        labels, left: inches right and left of the panels, see `panels`.
+    """
+    drawn = {phase: lines for phase in PHASES if (lines := lines_of([p for p in found if p.phase == phase]))}
+    if not drawn:
+        return None
+    figure, axes = panels(len(drawn), height=2.7, labels=labels, left=left)
+    for axis, (phase, lines) in zip(axes, drawn.items(), strict=True):
+        draw(axis, lines)
+        axis.set_title(PHASES[phase])
+        axis.set_ylabel(texts[1])
+    axes[-1].set_xlabel(texts[0])
+    return figure

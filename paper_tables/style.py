@@ -22,7 +22,7 @@ WIDTH = 5.8  # inches
 End = tuple[float, float, str, str]
 """Where a line ends, x and y in data, its label and its colour."""
 
-_LEFT, _TOP, _BOTTOM, _LABELS = 0.68, 0.32, 0.5, 1.72  # inches around a panel
+LEFT, _TOP, _BOTTOM, _LABELS = 0.68, 0.32, 0.5, 1.72  # inches around a panel
 
 BLUE, SKY, RED, ORANGE, GREEN, PINK = "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7"
 GREY = "#7d8590"
@@ -169,7 +169,7 @@ def masks_entries(method: str) -> bool:
 
 
 def panels(
-    count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS, left: float = _LEFT
+    count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS, left: float = LEFT
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` panels of `height` inches; `left` of each and `labels` right of rows stay free."""
     rows = -(-count // columns)

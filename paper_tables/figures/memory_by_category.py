@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from paper_tables.formats import share
 from paper_tables.item import Plot
-from paper_tables.speed import HALF, Point, model_notes, points, shown
+from paper_tables.judges import HALF
+from paper_tables.speed import Point, model_notes, points, shown
 from paper_tables.style import BLUE, GREEN, INK, ORANGE, PINK, End, label_ends, panels
 from results import RunRecord
 

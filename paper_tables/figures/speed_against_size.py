@@ -8,16 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_tables.item import Plot
-from paper_tables.speed import Point, model_color, model_notes, points, shown
-from paper_tables.style import GREY, INK, label_ends, panels
+from paper_tables.speed import Point, model_color, model_notes, phase_figure, points, shown
+from paper_tables.style import GREY, INK, label_ends
 from results import RunRecord
 
-PHASES = {
-    "training": ("a training step", "step_time_ratio", "step_flops_ratio"),
-    "prefill": ("reading at once (prefill)", "throughput_ratio", "forward_flops_ratio"),
-    "decode": ("writing token by token (decode)", "throughput_ratio", "forward_flops_ratio"),
+RATIOS = {
+    "training": ("step_time_ratio", "step_flops_ratio"),
+    "prefill": ("throughput_ratio", "forward_flops_ratio"),
+    "decode": ("throughput_ratio", "forward_flops_ratio"),
 }
-"""By phase: title, measured ratio, ratio of operations."""
+"""By phase: measured ratio, ratio of operations."""
+TEXTS = ("share of the block parameters that is kept", "time / whole model's")
 
 Line = list[tuple[float, float, float]]
 
@@ -25,16 +26,7 @@ Line = list[tuple[float, float, float]]
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return one panel per phase with a line per model, or None without a measured point."""
     found = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
-    drawn = {phase: lines for phase in PHASES if (lines := _lines([p for p in found if p.phase == phase]))}
-    if not drawn:
-        return None
-    figure, axes = panels(len(drawn), height=2.7, labels=1.5)
-    for axis, (phase, lines) in zip(axes, drawn.items(), strict=True):
-        _draw(axis, lines)
-        axis.set_title(PHASES[phase][0])
-        axis.set_ylabel("time / whole model's")
-    axes[-1].set_xlabel("share of the block parameters that is kept")
-    return figure
+    return phase_figure(found, _lines, _draw, TEXTS, labels=1.5)
 
 
 def _lines(found: Sequence[Point]) -> dict[str, Line]:
@@ -45,7 +37,9 @@ def _lines(found: Sequence[Point]) -> dict[str, Line]:
         batches = [point.batch for point in own]
         usual = max(sorted(set(batches)), key=batches.count, default=0)
         line = [
-            (_kept(point), _time(point), point.mean(PHASES[point.phase][2])) for point in own if point.batch == usual
+            (point.mean("block_share"), _time(point), point.mean(RATIOS[point.phase][1]))
+            for point in own
+            if point.batch == usual
         ]
         complete = [(kept, time, flops) for kept, time, flops in line if None not in (kept, time, flops)]
         if complete:
@@ -53,13 +47,10 @@ def _lines(found: Sequence[Point]) -> dict[str, Line]:
     return lines
 
 
-def _kept(point: Point) -> float | None:
-    return point.mean("block_share")
-
-
 def _time(point: Point) -> float | None:
-    found = point.mean(PHASES[point.phase][1])
-    return 1 / found if found and PHASES[point.phase][1] == "throughput_ratio" else found
+    metric, _ = RATIOS[point.phase]
+    found = point.mean(metric)
+    return 1 / found if found and metric == "throughput_ratio" else found
 
 
 def _draw(axis: Axes, lines: dict[str, Line]) -> None:
@@ -70,7 +61,8 @@ def _draw(axis: Axes, lines: dict[str, Line]) -> None:
         axis.plot(kept, flops, color=shade, linestyle=":", linewidth=1.1)
         axis.plot(kept, times, color=shade, marker="o", markersize=5)
         slower = [(x, y) for x, y in zip(kept, times, strict=True) if y > 1.0]
-        axis.plot(*zip(*slower, strict=True), "x", color=INK, markersize=10) if slower else None
+        if slower:
+            axis.plot(*zip(*slower, strict=True), "x", color=INK, markersize=10)
         ends.append((kept[-1], times[-1], f"{shown(model)} {times[-1]:.2f}", shade))
     axis.axhline(1.0, color=GREY, linewidth=0.8)
     axis.set_xlim(1.02, 0.98 * min(line[-1][0] for line in lines.values()))

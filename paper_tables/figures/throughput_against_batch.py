@@ -8,11 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from paper_tables.figures.speed_against_size import PHASES
 from paper_tables.item import Plot
-from paper_tables.speed import HALF, Point, model_color, model_notes, points, shown
-from paper_tables.style import label_ends, logarithmic, panels
+from paper_tables.judges import HALF
+from paper_tables.speed import Point, model_color, model_notes, phase_figure, points, shown
+from paper_tables.style import label_ends, logarithmic
 from results import RunRecord
+
+TEXTS = ("sequences or images at a time", "tokens per second")
 
 Line = list[tuple[int, float, float]]
 
@@ -21,16 +23,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return one panel per phase, or None where no model was measured at two batches."""
     ours = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
     half = [point for point in ours if point.cell.target == HALF]
-    drawn = {phase: lines for phase in PHASES if (lines := _lines([p for p in half if p.phase == phase]))}
-    if not drawn:
-        return None
-    figure, axes = panels(len(drawn), height=2.7, labels=1.6, left=0.95)
-    for axis, (phase, lines) in zip(axes, drawn.items(), strict=True):
-        _draw(axis, lines)
-        axis.set_title(PHASES[phase][0])
-        axis.set_ylabel("tokens per second")
-    axes[-1].set_xlabel("sequences or images at a time")
-    return figure
+    return phase_figure(half, _lines, _draw, TEXTS, labels=1.6, left=0.95)
 
 
 def _lines(found: Sequence[Point]) -> dict[str, Line]:

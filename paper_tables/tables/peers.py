@@ -11,16 +11,10 @@ from paper_tables.cells import by_model, compare, device_name, label
 from paper_tables.formats import NOTHING, quantity
 from paper_tables.intervals import Interval
 from paper_tables.item import RECORDS, Table
+from paper_tables.speed import model_place, shown
 from results import RunRecord
 
 SIDES = ("ecospa", "torch_pruning")
-MODELS = {
-    "gpt2": "GPT-2",
-    "llama": "LLaMA",
-    "llama_grouped": "LLaMA, grouped queries",
-    "bert": "BERT",
-    "vit": "ViT (timm)",
-}
 WORDS = {
     "works": "works",
     "wrong": "wrong",
@@ -34,20 +28,20 @@ TIME = "time to halve the heads"
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per model and capability, a column for each side; then the time of a cut, where it was taken."""
     rows = []
-    for model, own in sorted(by_model(records).items(), key=lambda item: _place(item[0])):
-        newest = {cell.method: cell.records[-1] for cell in compare(own).cells}
+    for model, own in sorted(by_model(records).items(), key=lambda item: model_place(item[0])):
+        cells = compare(own).cells
+        newest = {cell.method: cell.records[-1] for cell in cells}
         found = {side: _findings(newest.get(side)) for side in SIDES}
         common = {
             "Tier": own[0].tier,
             "Device": ", ".join(sorted({device_name(record) for record in newest.values()})),
             RECORDS: " ".join(record.id for record in newest.values()),
         }
-        shown = MODELS.get(model, model)
         for name in dict.fromkeys(name for side in SIDES for name in found[side]):
-            cells = {label(side): _told(found[side].get(name)) for side in SIDES}
-            rows.append({"Model": shown, "Capability": name, **cells, **common})
-        if timed := _times(compare(own).cells):
-            rows.append({"Model": shown, "Capability": TIME, **timed, **common})
+            told = {label(side): _told(found[side].get(name)) for side in SIDES}
+            rows.append({"Model": shown(model), "Capability": name, **told, **common})
+        if timed := _times(cells):
+            rows.append({"Model": shown(model), "Capability": TIME, **timed, **common})
     return pd.DataFrame(rows)
 
 
@@ -55,10 +49,6 @@ def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return which releases of the library the records are about."""
     releases = sorted({str(record.payload["torch_pruning"]) for record in records if "torch_pruning" in record.payload})
     return (f"Torch-Pruning {', '.join(releases)}.",) if releases else ()
-
-
-def _place(model: str) -> tuple[int, str]:
-    return (list(MODELS).index(model) if model in MODELS else len(MODELS), model)
 
 
 def _findings(record: RunRecord | None) -> dict[str, dict[str, Any]]:
@@ -92,8 +82,8 @@ ITEM = Table(
     title="What works in EcoSpa and in Torch-Pruning",
     caption="Each capability was tried and checked on a small model: a cut model must give what the whole one gives "
     "with those entries at zero, a loaded one what it gave before it was saved, one that trains on what masked "
-    "training gives. What failed stands with its own error. The time is the median of turns on copies of one model of "
-    "ten million parameters (cpu), heads chosen by the size of the weights.",
+    "training gives. What failed stands with its own error. The time is the median of turns on copies of one larger "
+    "model, heads chosen by the size of the weights.",
     experiments=("peers",),
     build=build,
     notes=notes,

@@ -29,8 +29,7 @@ class Promise:
 PROMISES = (
     Promise("step time / whole", "foretold_step_time_ratio", "step_time_ratio", "plain", 0.10),
     Promise("weights, gradients, optimizer", "foretold_training_bytes", "training_bytes", "megabytes", 0.01),
-    Promise("peak of the whole model", "foretold_peak_memory", "dense_peak_memory", "megabytes", None),
-    Promise("peak after the last cut", "foretold_steady_memory", "steady_memory", "megabytes", None),
+    Promise("peak of a step at the end", "foretold_steady_memory", "steady_memory", "megabytes", None),
 )
 _PEAK_ON_GPU = 0.10
 

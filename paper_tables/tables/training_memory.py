@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import measured, without_empty_columns
+from paper_tables.cells import measured, provenance, without_empty_columns
 from paper_tables.formats import NOTHING, share
 from paper_tables.item import Table
-from paper_tables.speed import Point, model_notes, named, points, remark
+from paper_tables.speed import Point, model_notes, named, points
 from results import RunRecord
 
 COLUMNS = (
@@ -38,7 +38,7 @@ def _row(point: Point) -> dict[str, str]:
         **named(point),
         "Budget": NOTHING if budget is None else share(budget),
         **measured(point.cell, COLUMNS),
-        **remark(point, None),
+        **provenance(point.cell),
     }
 
 

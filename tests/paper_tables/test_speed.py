@@ -10,7 +10,7 @@ import pytest
 
 from paper_tables.figures import memory_by_category, roofline, speed_against_size, throughput_against_batch
 from paper_tables.item import records_of
-from paper_tables.speed import SLOWER, points
+from paper_tables.speed import PHASES, SLOWER, points
 from paper_tables.style import drawing
 from paper_tables.tables import inference_speed, predictions, training_memory, training_speed
 from results import RunRecord
@@ -75,10 +75,10 @@ def test_a_promise_is_kept_or_missed_by_its_mean_and_the_cpu_has_no_promise_for_
     table = predictions.build(made(far, memories(1)))
     assert rows(table, What="step time / whole")["Promise"].tolist() == ["within 10%: MISSED"]
     assert set(rows(table, What="weights, gradients, optimizer")["Promise"]) == {"within 1%: kept"}
-    assert set(rows(table, What="peak of the whole model")["Promise"]) == {"none here"}
+    assert set(rows(table, What="peak of a step at the end")["Promise"]) == {"none here"}
     on_gpu = [{**one, "protocol": {**one["protocol"], "device": "cuda"}} for one in memories(1)]
     table = predictions.build(made(on_gpu))
-    assert set(rows(table, What="peak of the whole model")["Promise"]) == {"within 10%: kept"}
+    assert set(rows(table, What="peak of a step at the end")["Promise"]) == {"within 10%: kept"}
 
 
 def test_more_turns_are_a_newer_measurement_of_the_same_point() -> None:
@@ -91,9 +91,7 @@ def test_more_turns_are_a_newer_measurement_of_the_same_point() -> None:
 def test_figures_draw_what_was_measured(records: list[RunRecord]) -> None:
     with drawing("test"):
         sizes = speed_against_size.build(records)
-        assert sizes is not None and [axis.get_title(loc="left") for axis in sizes.axes] == [
-            text for text, _, _ in speed_against_size.PHASES.values()
-        ]
+        assert sizes is not None and [axis.get_title(loc="left") for axis in sizes.axes] == [*PHASES.values()]
         measured = next(line for line in sizes.axes[0].lines if line.get_marker() == "o")
         assert [float(x) for x in measured.get_xdata()] == pytest.approx([1.0, 0.7, 0.5, 0.3])  # type: ignore[arg-type]
         assert [line.get_marker() for line in sizes.axes[0].lines].count("x") == 1  # the ViT that is slower
