@@ -44,7 +44,6 @@ def run_training_memory(run: Run, workplace: Workplace) -> Outcome:
     reference = _Training(copy.deepcopy(model), settings, None, None)
     dense = [reference.step(batch) for batch in given[:_DENSE_STEPS]]
     dense_peak = max(row["peak"] for row in dense)
-    foretold_peak = reference.foretold_peak(given[0])
     del reference
     limit = None if protocol.budget is None else int(protocol.budget * dense_peak)
     training = _Training(model, settings, config(settings), limit)
@@ -53,12 +52,10 @@ def run_training_memory(run: Run, workplace: Workplace) -> Outcome:
         rows.append(training.step(batch))
         workplace.progress(number + 1, len(given))
     steady = training.step(given[0])  # all events are over
-    foretold_steady = training.foretold_peak(given[0])
     metrics = {
         **_bytes(rows, steady, dense_peak),
         "foretold_training_bytes": Metric(float(foretold.stages[-1].bytes), "bytes", None),
-        "foretold_peak_memory": Metric(float(foretold_peak), "bytes", None),
-        "foretold_steady_memory": Metric(float(foretold_steady), "bytes", None),
+        "foretold_steady_memory": Metric(float(training.foretold_peak(given[0])), "bytes", None),
         **size_metrics(model),
     }
     if limit is not None:

@@ -92,7 +92,7 @@ def _bytes(size: float, budget: float | None) -> dict[str, Any]:
     metrics = {
         **{"dense_peak_memory": _DENSE_PEAK, "peak_memory": max(peaks), "steady_memory": peaks[-1]},
         **{"mean_memory": sum(peaks) / len(peaks), **held, "training_bytes": sum(held.values())},
-        **{"foretold_training_bytes": 1.001 * sum(held.values()), "foretold_peak_memory": 1.08 * _DENSE_PEAK},
+        **{"foretold_training_bytes": 1.001 * sum(held.values())},
         **{"foretold_steady_memory": 1.05 * peaks[-1], "parameters": 2e7 * size},
     }
     for name in ("peak", "steady", "mean"):
