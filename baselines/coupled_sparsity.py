@@ -9,7 +9,9 @@ step: K and theta then say where an event cuts, and the curve how much. `ecospa_
 and the interval, as the paper does; it stops at the target, and may end above it when the run has too few events (50 %
 takes about 40 of them). `ecospa_spaced` lets K and theta decide how much an event cuts, as the paper does, and spaces
 the events so that the target is reached at the budget's end step: small cuts come often, large ones seldom, and runs of
-any K and theta end equally small at the same step. It does not look at the budget's interval.
+any K and theta end equally small at the same step. It does not look at the budget's interval. `ecospa_tied` cuts the
+query/key and the value/output pair of one attention module as one, so that heads stay equally wide, as fused attention
+on the CPU and flash attention want them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from baselines.method import Budget, HistoryEntry, TrainingMethod, TrainingState, size_entry
-from ecospa import CoupledSparsifier, CoupledSparsity, EcoSpaConfig
+from ecospa import CoupledSparsifier, CoupledSparsity, EcoSpaConfig, WidthRule
 
 
 class EcoSpa(TrainingMethod):
@@ -50,6 +52,17 @@ class EcoSpaSpaced(TrainingMethod):
     def __init__(self, budget: Budget) -> None:
         config = replace(budget.config("paper"), interval=None, end_step=budget.end_step)
         super().__init__(budget, PacedSparsity(config))
+
+
+class EcoSpaTied(TrainingMethod):
+    """Coupled sparsity on the budget's size curve, with query/key and value widths that stay equal."""
+
+    name: ClassVar[str] = "ecospa_tied"
+
+    def __init__(self, budget: Budget) -> None:
+        multiple = budget.width_multiple
+        rule = WidthRule(multiple, multiple, multiple, tied=True)
+        super().__init__(budget, PacedSparsity(replace(budget.config("curve"), width_multiple=rule)))
 
 
 class PacedSparsity:

@@ -17,13 +17,13 @@ from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.metrics.clock import clock
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.size import size_metrics
-from benchmarks.metrics.turns import finish_work, ratio, take_turns
+from benchmarks.metrics.turns import ratio, take_turns
 from benchmarks.random_models import positions
 from benchmarks.shapes import SpeedSettings
 from benchmarks.shrunk_models import DTYPES, WithLoss, prepare
 from ecospa.accounting import parameters, training_flops
 from ecospa.families import coupled_pairs
-from ecospa.roofline import measure_device, step_seconds
+from ecospa.roofline import finish_work, measure_device, step_seconds
 from ecospa.trace import StepTrace, trace_step, weightless
 from results.record import Metric
 

@@ -21,6 +21,7 @@ from ecospa.plan import PlanError, SparsityPlan
 from ecospa.sparsifier import CoupledSparsifier, plan_shrink
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning
 from ecospa.surgery import OptimizerStateError, apply_plan
+from ecospa.width_rule import WidthRule
 
 if TYPE_CHECKING:
     from ecospa.checkpoint import CheckpointError, from_pretrained, save_pretrained
@@ -53,6 +54,7 @@ __all__ = [
     "SparsityPlan",
     "UnsupportedModelError",
     "WeightAxis",
+    "WidthRule",
     "accounting",
     "apply_plan",
     "coupled_pairs",

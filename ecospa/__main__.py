@@ -6,12 +6,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from ecospa.config import ConfigError, Curve, EcoSpaConfig, Pace, TargetScope
 from ecospa.forecast import Precision, Workload, forecast
 from ecospa.forecast_text import as_json, as_markdown
 from ecospa.forecast_time import step_times
 from ecospa.pairs import UnsupportedModelError
 from ecospa.roofline import DEVICES
+from ecospa.width_rule import WidthRule
+from ecospa.width_timing import device_rule
 
 _USAGE = 2
 
@@ -35,12 +39,12 @@ class PlanArguments:
     start_step: int | None = field(default=None, metadata={"help": "before the first event; 5 %% of the steps"})
     end_step: int | None = field(default=None, metadata={"help": "the target is reached by then; 75 %% of the steps"})
     interval: int | None = field(default=None, metadata={"help": "optimizer steps between two events"})
-    width_multiple: int = field(default=8, metadata={"help": "widths stay multiples of this"})
+    width_multiple: str = field(default="8", metadata={"help": "widths stay multiples of this; auto: by the device"})
     device: str = field(default="none", metadata={"help": f"{', '.join(DEVICES)}; cpu or cuda (measured now); none"})
     json: bool = field(default=False, metadata={"help": "JSON instead of Markdown"})
 
-    def config(self) -> EcoSpaConfig:
-        """The configuration of the method."""
+    def config(self, model: nn.Module) -> EcoSpaConfig:
+        """The configuration of the method for a model."""
         start = self.steps // 20 if self.start_step is None else self.start_step
         end = self.steps * 3 // 4 if self.end_step is None else self.end_step
         return EcoSpaConfig(
@@ -53,8 +57,15 @@ class PlanArguments:
             start_step=start,
             end_step=end,
             interval=self.interval,
-            width_multiple=self.width_multiple,
+            width_multiple=self._multiple(model),
         )
+
+    def _multiple(self, model: nn.Module) -> int | WidthRule:
+        if self.width_multiple == "auto":
+            return device_rule(model, "cpu" if self.device == "cpu" else "cuda")
+        if not self.width_multiple.isdecimal():
+            raise ConfigError(f"width_multiple is {self.width_multiple!r}; it must be a whole number, or auto")
+        return int(self.width_multiple)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +95,7 @@ def _plan(name: str, options: PlanArguments) -> str:
     model = empty_model(name)
     sequence = tokens_of_image(model) or options.seq
     workload = Workload(options.steps, options.batch, options.micro_batch, sequence, options.optimizer, options.dtype)
-    config = options.config()
+    config = options.config(model)
     found = forecast(model, config, workload)
     times = None if options.device == "none" else step_times(model, found, workload, options.device)
     return (as_json if options.json else as_markdown)(name, config, workload, found, times)

@@ -134,7 +134,7 @@ def attend(
     eager: Callable[..., Any] = sys.modules[type(module).original.__module__].eager_attention_forward
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
     width = value.shape[-1]
-    if query.shape[-1] != width and _wants_equal_widths(implementation, kernel_device(module, query)):
+    if query.shape[-1] != width and wants_equal_widths(implementation, kernel_device(module, query)):
         query, key, value = pad_to_equal(query, key, value)
     output, weights = interface(module, query, key, value, mask, **options)
     return output[..., :width], weights
@@ -178,8 +178,11 @@ def kernel_device(module: Any, states: Tensor) -> str:
     return module.traced_for or states.device.type
 
 
-def _wants_equal_widths(implementation: str, device: str) -> bool:
-    # CUDA's memory-efficient and cuDNN kernels take unequal widths; the CPU's fused kernel and flash attention do not
+def wants_equal_widths(implementation: str, device: str) -> bool:
+    """Whether an implementation's kernel pads: the CPU's fused one and flash attention take equal widths only.
+
+    CUDA's memory-efficient and cuDNN kernels take unequal ones.
+    """
     return "flash" in implementation or (implementation == "sdpa" and device == "cpu")
 
 

@@ -7,8 +7,12 @@ allowed range and the way out.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from ecospa.pairs import PairKind
+from ecospa.width_rule import WidthRule
 
 TargetScope = Literal["parameters", "blocks"]
 Pace = Literal["paper", "curve"]
@@ -45,8 +49,10 @@ class EcoSpaConfig:
             given curve, and K and theta decide where: an event that must cut more than theta lets it cuts the same K
             pairs by theta again, as if several of the paper's events fell on one step.
         curve: shape of that curve, "linear" or "cubic" (Zhu and Gupta, arXiv 1710.01878, equation 1).
-        width_multiple: widths stay multiples of this many indices (kernels like 8, 16, 64).
-        min_width: no pair becomes narrower; None means `width_multiple`.
+        width_multiple: widths stay multiples of this many indices (kernels like 8, 16, 64). "auto" chooses multiples
+            for the model's device, by kind of pair, from a table and by measuring; a WidthRule (or a mapping of its
+            fields) gives them by kind.
+        min_width: no pair becomes narrower; None means the multiple of its kind.
         granularity: "layer" takes theta over all heads of a layer together, "head" makes every head keep theta of
             its own score; either way all heads of a layer end equally wide.
         estimator: "fisher" accumulates squared gradients between events, "adam" reads the optimizer's second moment.
@@ -67,7 +73,7 @@ class EcoSpaConfig:
     end_step: int | None = None
     pace: Pace = "paper"
     curve: Curve = "cubic"
-    width_multiple: int = 8
+    width_multiple: int | Literal["auto"] | WidthRule = 8
     min_width: int | None = None
     granularity: Granularity = "layer"
     estimator: EstimatorMode = "fisher"
@@ -76,7 +82,7 @@ class EcoSpaConfig:
         _share("top_k", self.top_k, upper_open=False, way_out="0.30 is the paper's value")
         _share("importance_threshold", self.importance_threshold, upper_open=True, way_out="0.90 is the paper's value")
         _share("target_size", self.target_size, upper_open=False, way_out="0.5 keeps half of the parameters")
-        _whole("width_multiple", self.width_multiple, 1)
+        object.__setattr__(self, "width_multiple", _multiple(self.width_multiple))
         _whole("start_step", self.start_step, 0)
         for name, least in (("interval", 1), ("end_step", 1), ("min_width", 1)):
             value = getattr(self, name)
@@ -90,10 +96,26 @@ class EcoSpaConfig:
         if self.pace == "curve" and self.end_step is None:
             raise ConfigError("end_step is None; pace='curve' needs the step at which the target is reached")
 
-    @property
-    def floor_width(self) -> int:
-        """Width in indices below which no pair is cut."""
-        return self.width_multiple if self.min_width is None else self.min_width
+    def floor_width(self, rule: WidthRule, kind: PairKind) -> int:
+        """Width in indices below which no pair of a kind is cut, under the rule that `width_multiple` led to."""
+        return rule.multiple(kind) if self.min_width is None else self.min_width
+
+
+def _multiple(given: object) -> int | Literal["auto"] | WidthRule:
+    if given == "auto":
+        return "auto"
+    if isinstance(given, Mapping):  # as JSON gives it back
+        given = WidthRule(**given)
+    if isinstance(given, WidthRule):
+        for kind in ("qk", "vo", "ffn"):
+            _whole(f"width_multiple.{kind}", getattr(given, kind), 1)
+        return given
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ConfigError(
+            f"width_multiple is {given!r}; it must be a whole number of at least 1, 'auto', or a WidthRule; 8 suits "
+            "most machines"
+        )
+    return given
 
 
 def _share(name: str, value: float, *, upper_open: bool, way_out: str) -> None:

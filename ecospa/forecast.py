@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import torch
 from torch import nn
 
 from ecospa.accounting import flops_per_index, parameters, state_tensors, training_flops
@@ -19,8 +18,9 @@ from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.families import coupled_pairs
 from ecospa.plan import axis_parameters, index_parameters
 from ecospa.schedule import Schedule
-from ecospa.selection import PairWidth, choose_widths
-from ecospa.sparsifier import CoupledSparsifier, pair_width
+from ecospa.selection import choose_widths
+from ecospa.sparsifier import CoupledSparsifier
+from ecospa.tying import tie, twins, untie
 
 Precision = Literal["fp32", "bf16", "mixed"]
 _WEIGHT_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2, "mixed": 4}
@@ -161,19 +161,18 @@ class _Simulation:
         self.config = config
         self.sparsifier = CoupledSparsifier(model, config)
         self.schedule = Schedule(config, self.sparsifier.full_size, self.sparsifier.target_size)
-        self.pairs: dict[str, PairWidth] = {}
-        self.unit: dict[str, int] = {}
-        for pair in coupled_pairs(model):
-            flat = torch.arange(pair.units + 1, dtype=torch.float64)
-            self.pairs[pair.name] = pair_width(model, pair, config, flat, float(pair.units))
-            self.unit[pair.name] = pair.unit
+        pairs = coupled_pairs(model)
+        self.unit = {pair.name: pair.unit for pair in pairs}
+        self.tied = twins(pairs) if self.sparsifier.rule.tied else ()
+        self.pairs = tie(self.tied, self.sparsifier.pair_widths(model))
         self.whole = {name: pair.width for name, pair in self.pairs.items()}
         self.size = self.sparsifier.full_size
 
     @property
     def widths(self) -> dict[str, int]:
         """Width of every pair, in indices."""
-        return {name: pair.width * self.unit[name] for name, pair in self.pairs.items()}
+        widths = untie(self.tied, {name: pair.width for name, pair in self.pairs.items()})
+        return {name: round(widths[name]) * unit for name, unit in self.unit.items()}
 
     @property
     def landed(self) -> bool:

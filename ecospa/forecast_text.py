@@ -11,6 +11,7 @@ from dataclasses import asdict
 from ecospa.config import EcoSpaConfig
 from ecospa.forecast import Forecast, Stage, Workload
 from ecospa.forecast_time import StepTimes
+from ecospa.width_rule import WidthRule
 
 _ROWS = 8
 _HEADERS = ("from step", "parameters", "in blocks", "weights", "gradients", "optimizer", "together", "step FLOPs")
@@ -65,6 +66,12 @@ def _summary(config: EcoSpaConfig, workload: Workload, found: Forecast, times: S
         f"a step at the end needs {last.step_flops / first.step_flops:.1%} of a dense one",
         f"{len(found.stages) - 1} events, the last at step {last.step}: {_pace(config)}",
     ]
+    if isinstance(config.width_multiple, WidthRule):
+        rule = config.width_multiple
+        tied = ", which stay equal" if rule.tied else ""
+        lines.append(
+            f"widths: heads multiples of {rule.qk} and {rule.vo}{tied}, feed-forward of {rule.ffn} ({rule.reason})"
+        )
     if not found.landed:
         lines.append("THE TARGET IS NOT REACHED in these steps: give more, a smaller interval, or an end_step")
     if times is not None:

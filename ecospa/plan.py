@@ -34,20 +34,25 @@ class SparsityPlan:
         widths: width of every pair of the model that the plan was made for; applying checks it.
         parameters_before: parameters of that model.
         parameters_after: parameters when the plan has been applied.
+        reason: why widths are multiples of what they are, in words; empty where nobody said.
     """
 
     kept: Mapping[str, Int64[Tensor, "groups kept"]]
     widths: Mapping[str, int]
     parameters_before: int
     parameters_after: int
+    reason: str = ""
 
     @classmethod
-    def build(cls, model: nn.Module, kept: Mapping[str, Int64[Tensor, "groups kept"]]) -> SparsityPlan:
+    def build(
+        cls, model: nn.Module, kept: Mapping[str, Int64[Tensor, "groups kept"]], reason: str = ""
+    ) -> SparsityPlan:
         """An explicit plan, checked against the model.
 
         Args:
             model: model of a supported family, on any device, the meta device too.
             kept: pair name -> int64 (groups, kept); pairs that are not named stay whole.
+            reason: why widths are what they are, for those who read the plan.
 
         Returns:
             The plan. Entries that keep everything are dropped from it.
@@ -65,7 +70,7 @@ class SparsityPlan:
             (pairs[name].width - positions.shape[1]) * index_parameters(model, pairs[name])
             for name, positions in cut.items()
         )
-        return cls(cut, {name: pair.width for name, pair in pairs.items()}, before, before - removed)
+        return cls(cut, {name: pair.width for name, pair in pairs.items()}, before, before - removed, reason)
 
     def pairs_of(self, model: nn.Module) -> dict[str, CoupledPair]:
         """The model's pairs by name, after checking that the plan was made for a model of these widths.
@@ -93,7 +98,8 @@ class SparsityPlan:
         """The plan as JSON text."""
         kept = {name: positions.tolist() for name, positions in self.kept.items()}
         counts = {"parameters_before": self.parameters_before, "parameters_after": self.parameters_after}
-        return json.dumps({"version": PLAN_VERSION, "widths": dict(self.widths), "kept": kept, **counts})
+        content = {"version": PLAN_VERSION, "widths": dict(self.widths), "kept": kept, **counts, "reason": self.reason}
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> SparsityPlan:
@@ -110,7 +116,8 @@ class SparsityPlan:
             kept = {name: torch.tensor(rows, dtype=torch.int64, device="cpu") for name, rows in content["kept"].items()}
             if bad := [name for name, positions in kept.items() if positions.ndim != 2]:
                 raise PlanError(f"{bad[0]}: kept must be a list of rows, one per group")
-            return cls(kept, content["widths"], content["parameters_before"], content["parameters_after"])
+            counts = content["parameters_before"], content["parameters_after"]
+            return cls(kept, content["widths"], *counts, content.get("reason", ""))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"this is not a plan ({error!r}); give the text that SparsityPlan.to_json wrote") from error
 

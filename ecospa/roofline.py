@@ -97,12 +97,17 @@ def measure_device(device: str = "cpu", dtype: torch.dtype = torch.float32) -> D
     )
 
 
+def finish_work(device: str) -> None:
+    """Wait until a device has done what it was given; a processor has."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
 def _best_seconds(work: Callable[[], object], device: str) -> float:
     best = float("inf")
     for _ in range(_TRIALS):
         began = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        finish_work(device)
         best = min(best, time.perf_counter() - began)
     return best

@@ -5,9 +5,10 @@ It reads the model and never changes it; `surgery.apply_plan` does that with the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from math import lcm
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,9 @@ from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices, unit_positions
 from ecospa.plan import SparsityPlan, index_parameters
 from ecospa.selection import PairWidth, best_units, choose_widths, retained_scores
+from ecospa.tying import tie, tie_values, twins, untie
+from ecospa.width_rule import WidthRule
+from ecospa.width_timing import device_rule
 
 
 class CoupledSparsifier:
@@ -28,6 +32,11 @@ class CoupledSparsifier:
         model: model of a supported family.
         config: K, theta, target, widths.
         full_size: parameters in the target scope that the target is a share of; None counts the model as it is.
+        rule: which widths pairs may have, as an earlier run settled it; None settles it from the configuration, which
+            takes a few seconds where "auto" measures.
+
+    Attributes:
+        rule: which widths pairs may have.
 
     Raises:
         ConfigError: the target cannot be reached, or a width multiple is larger than a width.
@@ -38,14 +47,17 @@ class CoupledSparsifier:
     that of the unrounded rule.
     """
 
-    def __init__(self, model: nn.Module, config: EcoSpaConfig, full_size: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, config: EcoSpaConfig, full_size: int | None = None, rule: WidthRule | None = None
+    ) -> None:
         self.config = config
         pairs = coupled_pairs(model)
+        self.rule = width_rule(model, config) if rule is None else rule
         self.full_size = parameters(model, config.target_scope) if full_size is None else full_size
         self.target_size = round(config.target_size * self.full_size)
         self._wanted = {pair.name: float(pair.units) for pair in pairs}
-        _check_widths(pairs, config)
-        self._check_reachable(model, pairs)
+        _check_widths(pairs, config, self.rule)
+        self._check_reachable(model)
 
     def size(self, model: nn.Module) -> int:
         """Parameters of the model in the target scope."""
@@ -53,16 +65,12 @@ class CoupledSparsifier:
 
     def exhausted(self, model: nn.Module) -> bool:
         """Whether every pair is at its floor."""
-        return all(_next_width(pair, self.config) is None for pair in coupled_pairs(model))
+        return not any(True for _ in self._next_cuts(model))
 
     def landed(self, model: nn.Module) -> bool:
         """Whether the target is within one width step: no step of any pair fits between it and the model."""
         gap = self.size(model) - self.target_size
-        for pair in coupled_pairs(model):
-            width = _next_width(pair, self.config)
-            if width is not None and (pair.width - width) * index_parameters(model, pair) <= gap:
-                return False
-        return True
+        return all(cut > gap for cut in self._next_cuts(model))
 
     def scores(self, model: nn.Module) -> dict[str, Float[Tensor, "groups units"]]:
         """Index scores of every pair from the current weights: (groups, width / unit), float32 or wider, on the CPU.
@@ -98,39 +106,75 @@ class CoupledSparsifier:
             raise ValueError(f"importances lacks {missing[0]}; give the importance of every pair")
         scores = self.scores(model) if scores is None else scores
         limit = self.target_size if goal is None else max(goal, self.target_size)
-        widths, self._wanted = choose_widths(
-            {name: self._pair_width(model, pair, scores[name]) for name, pair in pairs.items()},
-            {name: importances[name] for name in pairs},
+        per_head = self.config.granularity == "head"
+        retained = {name: retained_scores(scores[name], per_head) for name in pairs}
+        tied = twins(tuple(pairs.values())) if self.rule.tied else ()
+        chosen, wanted = choose_widths(
+            tie(tied, self.pair_widths(model, retained)),
+            tie_values(tied, {name: importances[name] for name in pairs}),
             self.config.top_k,
             self.config.importance_threshold,
             max(0, self.size(model) - limit),
             compound=goal is not None,
             land=limit == self.target_size,
         )
-        if not widths:
+        self._wanted = untie(tied, wanted)
+        if not chosen:
             return None
-        kept = {name: unit_positions(pairs[name], best_units(scores[name], width)) for name, width in widths.items()}
-        return SparsityPlan.build(model, kept)
+        kept = {
+            name: unit_positions(pairs[name], best_units(scores[name], round(width)))
+            for name, width in untie(tied, chosen).items()
+        }
+        return SparsityPlan.build(model, kept, self.rule.reason)
+
+    def pair_widths(
+        self, model: nn.Module, retained: Mapping[str, Float[Tensor, " units_plus_one"]] | None = None
+    ) -> dict[str, PairWidth]:
+        """Every pair as the choice of widths sees it, before twins are tied.
+
+        Args:
+            model: the model as it is now.
+            retained: (units + 1,) per pair, score left with the best units; None takes all units for equal.
+        """
+        return {
+            pair.name: PairWidth(
+                width=pair.units,
+                step=_step(pair, self.rule),
+                floor=max(1, -(-self.config.floor_width(self.rule, pair.kind) // pair.unit)),
+                unit_parameters=pair.unit * index_parameters(model, pair),
+                retained=_flat(pair.units) if retained is None else retained[pair.name],
+                wanted=self._wanted[pair.name],
+            )
+            for pair in coupled_pairs(model)
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state: sizes and wanted widths."""
-        return {"full_size": self.full_size, "target_size": self.target_size, "wanted": dict(self._wanted)}
+        sizes = {"full_size": self.full_size, "target_size": self.target_size}
+        return {**sizes, "wanted": dict(self._wanted), "rule": asdict(self.rule)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with the sizes and wanted widths of an earlier run."""
+        """Continue with the sizes, the rule and the wanted widths of an earlier run."""
+        if "rule" in state:  # states of earlier releases have none: their multiple was a number
+            self.rule = WidthRule(**state["rule"])
         self.full_size, self.target_size = int(state["full_size"]), int(state["target_size"])
         self._wanted = {name: float(width) for name, width in state["wanted"].items()}
 
-    def _pair_width(self, model: nn.Module, pair: CoupledPair, scores: Tensor) -> PairWidth:
-        retained = retained_scores(scores, per_head=self.config.granularity == "head")
-        return pair_width(model, pair, self.config, retained, self._wanted[pair.name])
+    def _entries(self, model: nn.Module) -> dict[str, PairWidth]:
+        tied = twins(coupled_pairs(model)) if self.rule.tied else ()
+        return tie(tied, self.pair_widths(model))
 
-    def _check_reachable(self, model: nn.Module, pairs: tuple[CoupledPair, ...]) -> None:
+    def _next_cuts(self, model: nn.Module) -> Iterator[int]:
+        """Parameters that the next width step of every pair, or of twins, removes; those at their floor have none."""
+        for entry in self._entries(model).values():
+            if (width := entry.narrower(entry.width)) is not None:
+                yield (entry.width - width) * entry.unit_parameters
+
+    def _check_reachable(self, model: nn.Module) -> None:
         smallest = self.size(model)
-        for pair in pairs:
-            step, floor = _step(pair, self.config), _floor(pair, self.config)
-            narrowest = min(pair.units, -(-floor // step) * step)
-            smallest -= (pair.units - narrowest) * pair.unit * index_parameters(model, pair)
+        for entry in self._entries(model).values():
+            narrowest = min(entry.width, -(-entry.floor // entry.step) * entry.step)
+            smallest -= (entry.width - narrowest) * entry.unit_parameters
         if self.target_size < smallest:
             share = smallest / self.full_size
             raise ConfigError(
@@ -140,30 +184,12 @@ class CoupledSparsifier:
             )
 
 
-def pair_width(
-    model: nn.Module,
-    pair: CoupledPair,
-    config: EcoSpaConfig,
-    retained: Float[Tensor, " units_plus_one"],
-    wanted: float,
-) -> PairWidth:
-    """A pair as the choice of widths sees it, under a configuration.
-
-    Args:
-        model: the model of the pair.
-        pair: the pair at its present width.
-        config: gives the multiple and the floor.
-        retained: (units + 1,), score left with the best units.
-        wanted: fractional width that theta asked for so far, in units.
-    """
-    return PairWidth(
-        width=pair.units,
-        step=_step(pair, config),
-        floor=_floor(pair, config),
-        unit_parameters=pair.unit * index_parameters(model, pair),
-        retained=retained,
-        wanted=wanted,
-    )
+def width_rule(model: nn.Module, config: EcoSpaConfig) -> WidthRule:
+    """The rule that a configuration asks for, measured on the model's device where it says "auto"."""
+    given = config.width_multiple
+    if isinstance(given, WidthRule):
+        return given
+    return device_rule(model) if given == "auto" else WidthRule.uniform(given)
 
 
 def plan_shrink(
@@ -171,7 +197,7 @@ def plan_shrink(
     target_size: float = 0.5,
     *,
     target_scope: TargetScope = "parameters",
-    width_multiple: int = 8,
+    width_multiple: int | Literal["auto"] | WidthRule = 8,
     min_width: int | None = None,
     top_k: float = 1.0,
     importance_threshold: float = 0.9,
@@ -184,8 +210,8 @@ def plan_shrink(
         model: model of a supported family.
         target_size: c, share that is left.
         target_scope: share of all "parameters", or of the "blocks" alone.
-        width_multiple: widths stay multiples of this many indices.
-        min_width: no pair becomes narrower; None means `width_multiple`.
+        width_multiple: widths stay multiples of this many indices; "auto" or a WidthRule as for EcoSpaConfig.
+        min_width: no pair becomes narrower; None means the multiple of its kind.
         top_k: share of the pairs that carry the cut, the least important first; 1 spreads it over all.
         importance_threshold: theta of each of the rounds that the cut is made of.
         importances: importance of every pair, such as `CoupledEstimator.importances()`; None ranks all equally.
@@ -251,26 +277,22 @@ def _index_squares(parameter: Tensor, axis: WeightAxis) -> Tensor:
     return wide.square().sum(others).cpu()[axis.index].sum(-1)
 
 
-def _step(pair: CoupledPair, config: EcoSpaConfig) -> int:
-    return lcm(config.width_multiple, pair.unit) // pair.unit
+def _step(pair: CoupledPair, rule: WidthRule) -> int:
+    return lcm(rule.multiple(pair.kind), pair.unit) // pair.unit
 
 
-def _floor(pair: CoupledPair, config: EcoSpaConfig) -> int:
-    return max(1, -(-config.floor_width // pair.unit))
+def _flat(units: int) -> Float[Tensor, " units_plus_one"]:
+    return torch.arange(units + 1, dtype=torch.float64)
 
 
-def _next_width(pair: CoupledPair, config: EcoSpaConfig) -> int | None:
-    """Next narrower allowed width in indices, or None at the floor."""
-    step = _step(pair, config)
-    below = (pair.units - 1) // step * step
-    return below * pair.unit if below >= _floor(pair, config) else None
-
-
-def _check_widths(pairs: tuple[CoupledPair, ...], config: EcoSpaConfig) -> None:
-    for field, value in (("width_multiple", config.width_multiple), ("min_width", config.floor_width)):
-        narrowest = min(pairs, key=lambda pair: pair.width)
-        if value > narrowest.width:
-            raise ConfigError(
-                f"{field} is {value}, larger than the width {narrowest.width} of {narrowest.name}, "
-                f"which could never be cut; choose a value in [1, {narrowest.width}]"
-            )
+def _check_widths(pairs: tuple[CoupledPair, ...], config: EcoSpaConfig, rule: WidthRule) -> None:
+    for pair in sorted(pairs, key=lambda pair: pair.width):
+        for field, value in (
+            ("width_multiple", rule.multiple(pair.kind)),
+            ("min_width", config.floor_width(rule, pair.kind)),
+        ):
+            if value > pair.width:
+                raise ConfigError(
+                    f"{field} is {value}, larger than the width {pair.width} of {pair.name}, "
+                    f"which could never be cut; choose a value in [1, {pair.width}]"
+                )

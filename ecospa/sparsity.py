@@ -24,6 +24,7 @@ from ecospa.plan import SparsityPlan
 from ecospa.schedule import Schedule
 from ecospa.sparsifier import CoupledSparsifier
 from ecospa.surgery import OptimizerStateError, apply_plan, held_parameters
+from ecospa.width_rule import WidthRule
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,9 @@ class CoupledSparsity:
         check_one_process()
         self.config, self.model, self.optimizer = config, model, optimizer
         self.followers, self._on_cut = tuple(followers), on_cut
-        full_size = None if resume is None else int(resume["sparsifier"]["full_size"])
-        self.sparsifier = CoupledSparsifier(model, config, full_size)
+        saved = {} if resume is None else resume["sparsifier"]
+        rule = WidthRule(**saved["rule"]) if "rule" in saved else None
+        self.sparsifier = CoupledSparsifier(model, config, saved.get("full_size"), rule)
         check_optimizer_holds(model, optimizer)
         self.estimator = CoupledEstimator(model, coupled_pairs(model), config.estimator, optimizer)
         self.schedule = Schedule(config, self.sparsifier.full_size, self.sparsifier.target_size)

@@ -25,6 +25,7 @@ METHODS = {
     "ecospa": "EcoSpa",
     "ecospa_own_pace": "EcoSpa, own pace",
     "ecospa_spaced": "EcoSpa, spaced cuts",
+    "ecospa_tied": "EcoSpa, heads tied",
     "ecospa_at_start": "EcoSpa, one cut, early",
     "ecospa_at_end": "EcoSpa, one cut, late",
     "importance_gradient": "gradient",

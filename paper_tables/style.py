@@ -41,6 +41,7 @@ _LOOKS = {
     "ecospa": (BLUE, "o"),
     "ecospa_own_pace": (SKY, "D"),
     "ecospa_spaced": (SKY, "o"),
+    "ecospa_tied": (BLUE, "D"),
     "ecospa_at_start": (BLUE, "<"),
     "ecospa_at_end": (BLUE, ">"),
     # ours by another importance of pairs

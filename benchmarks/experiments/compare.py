@@ -124,7 +124,7 @@ SUBJECTS: dict[Tier, tuple[CompareSettings, ...]] = {
         _gpt2(
             ModelSpec(layers=4, width=64, heads=4, vocabulary=2048, positions=64),
             TrainingSpec(steps=150, batch_size=8, learning_rate=3e-3, micro_batch_size=8, warmup_steps=15),
-            DataSpec("docstrings", "default", evaluation_tokens=10_000),
+            DataSpec("docstrings", "default", train_bytes=400_000, evaluation_tokens=5_000),
             ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
         ),
     ),

@@ -2,7 +2,8 @@
 
 What it tests: the paper's thesis, without any unknown of the paper's tables. GPT-2 is trained from scratch and shrunk
 to 50 % and to 30 % of its block parameters on the way. All methods that shrink follow the same size over steps (a cubic
-curve, about 40 events within the first three quarters of the steps), so that none wins by staying large for longer:
+curve, about 40 events within the first three quarters of the steps; 20 at tier smoke), so that none wins by staying
+large for longer:
 
 - ecospa: pairs chosen by joint importance, indices by joint scores, removed aligned.
 - ecospa_own_pace: the same, but K and theta alone decide how much an event cuts; it may end larger than the target.
@@ -73,11 +74,11 @@ ECOSPA = "baselines.coupled_sparsity:EcoSpa"
 SCALES: dict[Tier, Scale] = {
     "smoke": Scale(
         ModelSpec(layers=3, width=128, heads=4, vocabulary=2048, positions=64),
-        DataSpec("docstrings", "default", evaluation_tokens=10_000),
+        DataSpec("docstrings", "default", train_bytes=400_000, evaluation_tokens=5_000),
         ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
-        TrainingSpec(steps=114, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=10),
-        start_step=10,
-        end_step=86,
+        TrainingSpec(steps=60, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=6),
+        start_step=6,
+        end_step=46,
         interval=2,
         width_multiple=4,
     ),

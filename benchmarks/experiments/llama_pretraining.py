@@ -74,7 +74,7 @@ SCALES: dict[Tier, tuple[Scale, ...]] = {
     "smoke": (
         Scale(
             ModelSpec(layers=3, width=64, heads=4, vocabulary=2048, positions=64, family="llama"),
-            DataSpec("docstrings", "default", evaluation_tokens=10_000),
+            DataSpec("docstrings", "default", train_bytes=400_000, evaluation_tokens=5_000),
             ProtocolSpec("bpe-2048", sequence_length=64, stride=63, split="validation"),
             TrainingSpec(
                 steps=80, batch_size=8, learning_rate=6e-3, micro_batch_size=8, warmup_steps=8, weight_decay=0.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.metrics.turns import finish_work
+from ecospa.roofline import finish_work
 from results.record import Metric
 
 Counter = Callable[[], float]

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-import torch
+from ecospa.roofline import finish_work
 
 
 def take_turns(
@@ -43,12 +43,6 @@ def take_turns(
 
 def _nothing(turn: int) -> None:
     pass
-
-
-def finish_work(device: str) -> None:
-    """Wait until a device has done what it was given; a processor has."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 def ratio(own: Sequence[float], reference: Sequence[float]) -> float:

@@ -36,7 +36,9 @@ def outcomes(experiment: Any, tmp_path: Path) -> list[tuple[Any, Outcome]]:
 
 
 def test_a_training_step_is_timed_beside_the_whole_model(tmp_path: Path) -> None:
-    ((settings, found),) = outcomes(training_speed, tmp_path)
+    (settings, found), (tied_settings, tied) = outcomes(training_speed, tmp_path)
+    assert (settings.method.name, tied_settings.method.name) == ("ecospa", "ecospa_tied")
+    assert tied.metrics["block_share"].value == pytest.approx(tied_settings.target, abs=0.03)
     values = {name: metric.value for name, metric in found.metrics.items()}
     assert values["block_share"] == pytest.approx(settings.target, abs=0.02)
     assert values["step_flops_ratio"] < 0.8 and values["foretold_step_time_ratio"] < 1

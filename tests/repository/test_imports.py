@@ -21,11 +21,11 @@ MAY_IMPORT = {
 
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
-    {"config", "pairs", "class_swap"},
+    {"config", "pairs", "class_swap", "width_rule"},
     {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace"},
-    {"roofline"},
+    {"roofline", "tying"},
     {"families"},
-    {"plan", "merged"},
+    {"plan", "merged", "width_timing"},
     {"accounting", "estimator", "surgery"},
     {"memory_budget"},
     {"sparsifier"},
