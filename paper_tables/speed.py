@@ -46,6 +46,11 @@ class Point:
         return int(self.protocol.get("batch", 0))
 
     @property
+    def length(self) -> int:
+        """Tokens of a sequence, those that are read."""
+        return int(self.protocol.get("sequence", 0))
+
+    @property
     def phase(self) -> str:
         """What was measured: training, prefill or decode."""
         return str(self.protocol.get("phase", ""))
@@ -114,13 +119,36 @@ def remark(point: Point, time_ratio: float | None) -> dict[str, str]:
 def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return one line per model with its sizes, and one for what all protocols have in common."""
     found = points(records)
-    shapes = {point.model: point.cell.records[0].config["model"] for point in found}
+    shapes: dict[str, set[tuple[str, Any]]] = {}
+    for point in found:
+        sizes = set(point.cell.records[0].config["model"].items())
+        shapes[point.model] = shapes.get(point.model, sizes) & sizes  # the room for tokens grows with the text
     lines = [
-        f"{shown(name)}: {flat({k: v for k, v in sizes.items() if k != 'name'})}." for name, sizes in shapes.items()
+        f"{shown(name)}: {flat({k: v for k, v in sorted(sizes) if k != 'name'})}." for name, sizes in shapes.items()
     ]
     common = [set(point.protocol.items()) for point in found]
     same = dict(sorted(set.intersection(*common))) if common else {}
     return (*lines, f"Protocol: {flat(same)}.") if same else tuple(lines)
+
+
+def time_ratio(point: Point) -> float | None:
+    """Return the time of a shrunk model over that of the whole one."""
+    if point.phase == "training":
+        return point.mean("step_time_ratio")
+    faster = point.mean("throughput_ratio")
+    return None if not faster else 1 / faster
+
+
+def flops_ratio(point: Point) -> float | None:
+    """Return the operations of a shrunk model over those of the whole one."""
+    return point.mean("step_flops_ratio" if point.phase == "training" else "forward_flops_ratio")
+
+
+def usual(found: Sequence[Point]) -> list[Point]:
+    """Return the points at the length at which most were measured."""
+    lengths = [point.length for point in found]
+    most = max(sorted(set(lengths)), key=lengths.count, default=0)
+    return [point for point in found if point.length == most]
 
 
 def phase_figure(

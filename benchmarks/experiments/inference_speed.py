@@ -3,8 +3,9 @@
 What it tests: a forward pass over a batch (`prefill`), and writing tokens one by one from a cache of keys and values
 (`decode`), by a whole model, by the same with the classes that shrinking gives it, and by a compressed one, taking
 turns in one process; every turn has a batch of its own. EcoSpa at 70, 50 and 30 % of the block parameters, at 50 % with
-one sequence and with many; and at 50 % what other methods leave: a rotated model (slicegpt), factors (low_rank),
-zeros (magnitude_one_shot), which save as many parameters and may save no time.
+one sequence and with many, and with a long one of 512 and of 2048 tokens; and at 50 % what other methods leave: a
+rotated model (slicegpt), factors (low_rank), zeros (magnitude_one_shot), which save as many parameters and may save no
+time.
 
 At 50 %, with one sequence and the usual number, in other modes as well, whole and shrunk model alike, and the shrunk
 one beside itself without the mode: merged projections (LLaMA, BERT; the others have them merged anyway), writing from a
@@ -14,7 +15,7 @@ Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (ti
 
 Command: python -m benchmarks run inference_speed --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (2 runs), cpu 0.7 (174 runs, 2 cores), gpu 0.4 (174 runs, one
+Hours for all runs of a tier: smoke 0.01 (2 runs), cpu 0.8 (204 runs, 2 cores), gpu 0.5 (204 runs, one
 H100-class GPU).
 
 Data: none.
@@ -26,6 +27,7 @@ its time follows the bytes, and on small models the interpreter; compiling takes
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
@@ -46,13 +48,15 @@ BATCHES: dict[str, tuple[int, int, int]] = {"smoke": (1, 2, 4), "cpu": (1, 8, 16
 """One sequence, the usual number and many."""
 SEQUENCES: dict[str, int] = {"smoke": 32, "cpu": 96, "gpu": 192}
 """Tokens that are read; the position embeddings hold the generated ones, too."""
+LENGTHS: dict[str, tuple[int, ...]] = {"smoke": (), "cpu": (512, 2048), "gpu": (512, 2048)}
+"""Tokens of longer texts, of which one is read at a time: attention between tokens then costs as much as matrices."""
 GENERATED: dict[str, int] = {"smoke": 4, "cpu": 16, "gpu": 32}
 TURNS: dict[str, int] = {"smoke": 5, "cpu": 9, "gpu": 30}
 
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """EcoSpa at every size and batch, the others at one; what a method is not defined for, it refuses."""
-    return tuple(
+    short = tuple(
         Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, batch, phase, mode)))
         for model in MODELS[tier]
         for phase in PHASES[: 2 if model.name in WRITE else 1]
@@ -62,6 +66,17 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
             *((HALF, *point) for point in _in_other_modes(tier, method, model, phase)),
         ]
     )
+    return (*short, *(cell for method in methods if method.name == METHODS[0] for cell in _long(tier, method)))
+
+
+def _long(tier: Tier, method: MethodRef) -> Iterator[Cell]:
+    """One long text at half size, for the models of text, whose position embeddings are made to hold it."""
+    for model in (model for model in MODELS[tier] if model.name != "vit"):
+        for phase in PHASES[: 2 if model.name in WRITE else 1]:
+            for length in LENGTHS[tier]:
+                protocol = replace(_protocol(tier, BATCHES[tier][0], phase, "plain"), sequence=length)
+                room = replace(model, length=length + protocol.generated)
+                yield Cell(NAME, tier, method.name, SpeedSettings(method, HALF, room, protocol))
 
 
 def _in_other_modes(
@@ -103,8 +118,8 @@ EXPERIMENT = Experiment(
     question="time of reading and writing text by compressed models beside whole ones, against their operations",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
-        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.4, machine="one H100-class GPU"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.8, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.5, machine="one H100-class GPU"),
     },
     methods=METHODS,
     cells=cells,

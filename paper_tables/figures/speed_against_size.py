@@ -8,16 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_tables.item import Plot
-from paper_tables.speed import Point, model_color, model_notes, phase_figure, points, shown
+from paper_tables.speed import (
+    Point,
+    flops_ratio,
+    model_color,
+    model_notes,
+    phase_figure,
+    points,
+    shown,
+    time_ratio,
+    usual,
+)
 from paper_tables.style import GREY, INK, label_ends
 from results import RunRecord
 
-RATIOS = {
-    "training": ("step_time_ratio", "step_flops_ratio"),
-    "prefill": ("throughput_ratio", "forward_flops_ratio"),
-    "decode": ("throughput_ratio", "forward_flops_ratio"),
-}
-"""By phase: measured ratio, ratio of operations."""
 TEXTS = ("share of the block parameters that is kept", "time / whole model's")
 
 Line = list[tuple[float, float, float]]
@@ -33,24 +37,16 @@ def _lines(found: Sequence[Point]) -> dict[str, Line]:
     """Return (kept, time, operations) by model, at the batch that was measured at most sizes."""
     lines: dict[str, Line] = {}
     for model in dict.fromkeys(point.model for point in found):
-        own = [point for point in found if point.model == model and _time(point) is not None]
+        own = usual([point for point in found if point.model == model and time_ratio(point) is not None])
         batches = [point.batch for point in own]
-        usual = max(sorted(set(batches)), key=batches.count, default=0)
+        batch = max(sorted(set(batches)), key=batches.count, default=0)
         line = [
-            (point.mean("block_share"), _time(point), point.mean(RATIOS[point.phase][1]))
-            for point in own
-            if point.batch == usual
+            (point.mean("block_share"), time_ratio(point), flops_ratio(point)) for point in own if point.batch == batch
         ]
         complete = [(kept, time, flops) for kept, time, flops in line if None not in (kept, time, flops)]
         if complete:
             lines[model] = sorted(complete, reverse=True)  # type: ignore[arg-type]
     return lines
-
-
-def _time(point: Point) -> float | None:
-    metric, _ = RATIOS[point.phase]
-    found = point.mean(metric)
-    return 1 / found if found and metric == "throughput_ratio" else found
 
 
 def _draw(axis: Axes, lines: dict[str, Line]) -> None:

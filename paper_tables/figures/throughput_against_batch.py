@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from paper_tables.item import Plot
 from paper_tables.judges import HALF
-from paper_tables.speed import Point, model_color, model_notes, phase_figure, points, shown
+from paper_tables.speed import Point, model_color, model_notes, phase_figure, points, shown, usual
 from paper_tables.style import label_ends, logarithmic
 from results import RunRecord
 
@@ -29,7 +29,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 def _lines(found: Sequence[Point]) -> dict[str, Line]:
     """Return (batch, tokens per second of the half model, of the whole one) by model."""
     lines: dict[str, Line] = {}
-    for point in found:
+    for point in usual(found):
         own, whole = point.mean("throughput"), _whole(point)
         if own is not None and whole is not None:
             lines.setdefault(point.model, []).append((point.batch, own, whole))

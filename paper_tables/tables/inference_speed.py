@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from paper_tables.cells import measured, without_empty_columns
+from paper_tables.formats import NOTHING
 from paper_tables.item import Table
 from paper_tables.speed import Point, model_notes, named, points, remark
 from results import RunRecord
@@ -40,6 +41,7 @@ def _row(point: Point) -> dict[str, str]:
         "Phase": point.phase,
         "Mode": point.mode,
         **named(point),
+        "Tokens": str(point.length) if point.model != "vit" else NOTHING,
         **measured(point.cell, COLUMNS),
         **remark(point, time_ratio),
     }

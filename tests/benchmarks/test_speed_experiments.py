@@ -116,6 +116,18 @@ def test_modes_are_measured_where_they_make_a_difference() -> None:
     assert all(c.settings.protocol.mode == "plain" for c in inference_speed.cells("smoke", (MethodRef("ecospa"),)))
 
 
+def test_long_texts_have_room_in_the_models_that_read_them() -> None:
+    found = inference_speed.cells("cpu", (MethodRef("ecospa"), MethodRef("low_rank")))
+    long = [cell for cell in found if cell.settings.protocol.sequence > 96]
+    assert {cell.method for cell in long} == {"ecospa"}
+    points = {(c.settings.model.name, c.settings.protocol.phase, c.settings.protocol.sequence) for c in long}
+    writing = {(name, phase, n) for name in ("gpt2", "llama") for phase in ("prefill", "decode") for n in (512, 2048)}
+    assert points == writing | {("bert", "prefill", n) for n in (512, 2048)}
+    for cell in long:
+        protocol = cell.settings.protocol
+        assert cell.settings.model.length == protocol.sequence + protocol.generated
+
+
 def test_bytes_are_those_foretold_and_a_budget_is_kept(tmp_path: Path) -> None:
     dense, shrunk, budgeted = (outcome for _, outcome in outcomes(training_memory, tmp_path))
     for outcome in (dense, shrunk, budgeted):

@@ -8,7 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from paper_tables.figures import memory_by_category, roofline, speed_against_size, throughput_against_batch
+from paper_tables.figures import (
+    memory_by_category,
+    roofline,
+    speed_against_length,
+    speed_against_size,
+    throughput_against_batch,
+)
 from paper_tables.item import records_of
 from paper_tables.speed import PHASES, SLOWER, points
 from paper_tables.style import drawing
@@ -61,6 +67,15 @@ def test_another_mode_has_a_row_of_its_own_and_no_place_in_the_figures(records: 
     assert only and speed_against_size.build(only) is None and throughput_against_batch.build(only) is None
 
 
+def test_long_texts_have_rows_of_their_own(records: list[RunRecord]) -> None:
+    table = inference_speed.build(records_of(inference_speed.ITEM, records))
+    found = rows(table, Phase="prefill", Blocks_kept="50%", Batch="1")
+    assert list(rows(found, Model="BERT")["Tokens"]) == ["128", "512", "2048"]
+    assert list(rows(found, Model="ViT")["Tokens"]) == ["-"]
+    (note,) = [note for note in inference_speed.ITEM.notes(records) if note.startswith("BERT")]
+    assert "width 512" in note and "length" not in note  # sizes that all rows have in common
+
+
 def test_peak_average_and_end_stand_apart_and_a_budget_has_its_row(records: list[RunRecord]) -> None:
     table = training_memory.build(records_of(training_memory.ITEM, records))
     (free,) = rows(table, Model="BERT", Blocks_kept="50%", Budget="-").to_dict("records")
@@ -95,8 +110,15 @@ def test_figures_draw_what_was_measured(records: list[RunRecord]) -> None:
         measured = next(line for line in sizes.axes[0].lines if line.get_marker() == "o")
         assert [float(x) for x in measured.get_xdata()] == pytest.approx([1.0, 0.7, 0.5, 0.3])  # type: ignore[arg-type]
         assert [line.get_marker() for line in sizes.axes[0].lines].count("x") == 1  # the ViT that is slower
+        lengths = speed_against_length.build(records)
+        assert lengths is not None and [axis.get_title(loc="left") for axis in lengths.axes] == [PHASES["prefill"]]
+        lines = [line for line in lengths.axes[0].lines if line.get_marker() == "o"]
+        assert len(lines) == 3 and [list(line.get_xdata()) for line in lines] == [[128, 512, 2048]] * 3
+        assert list(lines[0].get_ydata()) == sorted(lines[0].get_ydata())
         batches = throughput_against_batch.build(records)
         assert batches is not None and len(batches.axes) == 3
+        drawn = next(line for line in batches.axes[1].lines if line.get_marker() == "o")
+        assert list(drawn.get_xdata()) == [1, 4, 16]  # long texts, of which one was read at a time, stand elsewhere
         steps = memory_by_category.build(records)
         assert steps is not None and len(steps.axes) == 4 * 2
         roof = roofline.build(records)

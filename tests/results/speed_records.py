@@ -24,6 +24,11 @@ def speeds(seeds: int) -> Iterator[dict[str, Any]]:
                 for phase in ("prefill", "decode")[: 2 if number < 2 else 1]:
                     common = _run("inference_speed", model, target, seed, phase=phase, batch=batch)
                     yield {**common, "metrics": _reading(flops, ratio, batch, phase)}
+                    if (phase, target, batch) == ("prefill", 0.5, 1) and model != "vit":
+                        for length in (512, 2048):
+                            long = _run("inference_speed", model, target, seed, phase=phase, batch=1, sequence=length)
+                            long["model"]["length"] = length
+                            yield {**long, "metrics": _reading(flops, ratio + length / 2e4, batch, phase)}
                     if (phase, target, batch) == ("decode", 0.5, 4):
                         merged = _run("inference_speed", model, target, seed, phase=phase, batch=batch, mode="merged")
                         faster = {"mode_latency_ratio": 0.9}
@@ -47,7 +52,7 @@ def _run(
 ) -> dict[str, Any]:
     return {
         **{"experiment": experiment, "method": method, "target": target, "seed": seed},
-        "model": {"name": model, "layers": 6, "width": 512},
+        "model": {"name": model, "layers": 6, "width": 512, "length": 128},
         "data": {"source": "random numbers"},
         "protocol": {"phase": "training", "sequence": 128, "turns": 9, "device": "cpu", **protocol},
         "data_fingerprint": "0" * 64,
