@@ -54,7 +54,7 @@ def device_rule(model: nn.Module, device: str | None = None) -> WidthRule:
     """Multiples by kind of pair: of the device table's, the finest that cost no time, as measured now.
 
     Args:
-        model: of a supported family, in the dtype that it is trained in.
+        model: of a supported family; what is measured is in the dtype of its weights, under autocast too.
         device: "cpu" or "cuda"; None is the model's own. What is not here is not measured: the rule has the coarsest
             multiples of the table then.
 
@@ -183,9 +183,9 @@ def _attention(layer: _Layer, qk: int, vo: int) -> Step:
 
 
 def _random(layer: _Layer, *sizes: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    numbers = torch.randn(*sizes, generator=generator).div(sizes[-1] ** 0.5)
-    return numbers.to(layer.device, layer.dtype).requires_grad_()
+    generator = torch.Generator(layer.device).manual_seed(0)
+    numbers = torch.randn(*sizes, generator=generator, device=layer.device).div(sizes[-1] ** 0.5)
+    return numbers.to(layer.dtype).requires_grad_()
 
 
 def _backward(result: Tensor, *inputs: Tensor) -> None:
