@@ -62,7 +62,7 @@ class PlanArguments:
 
     def _multiple(self, model: nn.Module) -> int | WidthRule:
         if self.width_multiple == "auto":
-            return device_rule(model, "cpu" if self.device == "cpu" else "cuda")
+            return device_rule(model, "cpu" if self.device == "cpu" else "cuda", measure=self.device in ("cpu", "cuda"))
         if not self.width_multiple.isdecimal():
             raise ConfigError(f"width_multiple is {self.width_multiple!r}; it must be a whole number, or auto")
         return int(self.width_multiple)

@@ -50,13 +50,13 @@ class _Layer:
         return _TOKENS[self.device]
 
 
-def device_rule(model: nn.Module, device: str | None = None) -> WidthRule:
+def device_rule(model: nn.Module, device: str | None = None, measure: bool = True) -> WidthRule:
     """Multiples by kind of pair: of the device table's, the finest that cost no time, as measured now.
 
     Args:
         model: of a supported family; what is measured is in the dtype of its weights, under autocast too.
-        device: "cpu" or "cuda"; None is the model's own. What is not here is not measured: the rule has the coarsest
-            multiples of the table then.
+        device: "cpu" or "cuda"; None is the model's own.
+        measure: False, or a device that is not here, gives the coarsest multiples of the table.
 
     Returns:
         The rule, its reason in words.
@@ -74,8 +74,8 @@ def device_rule(model: nn.Module, device: str | None = None) -> WidthRule:
     table = DEVICE_WIDTHS[layer.device]
     heads = fitting(table.heads, min(pair.width for pair in pairs if pair.kind is not PairKind.FFN))
     inner = fitting(table.ffn, min(pair.width for pair in pairs if pair.kind is PairKind.FFN))
-    if layer.device == "cuda" and not torch.cuda.is_available():
-        why = f"{layer.device}: {table.why}; none is here to measure, so the coarsest multiples of the table"
+    if not measure or (layer.device == "cuda" and not torch.cuda.is_available()):
+        why = f"{layer.device}: {table.why}; not measured, so the coarsest multiples of the table"
         return WidthRule(heads[-1], heads[-1], inner[-1], layer.attention != "eager", why)
     head, of_heads = choose_multiple(
         _times(layer, heads, layer.head_width, lambda width: _attention(layer, width, width))
