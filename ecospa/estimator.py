@@ -106,9 +106,7 @@ class CoupledEstimator:
         """
         if gradients[0].device.type != "cpu":
             return torch.stack(torch._foreach_norm(gradients)).to(torch.float64).square_()
-        # a CPU is faster at the norms of rows than at one norm of a whole matrix
-        rows = [torch.linalg.vector_norm(gradient, dim=-1).to(torch.float64) for gradient in gradients]
-        return torch.stack([torch.dot(row, row) for row in rows])
+        return torch.stack([_square_sum(gradient) for gradient in gradients])
 
     def matrix_importances(self) -> dict[MatrixKey, float]:
         """Empirical Fisher of every matrix over the window: mean squared gradient per entry and step.
@@ -175,3 +173,12 @@ def _slice(value: Tensor, axis: WeightAxis) -> Tensor:
     """The part of a fused weight that belongs to one matrix: a view, because its positions are one run."""
     size, count = value.shape[axis.axis], axis.index.numel()
     return value if count == size else value.narrow(axis.axis, int(axis.index[0, 0, 0]), count)
+
+
+def _square_sum(gradient: Tensor) -> Tensor:
+    """Sum of squares of one matrix on the CPU, as fast as its memory: one dot product, or the norms of its rows."""
+    if gradient.is_contiguous() and gradient.dtype in (torch.float32, torch.float64):
+        flat = gradient.view(-1)
+        return torch.dot(flat, flat).to(torch.float64)
+    rows = torch.linalg.vector_norm(gradient, dim=-1).to(torch.float64)
+    return torch.dot(rows, rows)
