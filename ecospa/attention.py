@@ -115,7 +115,8 @@ def attend(
     """softmax(scale * Q K^T + mask) V through transformers' attention interface, for any two widths.
 
     The fused kernels of the CPU and of flash attention want equal widths, so the narrower side is padded with zeros
-    there: zero columns of Q and K add nothing to the scores, and zero columns of V are cut off the output again.
+    there: zero columns of Q and K add nothing to the scores, and zero columns of V are cut off the output again. A
+    single query on the CPU goes without the kernel, because padding would copy all keys or values for every new token.
 
     Args:
         module: attention module with a transformers `config`.
@@ -135,9 +136,40 @@ def attend(
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
     width = value.shape[-1]
     if query.shape[-1] != width and wants_equal_widths(implementation, kernel_device(module, query)):
+        if implementation == "sdpa" and query.shape[2] == 1 and not options.get("dropout"):
+            return attend_from_one(query, key, value, mask, options["scaling"]), None
         query, key, value = pad_to_equal(query, key, value)
     output, weights = interface(module, query, key, value, mask, **options)
     return output[..., :width], weights
+
+
+def attend_from_one(
+    query: Float[Tensor, "batch heads 1 qk"],
+    key: Float[Tensor, "batch groups past qk"],
+    value: Float[Tensor, "batch groups past vo"],
+    mask: Tensor | None,
+    scaling: float,
+) -> Float[Tensor, "batch 1 heads vo"]:
+    """softmax(scale * q K^T + mask) V for one query per sequence, keys and values read where they are.
+
+    Args:
+        query: (batch, query heads, 1, qk width).
+        key: (batch, key/value heads, time, qk width).
+        value: (batch, key/value heads, time, vo width).
+        mask: (batch or 1, query heads or 1, 1, time or more), boolean (True attends) or added to the scores.
+        scaling: scale of the scores.
+
+    Returns:
+        (batch, 1, query heads, vo width).
+    """
+    batch, heads, _, width = query.shape
+    groups, past = key.shape[1], key.shape[2]
+    scores = (query.reshape(batch, groups, -1, width) * scaling) @ key.transpose(-1, -2)
+    if mask is not None:
+        mask = mask[..., :past].expand(-1, heads, 1, -1).reshape(-1, groups, heads // groups, past)
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
+    return (weights @ value).reshape(batch, 1, heads, -1)
 
 
 def extend_cache(
