@@ -6,6 +6,7 @@ allowed range and the way out.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,6 +106,12 @@ def _multiple(given: object) -> int | Literal["auto"] | WidthRule:
     if given == "auto":
         return "auto"
     if isinstance(given, Mapping):  # as JSON gives it back
+        fields = {field.name for field in dataclasses.fields(WidthRule)}
+        if unknown := set(given) - fields or {"qk", "vo", "ffn"} - set(given):
+            raise ConfigError(
+                f"width_multiple is {dict(given)!r}, where {', '.join(sorted(unknown))} is missing or unknown; "
+                "give the fields of a WidthRule: qk, vo, ffn, tied, reason"
+            )
         given = WidthRule(**given)
     if isinstance(given, WidthRule):
         for kind in ("qk", "vo", "ffn"):

@@ -186,6 +186,9 @@ def test_a_rule_survives_as_json():
     for wrong in (0, 1.5, True, "wide"):
         with pytest.raises(ecospa.ConfigError, match=f"width_multiple is {wrong!r}"):
             ecospa.EcoSpaConfig(width_multiple=wrong)
+    for fields in ({"qk": 8, "vo": 8}, {"qk": 8, "vo": 8, "ffn": 8, "heads": 8}):
+        with pytest.raises(ecospa.ConfigError, match=r"(ffn|heads) is missing or unknown; give the fields"):
+            ecospa.EcoSpaConfig(width_multiple=fields)
     with pytest.raises(ecospa.ConfigError, match=r"width_multiple\.ffn is 0"):
         ecospa.EcoSpaConfig(width_multiple=WidthRule(8, 8, 0))
 
