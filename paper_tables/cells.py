@@ -8,6 +8,7 @@ it left out. Bookkeeping of the suite; no part of the paper.
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from paper_tables.formats import NOTHING, flat, quantity, share
 from paper_tables.intervals import Interval, mean_interval
 from paper_tables.item import RECORDS
 from results import RunRecord
+
+_GRID_POINT = re.compile(r"ecospa_k(\d+)_theta(\d+)")
 
 # In the order of the tables; the methods of newcomers follow by name.
 METHODS = {
@@ -137,7 +140,15 @@ def without_empty_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def label(method: str) -> str:
     """Return the name of a method for people; a newcomer's is shown as it is."""
+    if (found := k_and_theta(method)) is not None:
+        return "K {}%, theta {}%".format(*found)
     return METHODS.get(method, method)
+
+
+def k_and_theta(method: str) -> tuple[str, str] | None:
+    """Return K and theta in percent, where a method is EcoSpa at one point of a grid over both."""
+    found = _GRID_POINT.fullmatch(method)
+    return None if found is None else (found[1], found[2])
 
 
 def device_name(record: RunRecord) -> str:

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from paper_tables.cells import k_and_theta
+
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
 WIDTH = 5.8  # inches
 
@@ -82,6 +84,9 @@ _LOOKS = {
     "lora": (SKY, ">"),
     "relora": (SKY, "<"),
 }
+LineStyle = Literal["-", "--", "-.", ":"]
+_OF_K = {"10": BLUE, "30": GREEN, "50": RED}
+_OF_THETA: dict[str, tuple[str, LineStyle]] = {"70": ("v", "--"), "90": ("s", "-."), "95": ("o", "-")}
 CONSTANT = ("dense", "dense_twice_steps", "small_dense")
 """What has one size from the first step to the last."""
 
@@ -140,6 +145,8 @@ def look(method: str) -> tuple[str, str]:
     """Return colour and marker of a method; a newcomer gets one of a few spare pairs, always the same for a name."""
     if method in _LOOKS:
         return _LOOKS[method]
+    if (found := k_and_theta(method)) is not None and found[0] in _OF_K and found[1] in _OF_THETA:
+        return _OF_K[found[0]], _OF_THETA[found[1]][0]
     number = zlib.crc32(method.encode())
     return (
         SPARE_COLORS[number % len(SPARE_COLORS)],
@@ -157,8 +164,13 @@ def marker(method: str) -> str:
     return look(method)[1]
 
 
-def line_style(method: str) -> Literal["-", "--", ":"]:
-    """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted."""
+def line_style(method: str) -> LineStyle:
+    """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted.
+
+    On a grid over K and theta the style tells theta.
+    """
+    if (found := k_and_theta(method)) is not None and found[1] in _OF_THETA:
+        return _OF_THETA[found[1]][1]
     if method in CONSTANT:
         return "--"
     return ":" if masks_entries(method) else "-"

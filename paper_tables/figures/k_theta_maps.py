@@ -47,7 +47,7 @@ def _draw(panel: Axes, scored: Sequence[tuple[Point, Interval]]) -> None:
     panel.pcolormesh(np.arange(len(columns) + 1), np.arange(len(rows) + 1), grid, cmap="Blues", vmin=low, vmax=high)
     for point, found in scored:
         dark = high > low and (found.mean - low) / (high - low) > _DARK
-        text = f"{found.mean:.4g}" + (f"\n± {found.half_width:.2g}" if found.n > 1 else "")
+        text = f"{found.mean:.2f}" + (f"\n± {found.half_width:.2f}" if found.n > 1 else "")
         place = (columns.index(point.theta) + 0.5, rows.index(point.top_k) + 0.5)
         panel.text(*place, text, ha="center", va="center", fontsize=8.5, color=ON_DARK if dark else ON_LIGHT)
     panel.set_xticks(np.arange(len(columns)) + 0.5, [share(value) for value in columns])

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from paper_tables.cells import METHODS
+from paper_tables.cells import METHODS, label
 from paper_tables.style import (
     CONSTANT,
     MASKS,
@@ -16,6 +16,7 @@ from paper_tables.style import (
     color,
     line_style,
     look,
+    marker,
     masks_entries,
 )
 from results import Store
@@ -59,3 +60,12 @@ def test_masks_are_the_methods_whose_records_store_zeros() -> None:
     assert len(stored) > 20
     assert {method for method, shares in stored.items() if min(shares) < 0.95} <= MASKS
     assert {method for method in MASKS & stored.keys() if min(stored[method]) >= 0.95} == set()
+
+
+def test_every_point_of_a_grid_over_k_and_theta_has_a_look_and_a_name_of_its_own() -> None:
+    names = [f"ecospa_k{k}_theta{theta}" for k in (10, 30, 50) for theta in (70, 90, 95)]
+    assert len({(color(name), line_style(name)) for name in names}) == 9
+    assert len({(color(name), marker(name)) for name in names}) == 9
+    assert [label(names[0]), label(names[-1])] == ["K 10%, theta 70%", "K 50%, theta 95%"]
+    other = "ecospa_k12_theta70"  # a grid without looks of its own: a newcomer
+    assert color(other) in SPARE_COLORS and label(other) == "K 12%, theta 70%"
