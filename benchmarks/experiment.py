@@ -226,11 +226,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TierPlan:
-    """One tier of an experiment: its seeds, the hours that all of it takes, and the machine it wants."""
+    """One tier of an experiment: its seeds, and what all of it takes.
+
+    Attributes:
+        seeds: of every cell.
+        hours: for all runs, one after another on such a machine.
+        machine: that it wants, in words.
+        memory: gigabytes on the device that the largest run holds at its peak, None where nothing is said.
+        data: gigabytes of data sets and weights to download or to stream.
+        disk: gigabytes of the work folder with them: three checkpoints of the largest run, tokens, decoded examples.
+    """
 
     seeds: tuple[int, ...]
     hours: float
     machine: str
+    memory: float | None = None
+    data: float | None = None
+    disk: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks import machine
-from benchmarks.experiment import Experiment, MethodRef, Run, Tier
+from benchmarks.experiment import Experiment, MethodRef, Run, Tier, TierPlan
 from benchmarks.recording import is_refusal
 from results.record import RunRecord
 from results.store import Store
@@ -32,12 +32,29 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What the runs of one experiment whose records are not there take, as the experiment itself says.
+
+    `runs` counts them; `hours` is their share of the hours that the tier's own runs take together.
+    """
+
+    experiment: str
+    runs: int
+    hours: float
+    tier_plan: TierPlan
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All runs of a call in the order in which they are made, and the experiments that this tier does not have."""
+    """All runs of a call in the order in which they are made, and the experiments that this tier does not have.
+
+    `needs` has an entry for every experiment of which something is not there.
+    """
 
     tier: Tier
     runs: tuple[PlannedRun, ...]
     absent: tuple[tuple[str, str], ...] = ()
+    needs: tuple[Needs, ...] = ()
 
     def in_state(self, state: State) -> tuple[PlannedRun, ...]:
         """The runs in one state."""
@@ -81,6 +98,7 @@ def make_plan(
     done = {(record.config_hash, record.seed) for record in (*records, *filter(is_refusal, everything))}
     runs: list[PlannedRun] = []
     absent: list[tuple[str, str]] = []
+    needs: list[Needs] = []
     for experiment in experiments:
         if tier not in experiment.tiers:
             there = ", ".join(experiment.tiers)
@@ -88,10 +106,21 @@ def make_plan(
             continue
         sources = experiment.sources(tier)
         reasons = [*(source.missing(tier) for source in sources), machine.no_hub(sources, tier)]
-        for run in _runs(experiment, tier, methods, seeds):
-            there = (run.cell.config_hash, run.seed) in done and not force
-            runs.append(_planned(run, there, reasons, [r for r in records if r.experiment == experiment.name]))
-    return Plan(tier, tuple(runs), tuple(absent))
+        own = [record for record in records if record.experiment == experiment.name]
+        planned = [
+            _planned(run, (run.cell.config_hash, run.seed) in done and not force, reasons, own)
+            for run in _runs(experiment, tier, methods, seeds)
+        ]
+        runs += planned
+        if left := sum(one.state != "there" for one in planned):
+            needs.append(_needs(experiment, tier, left))
+    return Plan(tier, tuple(runs), tuple(absent), tuple(needs))
+
+
+def _needs(experiment: Experiment, tier: Tier, left: int) -> Needs:
+    of_tier = experiment.tiers[tier]
+    hours = of_tier.hours * left / len(_runs(experiment, tier, (), ()))
+    return Needs(experiment.name, left, hours, of_tier)
 
 
 def _runs(experiment: Experiment, tier: Tier, methods: Sequence[MethodRef], seeds: Sequence[int]) -> list[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from benchmarks import environment
 from benchmarks.campaign import Summary, last_line
 from benchmarks.experiment import Experiment, Tier
 from benchmarks.machine import gigabytes, needs_cuda
-from benchmarks.plan import Plan, PlannedRun
+from benchmarks.plan import Needs, Plan, PlannedRun
 from results.difference import causes, effects
 from results.record import RunRecord
 
@@ -32,6 +33,8 @@ def print_plan(plan: Plan, console: Console, jobs: int = 1) -> None:
     else:
         console.print(_table(plan))
         console.print(f"{len(there)} there, {len(todo)} to do, {len(missing)} cannot be run{_outlook(plan, jobs)}")
+        if any(planned.seconds is None for planned in (*todo, *missing)):
+            console.print(_needs(plan.needs))
         print_missing(plan, console)
         _print_crowd(plan, jobs, console)
     for name, reason in plan.absent:
@@ -119,6 +122,24 @@ def _table(plan: Plan) -> Table:
         peaks = [planned.memory for planned in runs if planned.memory is not None]
         memory = gigabytes(max(peaks)) if peaks else ""
         table.add_row(experiment, label, *(str(count or "") for count in counts), _estimate(runs), memory)
+    return table
+
+
+def _needs(needs: Sequence[Needs]) -> Table:
+    """What experiments say that they take, for want of records that would tell; columns of which nothing is said go."""
+    rows: list[dict[str, str]] = []
+    for one in needs:
+        plan = one.tier_plan
+        sizes = {"its memory": plan.memory, "data": plan.data, "disk": plan.disk}
+        told = {name: "" if size is None else gigabytes(1e9 * size) for name, size in sizes.items()}
+        hours = f"{one.hours:,.0f}" if one.hours >= 10 else f"{one.hours:.2g}"
+        rows.append(
+            {"experiment": one.experiment, "runs": str(one.runs), "hours": hours, "machine": plan.machine, **told}
+        )
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    table = Table(*names, title="what the experiments say they take", title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
     return table
 
 

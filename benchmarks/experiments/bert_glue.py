@@ -120,7 +120,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.9, machine="2 cores, 4 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=19, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=19, machine="one H200-class GPU", memory=3.1, data=0.5, disk=6),
     },
     methods=METHODS,
     cells=cells,

@@ -122,7 +122,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.75, machine="2 cores, 4 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=5.5, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=50, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=50, machine="one H200-class GPU", memory=6.3, data=0.5, disk=6),
     },
     methods=METHODS,
     cells=cells,

@@ -125,7 +125,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=2, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=24_000, machine="one H200-class GPU, 200 GB of disk"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=24_000, machine="one H200-class GPU", memory=19, data=167, disk=340),
     },
     methods=METHODS,
     cells=cells,

@@ -130,7 +130,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.6, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=1.2, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=900, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=900, machine="one H200-class GPU", memory=46, data=0.3, disk=18),
     },
     methods=METHODS,
     cells=cells,

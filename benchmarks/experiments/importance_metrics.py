@@ -63,7 +63,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=1.5, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=500, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=500, machine="one H200-class GPU", memory=46, data=0.3, disk=7),
     },
     methods=METHODS,
     cells=cells,

@@ -136,7 +136,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.03, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.65, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=4000, machine="one H200-class GPU per run, 120 GB of disk"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=4000, machine="one H200-class GPU", memory=46, data=50, disk=120),
     },
     methods=METHODS,
     cells=cells,

@@ -117,7 +117,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=150, machine="one GPU of 192 GB, 350 GB of disk"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=150, machine="one GPU of 192 GB", memory=140, data=14, disk=350),
     },
     methods=METHODS,
     cells=cells,

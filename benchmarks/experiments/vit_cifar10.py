@@ -91,7 +91,7 @@ EXPERIMENT = Experiment(
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=40, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=40, machine="one H200-class GPU", memory=0.5, data=0.2, disk=1),
     },
     methods=METHODS,
     cells=cells,
