@@ -44,8 +44,8 @@ _LOOKS = {
     "ecospa_own_pace": (SKY, "D"),
     "ecospa_spaced": (SKY, "o"),
     "ecospa_tied": (BLUE, "D"),
-    "ecospa_at_start": (BLUE, "<"),
-    "ecospa_at_end": (BLUE, ">"),
+    "ecospa_at_start": (PINK, "^"),
+    "ecospa_at_end": (PINK, "v"),
     # ours by another importance of pairs
     "importance_gradient": (SKY, "^"),
     "importance_taylor": (RED, "D"),
