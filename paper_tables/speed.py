@@ -6,7 +6,7 @@ different batches and models stand beside one another without being compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -123,12 +123,16 @@ def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     for point in found:
         sizes = set(point.cell.records[0].config["model"].items())
         shapes[point.model] = shapes.get(point.model, sizes) & sizes  # the room for tokens grows with the text
-    lines = [
-        f"{shown(name)}: {flat({k: v for k, v in sorted(sizes) if k != 'name'})}." for name, sizes in shapes.items()
-    ]
+    lines = [f"{shown(name)}: {flat(_told(name, dict(sizes)))}." for name, sizes in shapes.items()]
     common = [set(point.protocol.items()) for point in found]
     same = dict(sorted(set.intersection(*common))) if common else {}
     return (*lines, f"Protocol: {flat(same)}.") if same else tuple(lines)
+
+
+def _told(model: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes that a kind of model has: texts have no patches, images no vocabulary."""
+    foreign = {"name", "vocabulary" if model == "vit" else "patch"}
+    return {key: value for key, value in sizes.items() if key not in foreign and value is not None}
 
 
 def time_ratio(point: Point) -> float | None:

@@ -74,6 +74,7 @@ def test_long_texts_have_rows_of_their_own(records: list[RunRecord]) -> None:
     assert list(rows(found, Model="ViT")["Tokens"]) == ["-"]
     (note,) = [note for note in inference_speed.ITEM.notes(records) if note.startswith("BERT")]
     assert "width 512" in note and "length" not in note  # sizes that all rows have in common
+    assert "None" not in note and "patch" not in note  # and that a text has
 
 
 def test_peak_average_and_end_stand_apart_and_a_budget_has_its_row(records: list[RunRecord]) -> None:
