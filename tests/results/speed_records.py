@@ -52,7 +52,7 @@ def _run(
 ) -> dict[str, Any]:
     return {
         **{"experiment": experiment, "method": method, "target": target, "seed": seed},
-        "model": {"name": model, "layers": 6, "width": 512, "length": 128},
+        "model": {"name": model, "layers": 6, "width": 512, "length": 128, "hidden": None, "patch": 4},
         "data": {"source": "random numbers"},
         "protocol": {"phase": "training", "sequence": 128, "turns": 9, "device": "cpu", **protocol},
         "data_fingerprint": "0" * 64,
