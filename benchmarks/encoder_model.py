@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification, BertModel, set_seed
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from benchmarks.data import hub_weights
 from benchmarks.encoders import EncoderSpec
 from benchmarks.weights import LOCAL, fingerprint
 
@@ -104,7 +105,7 @@ def _fill(encoder: nn.Module, spec: EncoderSpec, folder: Path | None) -> None:
         raise ValueError(f"weights is {spec.weights}, which lies in no known folder; give it with --weights")
     if folder is not None and fingerprint(folder) != spec.weights:
         raise ValueError(f"weights is {spec.weights}, but {folder} holds {fingerprint(folder)}; give the right folder")
-    place = spec.weights if folder is None else folder
+    place = folder or hub_weights.folder(str(spec.weights)) or spec.weights
     trained, report = BertModel.from_pretrained(place, output_loading_info=True, dtype=torch.float32)
     missing = {str(name) for name in report["missing_keys"]}
     known = encoder.state_dict()

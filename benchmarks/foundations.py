@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 import ecospa
+from benchmarks.data import hub_weights
 from benchmarks.data import source as sources
 from benchmarks.data.prepared import tokenizer_of
 from benchmarks.data.stories_model import folder as stories_folder
@@ -78,21 +79,18 @@ def find(spec: FoundationSpec, tier: str, workplace: Workplace) -> Foundation:
     elif spec == STORIES:
         place = stories_folder(tier)
     else:
-        return _on_hub(spec.name, tier)
+        return _of_others(spec.name, tier)
     return Foundation(place, weights_digest(place))
 
 
-def missing(spec: FoundationSpec, tier: str) -> str | None:
-    """Why the weights of others cannot be had, or None."""
-    if spec.pretraining is not None or sources.from_hub(tier):
-        return None
-    return f"{spec.name}, tier {tier!r}: set {sources.MIRROR_VARIABLE}={sources.HUB} to load it from the Hub"
-
-
-def _on_hub(name: str, tier: str) -> Foundation:
-    reason = missing(FoundationSpec(name), tier)
+def _of_others(name: str, tier: str) -> Foundation:
+    """Weights from the mirror or from the Hub."""
+    reason = hub_weights.missing(name, tier)
     if reason is not None:
         raise sources.MissingSourceError(reason)
+    folder = hub_weights.folder(name)
+    if folder is not None:
+        return Foundation(folder, weights_digest(folder))
     commit = AutoConfig.from_pretrained(name)._commit_hash
     return Foundation(name, hashlib.sha256(f"{name}@{commit}".encode()).hexdigest())
 

@@ -45,8 +45,11 @@ class Scale:
 
     @property
     def sources(self) -> tuple[sources.BoundSource, ...]:
-        """The data that it needs."""
-        return (sources.find(self.data.source).bind(self.data.configuration),)
+        """The data that it needs, and the weights of others."""
+        needed = [(self.data.source, self.data.configuration)]
+        if getattr(self.model, "weights", None) is not None:
+            needed.append(("hub_weights", self.model.weights))
+        return tuple(sources.find(name).bind(configuration) for name, configuration in needed)
 
 
 def execute(run: Run, workplace: Workplace) -> Outcome:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data.source import BoundSource
 from benchmarks.encoders import EncoderSpec, SpanSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TrainingSettings
 
@@ -96,7 +97,10 @@ def _with_weights(experiment: Experiment, folder: Path) -> Experiment:
         wanted = tuple(method for method in methods if method.name not in FROM_NOTHING)
         return tuple(_started(cell, folder) for cell in experiment.cells(tier, wanted))
 
-    return dataclasses.replace(experiment, cells=cells)
+    def sources(tier: Tier) -> tuple[BoundSource, ...]:
+        return tuple(one for one in experiment.sources(tier) if one.source.name != "hub_weights")
+
+    return dataclasses.replace(experiment, cells=cells, sources=sources)
 
 
 def _started(cell: Cell, folder: Path) -> Cell:

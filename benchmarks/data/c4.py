@@ -1,7 +1,7 @@
 """C4 (Raffel et al., arXiv 1910.10683), English: what LLaMA is pre-trained on in GaLore's comparison and in the paper.
 
-The Hub's 305 GB are streamed in a seeded order, never downloaded whole. The mirror holds a sample of 2,000 documents,
-cut into its own train and validation: enough to try the code and to calibrate, not to pre-train.
+The Hub's 305 GB are streamed in a seeded order, never downloaded whole, and so are the files of a mirror. A mirror may
+hold a sample, cut into its own train and validation: enough to try the code and to calibrate, not to pre-train.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from benchmarks.data.source import (
     dataset_folder,
     files_key,
     missing_dataset,
-    read_column,
 )
 
 HUB_ID = "allenai/c4"
@@ -26,7 +25,7 @@ _MOST_BYTES = 50_000_000  # about 11 million tokens: what `load` takes from the 
 
 
 def load(configuration: str, split: str, tier: str, train_bytes: int | None) -> Corpus:
-    """Documents in memory: the whole sample of the mirror, or the first ones of the Hub's stream.
+    """Documents in memory: all of the mirror, or the first ones of the Hub's stream.
 
     Raises:
         MissingSourceError: it is in neither.
@@ -45,11 +44,14 @@ def stream(configuration: str, split: str, tier: str) -> Iterator[str]:
     reason = missing(configuration, tier)
     if reason is not None:
         raise MissingSourceError(reason)
-    if dataset_folder(HUB_ID, configuration) is not None:
-        return iter(read_column("c4", HUB_ID, configuration, (split,), tier)[split])
     from datasets import load_dataset  # slow to import, and most commands never load a corpus
 
-    rows = load_dataset(HUB_ID, configuration, split=split, streaming=True)
+    folder = dataset_folder(HUB_ID, configuration)
+    if folder is None:
+        rows = load_dataset(HUB_ID, configuration, split=split, streaming=True)
+    else:
+        files = sorted(str(path) for path in folder.glob(f"{split}-*.parquet"))
+        rows = load_dataset("parquet", data_files={split: files}, split=split, streaming=True)
     return (row["text"] for row in rows.shuffle(seed=_SEED, buffer_size=_BUFFER))
 
 

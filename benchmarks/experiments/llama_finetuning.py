@@ -213,6 +213,7 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
         own = subject.scale.model.pretraining
         found += [(own.data.source, own.data.configuration)] if own is not None else []
         found += [("stories_model", "default")] if subject.scale.model == STORIES else []
+        found += [("hub_weights", subject.scale.model.name)] if subject.scale.model == LLAMA_2 else []
     return tuple(sources.find(name).bind(configuration) for name, configuration in found)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import foundations, pretraining, registry
-from benchmarks.data import prepared
+from benchmarks.data import hub_weights, prepared
 from benchmarks.data import source as sources
 from benchmarks.experiment import DataSpec, MethodRef, Outcome, Run, TrainingSpec
 from benchmarks.experiments import llama_finetuning
@@ -157,8 +157,8 @@ def test_the_cells_of_the_paper_tier_are_the_published_sizes(monkeypatch: pytest
 
 def test_weights_of_the_hub_are_not_asked_for_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
-    assert foundations.missing(pretraining.LLAMA_2, "paper") is None
-    with pytest.raises(sources.MissingSourceError, match=r"Llama-2-7b-hf, tier 'gpu': set ECOSPA_DATA=hub"):
+    assert hub_weights.missing(pretraining.LLAMA_2.name, "paper") is None
+    with pytest.raises(sources.MissingSourceError, match=r"models/meta-llama__Llama-2-7b-hf, or set ECOSPA_DATA=hub"):
         foundations.find(pretraining.LLAMA_2, "gpu", workplace(Path("nowhere")))
     with pytest.raises(sources.MissingSourceError, match="models/stories260K"):
         foundations.find(pretraining.STORIES, "cpu", workplace(Path("nowhere")))
