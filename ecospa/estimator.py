@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class CoupledEstimator:
         parameters: dict[str, Any] = dict(self._model.named_parameters())
         self._pairs = tuple(pairs)
         self._matrices = {
-            (pair.name, side, axis.parameter): (parameters[axis.parameter], axis)
+            (pair.name, side, axis.parameter): _Matrix.of(parameters[axis.parameter], axis)
             for pair in pairs
             for side, axis in pair_matrices(pair, parameters)
         }
@@ -80,14 +81,14 @@ class CoupledEstimator:
             self.steps += 1
             return
         weights, gradients = [], []
-        for (_, _, name), (parameter, axis) in self._matrices.items():
-            if parameter.grad is None:
+        for (_, _, name), matrix in self._matrices.items():
+            if matrix.parameter.grad is None:
                 raise RuntimeError(
                     f"{name} has no gradient; call after backward() and before zero_grad(), "
                     "and leave every coupled matrix trainable"
                 )
-            weights.append(_slice(parameter, axis))
-            gradients.append(_slice(parameter.grad, axis))
+            weights.append(matrix.part(matrix.parameter))
+            gradients.append(matrix.part(matrix.parameter.grad))
         added = self.step_sums(weights, gradients)
         self._sums = added if self._sums is None else self._sums.add_(added)
         self.steps += 1
@@ -118,13 +119,13 @@ class CoupledEstimator:
             RuntimeError: the window is empty.
         """
         if self.mode == "adam":
-            return {key: self._second_moment(*matrix) for key, matrix in self._matrices.items()}
+            return {key: self._second_moment(matrix) for key, matrix in self._matrices.items()}
         if self._sums is None:
             raise RuntimeError("no gradient was seen since the last event; call update() after every backward()")
         values = self._sums.tolist()
         return {
-            key: value / (self.steps * _entries(parameter, axis))
-            for (key, (parameter, axis)), value in zip(self._matrices.items(), values, strict=True)
+            key: value / (self.steps * matrix.entries)
+            for (key, matrix), value in zip(self._matrices.items(), values, strict=True)
         }
 
     def importances(self) -> dict[str, float]:
@@ -153,26 +154,40 @@ class CoupledEstimator:
         self.steps = int(state["steps"])
         self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
 
-    def _second_moment(self, parameter: nn.Parameter, axis: WeightAxis) -> float:
-        state = self._optimizer.state.get(parameter, {})
-        if "exp_avg_sq" not in state or state["exp_avg_sq"].shape != parameter.shape:
+    def _second_moment(self, matrix: _Matrix) -> float:
+        state = self._optimizer.state.get(matrix.parameter, {})
+        if "exp_avg_sq" not in state or state["exp_avg_sq"].shape != matrix.parameter.shape:
             kind = type(self._optimizer).__name__
             raise RuntimeError(f"{kind} keeps no exp_avg_sq of the parameter's shape; use estimator='fisher'")
-        return float(_slice(state["exp_avg_sq"], axis).to(torch.float64).mean())
+        return float(matrix.part(state["exp_avg_sq"]).to(torch.float64).mean())
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """One matrix inside its parameter: `count` positions from `start` on, looked up once and not at every step."""
+
+    parameter: nn.Parameter
+    axis: int
+    start: int
+    count: int
+
+    @classmethod
+    def of(cls, parameter: nn.Parameter, axis: WeightAxis) -> _Matrix:
+        """The positions of a matrix are one run of its axis, also in a fused weight."""
+        return cls(parameter, axis.axis, int(axis.index[0, 0, 0]), axis.index.numel())
+
+    @property
+    def entries(self) -> int:
+        """How many weights it has."""
+        return self.count * (self.parameter.numel() // self.parameter.shape[self.axis])
+
+    def part(self, value: Tensor) -> Tensor:
+        """Its part of a tensor of the parameter's shape: a view."""
+        return value if self.count == value.shape[self.axis] else value.narrow(self.axis, self.start, self.count)
 
 
 def _finite(values: Sequence[float]) -> bool:
     return all(math.isfinite(value) for value in values)
-
-
-def _entries(parameter: Tensor, axis: WeightAxis) -> int:
-    return axis.index.numel() * (parameter.numel() // parameter.shape[axis.axis])
-
-
-def _slice(value: Tensor, axis: WeightAxis) -> Tensor:
-    """The part of a fused weight that belongs to one matrix: a view, because its positions are one run."""
-    size, count = value.shape[axis.axis], axis.index.numel()
-    return value if count == size else value.narrow(axis.axis, int(axis.index[0, 0, 0]), count)
 
 
 def _square_sum(gradient: Tensor) -> Tensor:
