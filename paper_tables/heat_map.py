@@ -63,6 +63,7 @@ def heat_map(
     columns: Sequence[str],
     norm: Normalize | None = None,
     text: Callable[[float], str] | None = "{:.3g}".format,
+    spread: ArrayLike | None = None,
 ) -> ScalarMappable:
     """Draw a surface with named rows (downwards) and columns, a number in every cell; return what `color_bar` takes.
 
@@ -73,13 +74,16 @@ def heat_map(
         columns: names of the columns.
         norm: from `shared_norm`; of these values alone by default. One with a centre gets two-sided shades.
         text: number -> what stands in a cell; None for bare shades. Many cells stay bare.
+        spread: (rows, columns), half the width of the interval of every value, written below it; NaN where unknown.
 
     Raises:
-        ValueError: `values` has another shape than its names.
+        ValueError: `values` or `spread` has another shape than the names.
     """
     surface = np.asarray(values, dtype=np.float64)
-    if surface.shape != (len(rows), len(columns)):
-        raise ValueError(f"values has shape {surface.shape}; the names ask for {(len(rows), len(columns))}")
+    around = np.full(surface.shape, np.nan) if spread is None else np.asarray(spread, dtype=np.float64)
+    for name, given in (("values", surface), ("spread", around)):
+        if given.shape != (len(rows), len(columns)):
+            raise ValueError(f"{name} has shape {given.shape}; the names ask for {(len(rows), len(columns))}")
     chosen = norm or shared_norm([surface])
     image = shade(panel, np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5, surface, chosen)
     panel.set_xticks(range(len(columns)), columns)
@@ -87,7 +91,9 @@ def heat_map(
     panel.tick_params(length=0)
     if text is not None and surface.size <= _MOST_TEXTS:
         for (row, column), value in np.ndenumerate(surface):
-            _write(panel, column, row, float(value), text, image)
+            half = float(around[row, column])
+            told = text(float(value)) + (f"\n± {text(half)}" if np.isfinite(half) else "")
+            _write(panel, column, row, float(value), told, image)
     return image
 
 
@@ -136,10 +142,10 @@ def _limits(found: NDArray[np.float64]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _write(panel: Axes, x: int, y: int, value: float, text: Callable[[float], str], image: ScalarMappable) -> None:
+def _write(panel: Axes, x: int, y: int, value: float, text: str, image: ScalarMappable) -> None:
     if not np.isfinite(value):
         panel.text(x, y, "–", ha="center", va="center", color=INK, fontsize=8.5)  # noqa: RUF001
         return
     red, green, blue, _ = (float(part) for part in image.to_rgba(np.array([value]))[0])
     light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18
-    panel.text(x, y, text(value), ha="center", va="center", color=ON_LIGHT if light else ON_DARK, fontsize=8.5)
+    panel.text(x, y, text, ha="center", va="center", color=ON_LIGHT if light else ON_DARK, fontsize=8.5)

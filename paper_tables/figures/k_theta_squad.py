@@ -12,7 +12,7 @@ from paper_tables.cells import Cell, label
 from paper_tables.formats import quantity
 from paper_tables.heat_map import color_bar, heat_map
 from paper_tables.item import Plot
-from paper_tables.squad_surface import Pair, others, surface
+from paper_tables.squad_surface import SAME_SIZE, Pair, others, surface
 from paper_tables.style import panels
 from results import RunRecord
 
@@ -29,13 +29,15 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     ]
     if not np.isfinite(shown[0][3]).any():
         return None
-    shown = [entry for entry in shown if np.isfinite(entry[3]).any()]
+    shown = [entry for entry in shown[:2] if np.isfinite(entry[3]).any()] + [
+        one for one in shown[2:] if _differ(one[3])
+    ]
     rows, columns = (sorted({pair[side] for pair in cells}) for side in (0, 1))
     figure, axes = panels(len(shown), height=1.7, labels=1.3)
     for axis, (title, unit, text, grid) in zip(axes, shown, strict=True):
-        image = heat_map(
-            axis, grid, [f"{k:.2f}" for k in rows], [f"{theta:.2f}" for theta in columns], text=text.format
-        )
+        around = _grid(cells, _half_width) if title == "F1" else None
+        names = [f"{k:.2f}" for k in rows], [f"{theta:.2f}" for theta in columns]
+        image = heat_map(axis, grid, *names, text=text.format, spread=around)
         axis.set_title(title)
         axis.set_ylabel("K")
         color_bar(figure, [axis], image, unit)
@@ -58,6 +60,12 @@ def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _differ(sizes: NDArray[np.float64]) -> bool:
+    """Return whether not all came down to one size."""
+    found = sizes[np.isfinite(sizes)]
+    return bool(len(found) and np.ptp(found) > SAME_SIZE * found.mean())
+
+
 def _grid(cells: dict[Pair, Cell], value: Callable[[Cell], float]) -> NDArray[np.float64]:
     """Return (K, theta) values; NaN where nothing was measured."""
     rows, columns = (sorted({pair[side] for pair in cells}) for side in (0, 1))
@@ -70,6 +78,11 @@ def _grid(cells: dict[Pair, Cell], value: Callable[[Cell], float]) -> NDArray[np
 def _mean(cell: Cell, metric: str) -> float:
     found = cell.interval(metric)
     return float("nan") if found is None else found.mean
+
+
+def _half_width(cell: Cell) -> float:
+    found = cell.interval("f1")
+    return found.half_width if found is not None and found.n > 1 else float("nan")
 
 
 def _share(cell: Cell, whole: float | None) -> float:
@@ -85,8 +98,9 @@ def _kept(cell: Cell) -> float:
 ITEM = Plot(
     name="k_theta_squad",
     title="F1 on SQuAD over K and theta",
-    caption="EcoSpa at its own pace, mean over seeds. K: share of the pairs that an event may cut (downwards); theta: "
-    "share of a pair's scores that it keeps. Below F1 stands what it took: who goes down slowly trains a larger model.",
+    caption="EcoSpa at its own pace, mean over seeds, F1 ± half the width of the 95% interval. K: share of the pairs "
+    "that an event may cut (downwards); theta: share of a pair's scores that it keeps. Below F1 stands what it took: "
+    "who goes down slowly trains a larger model; and the size at the end where not all are equally large.",
     experiments=("bert_squad",),
     build=build,
     notes=notes,

@@ -90,22 +90,27 @@ def test_the_figure_shows_the_means(records: list[RunRecord]) -> None:
         figure = k_theta_squad.build(of(records, "bert_squad"))
     assert figure is not None
     panel = figure.axes[0]
-    assert [text.get_text() for text in panel.texts][:3] == ["21.1", "21.5", "21.6"]
+    assert [text.get_text() for text in panel.texts][:3] == ["21.1\n± 0.2", "21.5\n± 0.2", "21.6\n± 0.2"]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["0.10", "0.30", "0.50"]
     notes = k_theta_squad.notes(of(records, "bert_squad"))
     assert notes[0].startswith("Seeds per cell: 3, half the width of their 95% interval 0.25 to 0.25")
     assert "dense 25.70 ± 0.25" in notes[1]
 
 
-def test_what_it_took_and_the_size_stand_below(records: list[RunRecord]) -> None:
+def test_what_it_took_and_unequal_sizes_stand_below(records: list[RunRecord]) -> None:
+    own = of(records, "bert_squad")
+    first = next(record for record in own if record.method == "ecospa_own_pace")
+    uncut = [replace(record, plan_history=first.plan_history[:1]) if record is first else record for record in own]
     with drawing("test"):
-        figure = k_theta_squad.build(of(records, "bert_squad"))
+        equal, figure = k_theta_squad.build(own), k_theta_squad.build(uncut)
         alone = k_theta_squad.build([surface_record(1, 0.3, 0.9, 5.0)])
-    assert figure is not None and alone is not None
-    titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_title(loc="left")]
-    assert titles == ["F1", "training arithmetic", "blocks kept"]
+    assert equal is not None and figure is not None and alone is not None
+    titles = [
+        [axis.get_title(loc="left") for axis in one.axes if axis.get_title(loc="left")] for one in (figure, equal)
+    ]
+    assert titles == [["F1", "training arithmetic", "blocks kept"], ["F1", "training arithmetic"]]
     # 0.5 + 0.4 * 0.9 * 0.7 of the dense run
-    assert figure.axes[1].texts[0].get_text() == "75%" and figure.axes[2].texts[0].get_text() == "50%"
+    assert figure.axes[1].texts[0].get_text() == "75%" and figure.axes[2].texts[-1].get_text() == "50%"
     assert [axis.get_title(loc="left") for axis in alone.axes if axis.get_title(loc="left")] == ["F1"]
 
 
