@@ -108,8 +108,9 @@ def panels_of(records: Sequence[RunRecord]) -> list[Panel]:
         comparison = found[0][1]
         return [Panel(_kept(target), comparison, target) for target in comparison.targets or (None,)]
     common = set.intersection(*(set(names.items()) for names, _ in found)) if found else set()
+    models = [names.get("model name") for names, _ in found]
     return [
-        Panel(", ".join((*_differing(names, common), *filter(None, [_kept(target)]))), comparison, target)
+        Panel(", ".join((*_differing(names, common, models), *filter(None, [_kept(target)]))), comparison, target)
         for names, comparison in found
         for target in (comparison.targets or (None,))[-1:]
     ]
@@ -137,7 +138,10 @@ def _names(record: RunRecord) -> dict[str, str]:
     }
 
 
-def _differing(names: dict[str, str], common: set[tuple[str, str]]) -> list[str]:
+def _differing(names: dict[str, str], common: set[tuple[str, str]], models: Sequence[str | None]) -> list[str]:
+    """Return what tells a setting from the others: the name of its model where all have one of their own."""
+    if None not in models and len(set(models)) == len(models):
+        return [names["model name"]]
     return [value for key, value in sorted(names.items(), reverse=True) if (key, value) not in common]
 
 

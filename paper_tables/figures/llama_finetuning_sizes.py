@@ -16,6 +16,8 @@ from results import RunRecord
 
 _WIDE, _NARROW = (1.0, 2.0, 5.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 
+_ROOM = 1.5
+
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return the figure, or None if no record has a perplexity and a size."""
@@ -28,6 +30,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
             _draw(panel, method, lines[method])
         scores = [score for points in lines.values() for _, score, _ in points]
         logarithmic(panel, _WIDE if max(scores) > 8 * min(scores) else _NARROW)
+        panel.set_ylim(min(scores) / _ROOM, max(scores) * _ROOM)  # an interval of few seeds may be wider than all else
         panel.margins(x=0.06)
         panel.invert_xaxis()
         panel.set_title(f"{own.model}, {own.procedure}")
@@ -73,8 +76,9 @@ def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]
 ITEM = Plot(
     name="llama_finetuning_sizes",
     title="A trained LLaMA, cut at once or with fine-tuning",
-    caption="Mean over seeds with the 95% interval; logarithmic, each panel with its own scale: models and procedures "
-    "do not compare. Dashed: the whole model, after as many steps. Dotted: masks, whose zeros are stored.",
+    caption="Mean over seeds with the 95% interval; logarithmic, each panel with its own scale, which wide intervals "
+    "leave: models and procedures do not compare. Dashed: the whole model, after as many steps. Dotted: masks, whose "
+    "zeros are stored.",
     experiments=("llama_finetuning",),
     build=build,
     place=8,

@@ -133,6 +133,9 @@ def test_an_experiment_has_a_panel_per_target_or_per_setting() -> None:
     older = trained(31, method="small_dense", data={"source": "docstrings", "train_bytes": 1})
     assert len(panels_of([*one, older, make_record(40)])) == 2
     assert panels_of([]) == [] and panels_of([make_record(50)]) == []
+    models = [trained(60, method="dense", target=None, model={"name": "a"}, data={"source": "one"})]
+    models.append(trained(61, method="dense", target=None, model={"name": "b"}, data={"source": "two"}))
+    assert [panel.title for panel in panels_of(models)] == ["a", "b"]  # the models' names tell enough
 
 
 def test_losses_stand_beside_the_dense_models_on_the_same_batches() -> None:
