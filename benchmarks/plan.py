@@ -119,7 +119,8 @@ def make_plan(
 
 def _needs(experiment: Experiment, tier: Tier, left: int) -> Needs:
     of_tier = experiment.tiers[tier]
-    hours = of_tier.hours * left / len(_runs(experiment, tier, (), ()))
+    own = len(_runs(experiment, tier, (), ())) or left  # of an experiment for newcomers alone nothing else is known
+    hours = of_tier.hours * left / own
     return Needs(experiment.name, left, hours, of_tier)
 
 
