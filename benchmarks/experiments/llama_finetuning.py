@@ -212,8 +212,10 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
         found.append((subject.scale.data.source, subject.scale.data.configuration))
         own = subject.scale.model.pretraining
         found += [(own.data.source, own.data.configuration)] if own is not None else []
-        found += [("stories_model", "default")] if subject.scale.model == STORIES else []
-        found += [("hub_weights", subject.scale.model.name)] if subject.scale.model == LLAMA_2 else []
+        if subject.scale.model == STORIES:
+            found.append(("stories_model", "default"))
+        elif own is None:
+            found.append(("hub_weights", subject.scale.model.name))
     return tuple(sources.find(name).bind(configuration) for name, configuration in found)
 
 

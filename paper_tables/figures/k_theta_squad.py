@@ -25,13 +25,12 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     shown = [
         ("F1", "F1 (%)", "{:.1f}", _grid(cells, lambda cell: _mean(cell, "f1"))),
         ("training arithmetic", "of the dense run (%)", "{:.0f}%", _grid(cells, lambda cell: _share(cell, whole))),
-        ("blocks kept", "of the dense blocks (%)", "{:.0f}%", _grid(cells, _kept)),
     ]
+    if _differ(sizes := _grid(cells, _kept)):
+        shown.append(("blocks kept", "of the dense blocks (%)", "{:.0f}%", sizes))
     if not np.isfinite(shown[0][3]).any():
         return None
-    shown = [entry for entry in shown[:2] if np.isfinite(entry[3]).any()] + [
-        one for one in shown[2:] if _differ(one[3])
-    ]
+    shown = [entry for entry in shown if np.isfinite(entry[3]).any()]
     rows, columns = (sorted({pair[side] for pair in cells}) for side in (0, 1))
     figure, axes = panels(len(shown), height=1.7, labels=1.3)
     for axis, (title, unit, text, grid) in zip(axes, shown, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from benchmarks.data import cifar10, digits, imagenet, source
 from benchmarks.data.images import ImageDataSpec, ImageSet, Pictures, arrays_fingerprint, prepare_images
+from tests.benchmarks.tiny_images import mirror
 
 SPEC = ImageDataSpec("digits", "default", train_images=30, evaluation_images=10)
 
@@ -78,27 +78,6 @@ def test_a_wrong_number_of_images_is_named(tmp_path: Path) -> None:
         ImageDataSpec("digits", "default", train_images=0)
     with pytest.raises(ValueError, match="2000 images are asked for and 1437 are there"):
         prepare_images(replace(SPEC, train_images=2000), "test", "smoke", tmp_path)
-
-
-def mirror(folder: Path, column: str, splits: dict[str, int], format: str, size: int = 32) -> dict[str, np.ndarray]:
-    """Random encoded images as the Hub has them, in Parquet files; returns their pixels by split."""
-    datasets = pytest.importorskip("datasets")
-    from PIL import Image
-
-    folder.mkdir(parents=True)
-    features = datasets.Features({column: datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
-    made = {}
-    for number, (split, count) in enumerate(splits.items()):
-        pixels = np.random.default_rng(number).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-        encoded = []
-        for image in pixels:
-            stream = io.BytesIO()
-            Image.fromarray(image).save(stream, format=format)
-            encoded.append({"bytes": stream.getvalue(), "path": None})
-        rows = {column: encoded, "label": [n % 10 for n in range(count)]}
-        datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
-        made[split] = pixels
-    return made
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ as the Hub has them, and a CPU stands for the GPU. Methods, recipes, precisions 
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from benchmarks.experiments.llama_zero_shot import ZeroShotProtocol
 from benchmarks.image_specs import VisionModelSpec
 from benchmarks.pretraining import FoundationSpec
 from benchmarks.recording import carry_out
+from tests.benchmarks.tiny_images import mirror
 from tests.benchmarks.tiny_runs import ORIGIN, corpus, workplace
 
 datasets = pytest.importorskip("datasets")
@@ -63,17 +63,6 @@ def write(folder: Path, splits: tuple[str, ...], rows: list[dict[str, Any]], **f
         made.to_parquet(folder / f"{split}-00000-of-00001.parquet")
 
 
-def encoded_images(column: str, format: str, size: int) -> list[dict[str, Any]]:
-    from PIL import Image
-
-    rows = []
-    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (24, size, size, 3), dtype=np.uint8)):
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, format=format)
-        rows.append({column: {"bytes": stream.getvalue(), "path": None}, "label": number % 10})
-    return rows
-
-
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data sets, tokenizers and models of the Hub, all tiny."""
@@ -89,12 +78,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
         columns = ("sentence",) if task in ("sst2", "cola") else ("sentence1", "sentence2")
         kinds = {} if task == "stsb" else {"label": datasets.ClassLabel(names=["no", "yes"])}
         write(place / "nyu-mll__glue" / task, ("train", "validation"), labelled(columns, task == "stsb"), **kinds)
-    for name, column, splits, format in (
-        ("ILSVRC__imagenet-1k/default", "image", ("train", "validation"), "JPEG"),
-        ("uoft-cs__cifar10/plain_text", "img", ("train", "test"), "PNG"),
-    ):
-        label = datasets.ClassLabel(num_classes=10)
-        write(place / name, splits, encoded_images(column, format, 32), **{column: datasets.Image(), "label": label})
+    mirror(place / "ILSVRC__imagenet-1k/default", "image", {"train": 24, "validation": 24}, "JPEG")
+    mirror(place / "uoft-cs__cifar10/plain_text", "img", {"train": 24, "test": 24}, "PNG")
     write(place / "allenai__openbookqa" / "main", ("validation", "test"), BOOKS)
     write(place / "openai__gsm8k" / "main", ("train", "test"), SUMS)
     words = train_tokenizer(corpus().train, VOCABULARY)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pytest
 
 from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, TrainingSpec
@@ -43,3 +48,24 @@ def image_run(
         training=TrainingSpec(steps=steps, **rates),
     )
     return Run(Cell("tiny_images", "smoke", settings.method.name, settings), 0)
+
+
+def mirror(folder: Path, column: str, splits: dict[str, int], format: str, size: int = 32) -> dict[str, np.ndarray]:
+    """Random encoded images as the Hub has them, in Parquet files; returns their pixels by split."""
+    datasets = pytest.importorskip("datasets")
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    features = datasets.Features({column: datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
+    made = {}
+    for number, (split, count) in enumerate(splits.items()):
+        pixels = np.random.default_rng(number).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+        encoded = []
+        for image in pixels:
+            stream = io.BytesIO()
+            Image.fromarray(image).save(stream, format=format)
+            encoded.append({"bytes": stream.getvalue(), "path": None})
+        rows = {column: encoded, "label": [n % 10 for n in range(count)]}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+        made[split] = pixels
+    return made

@@ -59,14 +59,13 @@ class Watch(TorchDispatchMode):
         self.live -= size
 
 
-def training(kind: str, interval: int, **fields: Any) -> tuple[nn.Module, Any, ecospa.CoupledSparsity]:
+def training(kind: str, interval: int) -> tuple[nn.Module, Any, ecospa.CoupledSparsity]:
     """A model after one step of AdamW, with the gradients of the next."""
     model = build(kind).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     config = ecospa.EcoSpaConfig(
-        target_size=0.5, target_scope="blocks", interval=interval, width_multiple=2, importance_threshold=0.5,
-        top_k=1.0, **fields,
-    )  # fmt: skip
+        target_size=0.5, target_scope="blocks", interval=interval, width_multiple=2, importance_threshold=0.5, top_k=1.0
+    )
     sparsity = ecospa.CoupledSparsity(model, optimizer, config)
     for _ in range(2):
         optimizer.zero_grad()
@@ -140,10 +139,13 @@ def test_the_host_waits_for_nothing_between_events() -> None:
     config = ecospa.EcoSpaConfig(target_size=0.5, target_scope="blocks", interval=1000, width_multiple=2)
     sparsity = ecospa.CoupledSparsity(model, optimizer, config)
     logits(model, {"input_ids": inputs("llama-gqa")["input_ids"].cuda()}).square().mean().backward()
-    torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("error")  # from here on waiting is an error
     try:
         for _ in range(3):
             sparsity.after_backward()
             sparsity.after_step()
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            next(model.parameters()).sum().item()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert sparsity.step == sparsity.estimator.steps == 3
