@@ -91,8 +91,23 @@ def _chances(own: Protocol) -> dict[str, str]:
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return protocol, data and training of every model."""
-    return tuple(f"{own.model}. {note}" for own in protocols(records) for note in protocol_notes(own.records))
+    """Return the number of questions, protocol, data and training of every model."""
+    return tuple(
+        f"{own.model}. {note}"
+        for own in protocols(records)
+        for note in (_questions(own), *protocol_notes(own.records))
+        if note
+    )
+
+
+def _questions(own: Protocol) -> str:
+    """Return how many questions every task asks; a short text gives few to `continuation`."""
+    metrics = own.comparison.records[0].metrics
+    asked = {name: metrics[f"acc/{task}"].n for task, name in {**TASKS, **OTHERS}.items() if f"acc/{task}" in metrics}
+    counts = [
+        f"{n} each of {', '.join(name for name in asked if asked[name] == n)}" for n in dict.fromkeys(asked.values())
+    ]
+    return f"Questions: {'; '.join(counts)}." if counts else ""
 
 
 ITEM = Table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from paper_tables.figures import llama_finetuning_sizes as figure
@@ -12,7 +14,7 @@ from paper_tables.judges import beats_fine_tuned, grows_when_cut, on_largest_mod
 from paper_tables.style import drawing
 from paper_tables.tables import llama_finetuning, llama_pretraining, llama_zero_shot
 from paper_tables.verdicts import DIRECTION, NOT_REPRODUCED, NOT_RUN, needs
-from results import RunRecord
+from results import Metric, RunRecord
 from tests.results.factory import filled, make_record
 from tests.results.llama_records import FINETUNED
 
@@ -104,6 +106,15 @@ def test_zero_shot_has_guessing_beside_every_model(records: list[RunRecord]) -> 
 def test_the_mean_of_seven_needs_all_seven() -> None:
     bare = make_record(1, {"acc/piqa": 0.5}, experiment="llama_zero_shot", model={"name": "llama"})
     assert "Mean of seven" not in llama_zero_shot.build([bare])
+
+
+def test_the_note_tells_how_many_questions_stand_behind_an_accuracy() -> None:
+    made = make_record(1, {}, experiment="llama_zero_shot", model={"name": "llama"})
+    counts = {"acc/piqa": 100, "acc/boolq": 100, "acc/continuation": 17, "acc_norm/piqa": 100}
+    asked = replace(made, metrics={name: Metric(0.5, "", True, n) for name, n in counts.items()})
+    notes = llama_zero_shot.ITEM.notes([asked])
+    assert "llama. Questions: 100 each of BoolQ, PIQA; 17 each of continuation." in notes
+    assert not any("Questions" in note for note in llama_zero_shot.ITEM.notes([made]))
 
 
 def test_pretrained_llamas_of_several_sizes_stand_apart() -> None:
