@@ -1,8 +1,9 @@
 """What a claim comes to, decided by an interval and nothing else.
 
 A claim is turned into an effect for which less is better (perplexity of ours minus theirs, our time over theirs) and a
-neutral value (0 or 1). Three seeds at least; an interval that contains the neutral value shows no difference; losing is
-a result and is said. Below the paper's own scale the most a claim can get is "direction holds at reduced scale", and a
+neutral value (0 or 1). Three seeds at least; an interval that contains the neutral value shows no difference, unless it
+is so narrow that it rules the published effect out, which is a result as losing is, and is said. Below the paper's own
+scale the most a claim can get is "direction holds at reduced scale", and a
 loss says "at reduced scale", too.
 """
 
@@ -22,6 +23,8 @@ NOT_RUN = "not run"
 KINDS = (REPRODUCED, DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN)
 
 SEEDS_NEEDED = 3
+_NEGLIGIBLE = 0.1
+"""Share of a published effect below which nobody would speak of one, at whatever scale."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def decide(effect: Interval, neutral: float, *, full_scale: bool, published: flo
     At full scale a published effect is reproduced if the interval reaches it without reaching the neutral value. Both
     together mean that the mean has more than half of it, because an interval is as wide to both sides: a wide interval
     alone, which reaches anything, cannot reproduce a number. An interval that ends before the published effect rules
-    it out.
+    it out. At a reduced scale the size of an effect is not the published one's to tell; but an interval around the
+    neutral value that ends before a tenth of it says that there is none.
 
     Args:
         effect: mean and 95% interval over seeds.
@@ -72,10 +76,14 @@ def decide(effect: Interval, neutral: float, *, full_scale: bool, published: flo
     seeds = f"n={effect.n}"
     if effect.n < SEEDS_NEEDED:
         return NOT_RUN, f"needs {SEEDS_NEEDED} seeds, has {effect.n}"
+    scale = "" if full_scale else " at reduced scale"
     if effect.low <= neutral <= effect.high:
+        visible = 1.0 if full_scale else _NEGLIGIBLE
+        if published is not None and effect.low > neutral + visible * (published - neutral):
+            return NOT_REPRODUCED, f"no effect{' of that size' if full_scale else ''} is measured{scale}, {seeds}"
         return NO_DIFFERENCE, seeds
     if effect.low > neutral:
-        return NOT_REPRODUCED, f"the opposite is measured{'' if full_scale else ' at reduced scale'}, {seeds}"
+        return NOT_REPRODUCED, f"the opposite is measured{scale}, {seeds}"
     if not full_scale:
         return DIRECTION, seeds
     if published is None or effect.low <= published:

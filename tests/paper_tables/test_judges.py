@@ -68,7 +68,7 @@ def test_a_verdict_tells_what_stands_beside_what_decides() -> None:
         beside=(("at the end", "steady_memory"), ("on average", "mean_memory")),
     )  # fmt: skip
     found = judge(records, "cpu")
-    assert found.kind == NO_DIFFERENCE
+    assert found.kind == NOT_REPRODUCED
     assert found.measured == (
         "peak memory ratio 1.00 [1.00, 1.00] at 50% of the block parameters; at the end 0.60 [0.60, 0.60]"
     )

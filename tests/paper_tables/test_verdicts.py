@@ -47,6 +47,12 @@ def runs(method: str, values: Sequence[float], metric: str = "perplexity", **cha
         (Interval(-1.0, 0.5, 3), True, -1.2, REPRODUCED),
         (Interval(-3.0, 0.5, 3), True, -1.2, REPRODUCED),
         (Interval(-1.0, 0.5, 3), True, -2.4, NOT_REPRODUCED),
+        (Interval(-0.5, 1.5, 3), True, -2.4, NOT_REPRODUCED),  # ends at -2.0
+        (Interval(-1.0, 1.5, 3), True, -2.4, NO_DIFFERENCE),
+        (Interval(-0.5, 1.5, 3), False, -2.4, NO_DIFFERENCE),  # a smaller model may have a smaller effect
+        (Interval(-0.1, 0.13, 3), False, -2.4, NOT_REPRODUCED),
+        (Interval(-0.1, 0.15, 3), False, -2.4, NO_DIFFERENCE),
+        (Interval(0.0, 0.0, 3), False, -2.4, NOT_REPRODUCED),
     ],
 )
 def test_the_interval_decides(effect: Interval, full_scale: bool, published: float | None, kind: str) -> None:
