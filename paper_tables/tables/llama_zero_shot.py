@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import pandas as pd
@@ -103,10 +104,11 @@ def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
 def _questions(own: Protocol) -> str:
     """Return how many questions every task asks; a short text gives few to `continuation`."""
     metrics = own.comparison.records[0].metrics
-    asked = {name: metrics[f"acc/{task}"].n for task, name in {**TASKS, **OTHERS}.items() if f"acc/{task}" in metrics}
-    counts = [
-        f"{n} each of {', '.join(name for name in asked if asked[name] == n)}" for n in dict.fromkeys(asked.values())
-    ]
+    asked: defaultdict[int, list[str]] = defaultdict(list)
+    for header, metric, _ in COLUMNS:
+        if metric in metrics and metric.startswith(("acc/", "exact_match")):
+            asked[metrics[metric].n].append(header)
+    counts = [f"{n} each of {', '.join(headers)}" for n, headers in asked.items()]
     return f"Questions: {'; '.join(counts)}." if counts else ""
 
 

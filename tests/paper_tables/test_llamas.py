@@ -111,9 +111,10 @@ def test_the_mean_of_seven_needs_all_seven() -> None:
 def test_the_note_tells_how_many_questions_stand_behind_an_accuracy() -> None:
     made = make_record(1, {}, experiment="llama_zero_shot", model={"name": "llama"})
     counts = {"acc/piqa": 100, "acc/boolq": 100, "acc/continuation": 17, "acc_norm/piqa": 100}
+    counts |= {"exact_match-flexible-extract/gsm8k": 50}
     asked = replace(made, metrics={name: Metric(0.5, "", True, n) for name, n in counts.items()})
     notes = llama_zero_shot.ITEM.notes([asked])
-    assert "llama. Questions: 100 each of BoolQ, PIQA; 17 each of continuation." in notes
+    assert "llama. Questions: 100 each of BoolQ, PIQA; 17 each of continuation; 50 each of GSM8K." in notes
     assert not any("Questions" in note for note in llama_zero_shot.ITEM.notes([made]))
 
 
