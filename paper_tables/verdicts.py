@@ -3,8 +3,7 @@
 A claim is turned into an effect for which less is better (perplexity of ours minus theirs, our time over theirs) and a
 neutral value (0 or 1). Three seeds at least; an interval that contains the neutral value shows no difference, unless it
 is so narrow that it rules the published effect out, which is a result as losing is, and is said. Below the paper's own
-scale the most a claim can get is "direction holds at reduced scale", and a
-loss says "at reduced scale", too.
+scale the most a claim can get is "direction holds at reduced scale", and a loss says "at reduced scale", too.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ KINDS = (REPRODUCED, DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN)
 
 SEEDS_NEEDED = 3
 _NEGLIGIBLE = 0.1
-"""Share of a published effect below which nobody would speak of one, at whatever scale."""
+"""Share of a published effect that a reduced scale has to show, or it shows none."""
 
 
 @dataclass(frozen=True)
