@@ -16,7 +16,7 @@ what a model gets that has learnt nothing: a score near it says nothing about a 
 
 Command: python -m benchmarks run bert_glue --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (5 runs), cpu 0.9 (75 runs, 2 cores), gpu 4 (75 runs, one H200-class GPU),
+Hours for all runs of a tier: smoke 0.01 (5 runs), cpu 0.4 (75 runs, 2 cores), gpu 4 (75 runs, one H200-class GPU),
 paper 19 (75 runs, one H200-class GPU).
 
 Data: smoke: which installed package a docstring comes from. cpu and gpu: GLUE, validation splits, from the mirror that

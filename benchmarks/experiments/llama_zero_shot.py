@@ -20,7 +20,7 @@ of PIQA) its end. acc_norm divides by the length of an answer.
 
 Command: ECOSPA_DATA=path/of/mirror python -m benchmarks run llama_zero_shot --tier cpu
 
-Hours for all runs of a tier: smoke 0.02 (6 runs, the continuation task alone), cpu 0.7 (2 cores), gpu 4 (one
+Hours for all runs of a tier: smoke 0.02 (6 runs, the continuation task alone), cpu 0.4 (2 cores), gpu 4 (one
 H200-class GPU), paper 150 (one GPU of 192 GB).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: as llama_finetuning, and the Parquet files of the tasks
