@@ -6,9 +6,12 @@ the paper's earlier version asked for. Adding a claim is adding a line here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from paper_tables import published
 from paper_tables.formats import share
 from paper_tables.judges import (
+    HALF,
     LLAMA,
     against_dense,
     aligned_error_below,
@@ -24,7 +27,7 @@ from paper_tables.method_claims import method_claims
 from paper_tables.pretraining_judges import smaller_beats
 from paper_tables.published import PublishedNumber
 from paper_tables.squad_surface import smaller_k_is_better
-from paper_tables.verdicts import Claim, Judge
+from paper_tables.verdicts import Claim, Controls, Judge
 
 TARGETS = (0.5, 0.3)
 
@@ -48,6 +51,8 @@ def claims() -> tuple[Claim, ...]:
 def _headlines() -> tuple[Claim, ...]:
     memory, time = published.LLAMA_1B_MEMORY, published.LLAMA_1B_TIME
     perplexity, speed = published.GPT2_MEDIUM_PERPLEXITY, published.INFERENCE_SPEED
+    of_llama = _controls(lambda other: on_largest_model(beats(other, HALF, LLAMA)))
+    of_gpt2 = _controls(lambda other: smaller_beats(other, 2.2, "GPT-2-Medium"))
     return (
         _headline(
             "LLaMA-1B trains in half the GPU memory",
@@ -61,28 +66,37 @@ def _headlines() -> tuple[Claim, ...]:
                 ),
                 *("training_memory", "llama"),
             ),
+            of_llama,
         ),
         _headline(
             "LLaMA-1B trains in 21% less time",
             time,
             on_largest_model(against_dense(time, LLAMA, "training_seconds", _TIME, as_ratio=True)),
+            of_llama,
         ),
         _headline(
             "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity than dense at twice the steps",
             perplexity,
             smaller_beats("dense_twice_steps", 2.2, "GPT-2-Medium", perplexity),
+            of_gpt2,
             "; baseline [I]",
         ),
         _headline(
             "The shrunk model infers 1.6 times faster",
             speed,
             infers_faster(speed, "inference_speed", "llama", _SPEED),
+            of_llama,
         ),
     )
 
 
-def _headline(statement: str, number: PublishedNumber, judge: Judge, inferred: str = "") -> Claim:
-    return Claim(statement, number.reference + inferred, f"{number.metric} {number.value:g}", True, judge)
+def _headline(statement: str, number: PublishedNumber, judge: Judge, controls: Controls, inferred: str = "") -> Claim:
+    return Claim(statement, number.reference + inferred, f"{number.metric} {number.value:g}", True, judge, controls)
+
+
+def _controls(judge: Callable[[str], Judge]) -> Controls:
+    """Return the two controls of a headline: what the model that is small and fast is worth against each."""
+    return (("dense at equal steps", judge("dense")), ("small dense of equal size", judge("small_dense")))
 
 
 def _training(target: float) -> tuple[Claim, ...]:

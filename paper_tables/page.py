@@ -27,6 +27,18 @@ _ABOUT = (
     "its last cell to follow them. Losing to a control is a result and is printed."
 )
 
+_NAMES = {
+    "bert": "BERT",
+    "cifar10": "CIFAR-10",
+    "deit": "DeiT",
+    "glue": "GLUE",
+    "gpt2": "GPT-2",
+    "imagenet": "ImageNet",
+    "llama": "LLaMA",
+    "squad": "SQuAD",
+    "vit": "ViT",
+}
+
 Judged = Sequence[tuple[Claim, Verdict]]
 _Section = tuple[str, str, str]  # anchor, title, body
 
@@ -131,7 +143,9 @@ def _anchor(experiment: str) -> str:
 
 
 def _spoken(experiment: str) -> str:
-    return experiment.replace("_", " ").capitalize()
+    """Return an experiment's name for people: gpt2_pretraining is "GPT-2 pretraining"."""
+    words = [_NAMES.get(word, word) for word in experiment.split("_")]
+    return " ".join((words[0][0].upper() + words[0][1:], *words[1:]))
 
 
 def _page(tier: str, counts: str, sections: Sequence[_Section]) -> str:

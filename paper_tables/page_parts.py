@@ -45,17 +45,20 @@ def fold(title: str, body: str) -> str:
 
 
 def cards(claims: Sequence[tuple[Claim, Verdict]], known: Mapping[str, RunRecord]) -> str:
-    """Return one card per claim: verdict, statement, published, measured, source, runs."""
+    """Return one card per claim: verdict, statement, published, measured, controls, source, runs."""
     made = []
     for claim, verdict in claims:
         measured = f"<dt>measured</dt><dd>{escape(verdict.measured)}</dd>" if verdict.measured else ""
-        behind = writers.provenance(verdict.records, known) if verdict.records else ""
-        title = f' title="{escape(writers.summary(verdict.records, known))}"' if verdict.records else ""
+        behind = verdict.all_records
+        runs = writers.provenance(behind, known) if behind else ""
+        title = f' title="{escape(writers.summary(behind, known))}"' if behind else ""
+        controls = "".join(f"<dd>{escape(line)}</dd>" for line in verdict.control_lines)
         made.append(
             f'<li class="card {css_class(verdict.kind)}"{title}><p class="verdict">'
             f'<span aria-hidden="true">{MARKS[verdict.kind]}</span> {escape(verdict.text)}</p>'
             f"<h3>{escape(claim.statement)}</h3><dl><dt>published</dt><dd>{escape(claim.published)}</dd>{measured}"
-            f"<dt>source</dt><dd>{escape(claim.source)}</dd></dl>{behind}</li>"
+            f"{f'<dt>controls</dt>{controls}' if controls else ''}"
+            f"<dt>source</dt><dd>{escape(claim.source)}</dd></dl>{runs}</li>"
         )
     return f'<ul class="cards">{"".join(made)}</ul>' if made else ""
 

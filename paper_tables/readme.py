@@ -16,7 +16,7 @@ from results import Store
 
 README = Path(__file__).parent.parent / "README.md"
 COLUMNS = {
-    "claims": ("Claim", "Published", "Measured", "Verdict"),
+    "claims": ("Claim", "Published", "Measured", "Controls", "Verdict"),
     "coupled_vs_uncoupled": (
         *("Method", "Blocks kept", "Perplexity", "Bits/byte", "Stored in blocks", "Non-zero in blocks"),
         *("Run FLOPs", "Final step / dense", "Seeds"),

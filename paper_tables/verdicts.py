@@ -9,7 +9,7 @@ scale the most a claim can get is "direction holds at reduced scale", and a loss
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paper_tables.intervals import Interval
 from results import RunRecord
@@ -20,6 +20,12 @@ DIRECTION = "direction holds at reduced scale"
 NO_DIFFERENCE = "no difference shown"
 NOT_RUN = "not run"
 KINDS = (REPRODUCED, DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN)
+_READINGS = {
+    REPRODUCED: "EcoSpa better",
+    DIRECTION: "EcoSpa better",
+    NO_DIFFERENCE: NO_DIFFERENCE,
+    NOT_REPRODUCED: "EcoSpa worse",
+}
 
 SEEDS_NEEDED = 3
 _NEGLIGIBLE = 0.1
@@ -28,33 +34,61 @@ _NEGLIGIBLE = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of KINDS with what explains it, the measured effect as text, seeds and record ids."""
+    """One of KINDS with what explains it, the measured effect as text, seeds, record ids, and verdicts of controls."""
 
     kind: str
     detail: str = ""
     measured: str = ""
     n: int = 0
     records: tuple[str, ...] = ()
+    controls: tuple[tuple[str, Verdict], ...] = ()
 
     @property
     def text(self) -> str:
         """Return the verdict as printed: "not run (needs ...)"."""
         return f"{self.kind} ({self.detail})" if self.detail else self.kind
 
+    @property
+    def control_lines(self) -> tuple[str, ...]:
+        """Return what is printed of each control: what was measured against it, and how that reads."""
+        return tuple(
+            f"against {name}: {verdict.measured} ({_READINGS.get(verdict.kind, verdict.text)})"
+            if verdict.measured
+            else f"{name}: not run"
+            for name, verdict in self.controls
+        )
+
+    @property
+    def all_records(self) -> tuple[str, ...]:
+        """Return the records behind the verdict and its controls, each once."""
+        return tuple(dict.fromkeys((*self.records, *(id for _, own in self.controls for id in own.records))))
+
 
 Judge = Callable[[Sequence[RunRecord], str], Verdict]
 """From the finished records of one tier, and the tier, to a verdict."""
 
+Controls = tuple[tuple[str, Judge], ...]
+"""Who a headline's model is compared with, too, and how."""
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, who makes it (source with evidence tag, "control" for what the reviews asked for), and its judge."""
+    """A statement, who makes it (source with evidence tag, "control" for what the reviews asked for), and its judge.
+
+    A headline has controls beside it: what EcoSpa's model is worth against others that cost as much, by a judge each.
+    """
 
     statement: str
     source: str
     published: str
     headline: bool
     judge: Judge
+    controls: Controls = ()
+
+    def verdict(self, records: Sequence[RunRecord], tier: str) -> Verdict:
+        """Return the verdict from the finished records of one tier, with those of the controls."""
+        beside = tuple((name, judge(records, tier)) for name, judge in self.controls)
+        return replace(self.judge(records, tier), controls=beside)
 
 
 def decide(effect: Interval, neutral: float, *, full_scale: bool, published: float | None = None) -> tuple[str, str]:

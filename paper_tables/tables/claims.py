@@ -25,7 +25,7 @@ def judged(records: Sequence[RunRecord], tier: str | None = None) -> list[tuple[
     With neither there is no tier that a command could name.
     """
     own = tier or (records[0].tier if records else None)
-    return [(claim, needs("records") if own is None else claim.judge(records, own)) for claim in claims()]
+    return [(claim, needs("records") if own is None else claim.verdict(records, own)) for claim in claims()]
 
 
 def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
@@ -33,10 +33,11 @@ def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
         "Claim": claim.statement,
         "Published": claim.published,
         "Measured": verdict.measured or NOTHING,
+        "Controls": "; ".join(verdict.control_lines) or NOTHING,
         "Seeds": str(verdict.n or NOTHING),
         "Verdict": verdict.text,
         "Source": claim.source,
-        RECORDS: " ".join(verdict.records),
+        RECORDS: " ".join(verdict.all_records),
     }
 
 

@@ -54,6 +54,30 @@ def test_a_headline_is_judged_at_half_of_the_blocks_and_says_so() -> None:
     assert MEMORY([*smaller, *memory((1.0,), LLAMA_1B)[1:]], "gpu").text == "not run (needs a GPU)"
 
 
+def test_a_headline_has_both_controls_beside_it() -> None:
+    headlines = [claim for claim in claims() if claim.headline]
+    common: dict[str, Any] = {"experiment": "llama_pretraining", "tier": "cpu", "model": SMALL}
+    records = [
+        *runs(0, (20.0, 20.2, 20.1), **common),
+        *runs(10, (19.0, 19.1, 19.2), method="dense", target=None, **common),
+        *runs(20, (25.0, 25.3, 25.1), method="small_dense", **common),
+    ]
+    time = headlines[1].verdict(records, "cpu")
+    against_whole, against_small = time.control_lines
+    assert against_whole.startswith("against dense at equal steps: perplexity +1.00 [")
+    assert against_whole.endswith("] (EcoSpa worse)")
+    assert against_small.startswith("against small dense of equal size: perplexity -5.03 [")
+    assert against_small.endswith("] (EcoSpa better)")
+    assert set(time.all_records) == {record.id for record in records} and len(time.all_records) == 9
+    few = headlines[1].verdict([*records[:2], *records[3:5]], "cpu")
+    assert few.control_lines[0].endswith("(not run (needs 3 seeds, has 2))")
+    for claim in headlines:
+        assert claim.verdict([], "cpu").control_lines == (
+            "dense at equal steps: not run",
+            "small dense of equal size: not run",
+        )
+
+
 def test_a_verdict_tells_what_stands_beside_what_decides() -> None:
     common: dict[str, Any] = {"experiment": "training_memory", "tier": "cpu", "model": SMALL}
     metrics = {"peak_memory": 100.0, "steady_memory": 60.0}
