@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from typing import cast
 
-import torch
 from torch import nn
 
 import ecospa
+from benchmarks.compiled import all_compiled, compiling
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.inference_modes import Inputs, Timed, read_batch, reader, writer
 from benchmarks.metrics.clock import clock
@@ -36,7 +36,7 @@ def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
     for batch in given:
         del batch["labels"]
     metrics = _facts(models, given[0], settings)
-    with _compiling(protocol, workplace.threads):
+    with compiling(protocol.mode == "compiled", workplace.threads):
         timed = _candidates(models, given, protocol)
 
         def told(turn: int) -> None:
@@ -45,7 +45,7 @@ def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
 
         works = [told if name == "shrunk" else one.work for name, one in timed.items()]
         ready = [one.ready for one in timed.values()]
-        with torch.compiler.set_stance("fail_on_recompile"):  # whatever is compiled has been, and is not timed
+        with all_compiled():
             taken = take_turns(works, protocol.turns, _WARM_UP, protocol.device, ready)
     seconds = dict(zip(timed, taken, strict=True))
     metrics |= _speeds(settings, seconds, metrics["forward_flops_ratio"].value)
@@ -81,7 +81,7 @@ def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[s
 
 def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
     """What takes turns: whole, swapped and shrunk model; in other modes the shrunk one as it is replaces swapped."""
-    mode = protocol.mode
+    mode = cast(InferenceMode, protocol.mode)
 
     def timed(model: nn.Module, mode: InferenceMode) -> Timed:
         return reader(model, given) if protocol.phase == "prefill" else writer(model, given, protocol, mode)
@@ -115,21 +115,6 @@ def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_r
         swapped = ratio(seconds["swapped"], dense)
         return found | {"swapped_latency_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
     return found | {"mode_latency_ratio": Metric(ratio(shrunk, seconds["plain"]), "mode / plain", False, n=turns)}
-
-
-@contextmanager
-def _compiling(protocol: SpeedProtocol, threads: int) -> Iterator[None]:
-    """Compile with nothing kept from earlier runs, so that the seconds of compiling are those of a first time."""
-    if protocol.mode != "compiled":
-        yield
-        return
-    from torch._inductor import config
-    from torch._inductor.utils import fresh_cache
-
-    torch.compiler.reset()
-    with fresh_cache(), config.patch(compile_threads=threads):
-        yield
-    torch.compiler.reset()
 
 
 def _cache_bytes(model: nn.Module, batch: Inputs) -> int:

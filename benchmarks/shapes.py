@@ -13,6 +13,7 @@ from benchmarks.data.source import BoundSource
 from benchmarks.experiment import MethodRef, Tier
 
 InferenceMode = Literal["plain", "merged", "static", "compiled"]
+TrainingMode = Literal["plain", "fused", "autocast", "compiled"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class SpeedProtocol:
         device: "cpu" or "cuda".
         generated: tokens that are written one by one after `sequence`, in the decode phase.
         mode: how whole and compressed model infer: "plain", as they are; "merged", with one product for all projections
-            of an input; "static", from a cache of fixed size; "compiled", by a compiled step from such a cache.
+            of an input; "static", from a cache of fixed size; "compiled", by a compiled step from such a cache. How
+            they train: "plain"; "fused", with one kernel for the optimizer's whole update; "autocast", with products in
+            bfloat16 and weights as they are; "compiled".
     """
 
     phase: Literal["training", "prefill", "decode"]
@@ -63,7 +66,7 @@ class SpeedProtocol:
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cpu"
     generated: int = 0
-    mode: InferenceMode = "plain"
+    mode: InferenceMode | TrainingMode = "plain"
 
 
 @dataclass(frozen=True)

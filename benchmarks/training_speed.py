@@ -5,22 +5,24 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 import ecospa
 from baselines.calibration import batch_loss
+from benchmarks.compiled import all_compiled, compiling
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.metrics.clock import clock
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.turns import ratio, take_turns
 from benchmarks.random_models import positions
-from benchmarks.shapes import SpeedSettings
-from benchmarks.shrunk_models import DTYPES, WithLoss, prepare
+from benchmarks.shapes import SpeedProtocol, SpeedSettings, TrainingMode
+from benchmarks.shrunk_models import DTYPES, Candidates, WithLoss, prepare
+from benchmarks.training_modes import Stepper, stepper
 from ecospa.accounting import parameters, training_flops
 from ecospa.families import coupled_pairs
 from ecospa.roofline import finish_work, measure_device, step_seconds
@@ -32,58 +34,84 @@ _EVENTS = 5
 
 
 def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
-    """Train whole, swapped and shrunk model in turns; then the estimator and events beside steps of the whole one."""
+    """Train whole and shrunk model in turns, beside the swapped one, or in a mode beside both without it."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
     models, given = prepare(run, workplace, _WARM_UP)
-    device = measure_device(protocol.device, DTYPES[protocol.precision])
-    steps = [_stepper(model, given) for model in (models.dense, models.swapped, models.shrunk)]
-    told = _telling(steps[-1], workplace, len(given))
-    dense, swapped, shrunk = take_turns([*steps[:-1], told], protocol.turns, _WARM_UP, protocol.device)
-    examples, median = protocol.batch, statistics.median
-    tokens = positions(settings.model, protocol.sequence)
-    flops = [training_flops(model, examples, tokens) for model in (models.dense, models.shrunk)]
-    traces = [_traced(model, given[0]) for model in (models.dense, models.shrunk)]
-    foretold = [step_seconds(trace, device) for trace in traces]
-    metrics = {
-        "step_time": Metric(median(shrunk), "s", False, n=len(shrunk)),
-        "dense_step_time": Metric(median(dense), "s", False, n=len(dense)),
-        "throughput": Metric(examples * tokens / median(shrunk), "tokens / s", True, n=len(shrunk)),
-        "step_time_ratio": Metric(ratio(shrunk, dense), "shrunk / dense", False, n=len(shrunk)),
-        "step_flops_ratio": Metric(flops[1] / flops[0], "shrunk / dense", False),
-        "step_time_over_flops": Metric(ratio(shrunk, dense) / (flops[1] / flops[0]), "time / FLOPs", False),
-        "swapped_step_time_ratio": Metric(ratio(swapped, dense), "swapped / dense", False, n=len(swapped)),
-        "foretold_step_time_ratio": Metric(foretold[1] / foretold[0], "shrunk / dense", None),
-        **size_metrics(models.shrunk),
-        "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
-    }
-    metrics |= energy_metrics(steps[0], steps[-1], len(given), protocol.device)
-    metrics |= _costs_of_shrinking(models.dense, given, protocol.device)  # shrinks the whole model: nothing after it
-    names = ("dense", "shrunk")
-    payload = {
-        "roofline": {
-            "device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth},
-            **{
-                name: {"flops": trace.flops, "bytes": sum(size for _, size in trace.operations), "seconds": seconds}
-                for name, trace, seconds in zip(names, traces, (median(dense), median(shrunk)), strict=True)
-            },
-        },
-        "seconds": {"dense": dense, "swapped": swapped, "shrunk": shrunk},
-        "clock_mhz": clock(protocol.device),
-    }
+    with compiling(protocol.mode == "compiled", workplace.threads):
+        timed = _candidates(models, given, protocol)
+        steps = {name: one.step for name, one in timed.items()}
+        turns = [_telling(step, workplace, len(given)) if name == "shrunk" else step for name, step in steps.items()]
+        with all_compiled():
+            taken = take_turns(turns, protocol.turns, _WARM_UP, protocol.device)
+    seconds = dict(zip(timed, taken, strict=True))
+    metrics = _speeds(settings, models, seconds)
+    metrics |= energy_metrics(steps["dense"], steps["shrunk"], len(given), protocol.device)
+    payload = {"seconds": seconds, "clock_mhz": clock(protocol.device)}
+    if protocol.mode == "compiled":
+        for name, prefix in (("dense", "dense_"), ("shrunk", "")):
+            metrics[f"{prefix}compile_seconds"] = Metric(timed[name].compile_seconds, "s", False)
+    if protocol.mode == "plain":
+        foretold, payload["roofline"] = _foretold(models, given[0], protocol, seconds)
+        # shrinks the whole model: nothing after it
+        metrics |= foretold | _costs_of_shrinking(models.dense, given, protocol.device)
     return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
 
 
-def _stepper(model: nn.Module, given: Sequence[dict[str, Tensor]]) -> Callable[[int], None]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    model.train()
+def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Stepper]:
+    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
+    mode = cast(TrainingMode, protocol.mode)
+    if mode == "plain":
+        wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
+        return {name: stepper(model, given) for name, model in wanted.items()}
+    plain = {"dense_plain": copy.deepcopy(models.dense), "plain": copy.deepcopy(models.shrunk)}
+    return {
+        **{name: stepper(model, given) for name, model in plain.items()},
+        "dense": stepper(models.dense, given, mode),
+        "shrunk": stepper(models.shrunk, given, mode),
+    }
 
-    def step(turn: int) -> None:
-        batch_loss(model, given[turn]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
-    return step
+def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, list[float]]) -> dict[str, Metric]:
+    """What the turns tell, beside the operations and sizes of the models."""
+    protocol, median = settings.protocol, statistics.median
+    tokens = positions(settings.model, protocol.sequence)
+    flops = [training_flops(model, protocol.batch, tokens) for model in (models.dense, models.shrunk)]
+    dense, shrunk = seconds["dense"], seconds["shrunk"]
+    faster, saved, turns = ratio(shrunk, dense), flops[1] / flops[0], len(shrunk)
+    found = {
+        "step_time": Metric(median(shrunk), "s", False, n=turns),
+        "dense_step_time": Metric(median(dense), "s", False, n=turns),
+        "throughput": Metric(protocol.batch * tokens / median(shrunk), "tokens / s", True, n=turns),
+        "step_time_ratio": Metric(faster, "shrunk / dense", False, n=turns),
+        "step_flops_ratio": Metric(saved, "shrunk / dense", False),
+        "step_time_over_flops": Metric(faster / saved, "time / FLOPs", False),
+        **size_metrics(models.shrunk),
+        "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
+    }
+    if "swapped" in seconds:
+        swapped = ratio(seconds["swapped"], dense)
+        return found | {"swapped_step_time_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
+    whole, own = ratio(dense, seconds["dense_plain"]), ratio(shrunk, seconds["plain"])
+    return found | {
+        "dense_mode_step_time_ratio": Metric(whole, "mode / plain", False, n=turns),
+        "mode_step_time_ratio": Metric(own, "mode / plain", False, n=turns),
+    }
+
+
+def _foretold(
+    models: Candidates, batch: dict[str, Tensor], protocol: SpeedProtocol, seconds: Mapping[str, list[float]]
+) -> tuple[dict[str, Metric], dict[str, Any]]:
+    """What a trace and the rates of this machine foretell, and where both models stand in its roofline."""
+    device = measure_device(protocol.device, DTYPES[protocol.precision])
+    traces = {"dense": _traced(models.dense, batch), "shrunk": _traced(models.shrunk, batch)}
+    foretold = {name: step_seconds(trace, device) for name, trace in traces.items()}
+    roofline: dict[str, Any] = {"device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth}}
+    for name, trace in traces.items():
+        moved = sum(size for _, size in trace.operations)
+        roofline[name] = {"flops": trace.flops, "bytes": moved, "seconds": statistics.median(seconds[name])}
+    saved = foretold["shrunk"] / foretold["dense"]
+    return {"foretold_step_time_ratio": Metric(saved, "shrunk / dense", None)}, roofline
 
 
 def _telling(step: Callable[[int], None], workplace: Workplace, total: int) -> Callable[[int], None]:
@@ -101,7 +129,7 @@ def _traced(model: nn.Module, batch: dict[str, Tensor]) -> StepTrace:
 
 def _costs_of_shrinking(model: nn.Module, given: Sequence[dict[str, Tensor]], device: str) -> dict[str, Metric]:
     """Estimator and event beside a step of the whole model, which is used up: every event cuts, none is the last."""
-    step = _stepper(model, given)
+    step = stepper(model, given).step
     twin = copy.deepcopy(model)
     batch_loss(twin, given[0]).backward()
     estimator = ecospa.CoupledEstimator(twin, coupled_pairs(twin))

@@ -24,7 +24,17 @@ COLUMNS = {
     "controls": ("Blocks kept", "EcoSpa against", "Difference in perplexity", "Reading", "Seeds"),
     "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),
     "training_speed": (
-        *("Model", "Method", "Blocks kept", "Batch", "Parameters", "Time / whole", "FLOPs / whole", "Time / FLOPs"),
+        *(
+            "Mode",
+            "Model",
+            "Method",
+            "Blocks kept",
+            "Batch",
+            "Parameters",
+            "Time / whole",
+            "FLOPs / whole",
+            "Time / FLOPs",
+        ),
         *("Estimator / step", "Event in steps", "Remark", "Seeds"),
     ),
     "training_memory": (

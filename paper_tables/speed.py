@@ -57,7 +57,7 @@ class Point:
 
     @property
     def mode(self) -> str:
-        """How the models infer: plain, merged, static or compiled."""
+        """How the models infer or train: plain, merged, static, compiled, fused or autocast."""
         return str(self.protocol.get("mode", "plain"))
 
     def mean(self, metric: str) -> float | None:

@@ -20,6 +20,9 @@ COLUMNS = (
     ("Step", "step_time", "milliseconds"),
     ("Tokens/s", "throughput", "count"),
     ("Other classes alone / whole", "swapped_step_time_ratio", "plain"),
+    ("Mode / plain", "mode_step_time_ratio", "plain"),
+    ("Mode / plain, whole", "dense_mode_step_time_ratio", "plain"),
+    ("First step (s)", "compile_seconds", "plain"),
     ("Estimator / step", "estimator_share", "percent"),
     ("Event in steps", "event_steps", "plain"),
     ("Energy / whole", "energy_ratio", "plain"),
@@ -27,9 +30,14 @@ COLUMNS = (
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per model, size and batch."""
+    """Return one row per model, size, batch and mode."""
     rows = [
-        {**named(point), **measured(point.cell, COLUMNS), **remark(point, point.mean("step_time_ratio"))}
+        {
+            "Mode": point.mode,
+            **named(point),
+            **measured(point.cell, COLUMNS),
+            **remark(point, point.mean("step_time_ratio")),
+        }
         for point in points(records)
         if point.mean("step_time_ratio") is not None
     ]
@@ -42,8 +50,9 @@ ITEM = Table(
     caption="Mean over seeds ± half the width of the 95% interval. Whole and shrunk model take turns in one process, "
     "and a ratio is the median over turns. Time / FLOPs is how much of the saved arithmetic is not saved time: 1 is "
     "all of it, the aim is 1.05. Other classes alone: the whole model with the attention classes that shrinking "
-    "brings, nothing cut; the aim is 1.02. Estimator and events are measured beside steps of the whole model; the "
-    "aims are 1% and one step.",
+    "brings, nothing cut; the aim is 1.02. Mode is that of both models: as they are (plain), a fused optimizer, "
+    "products in bfloat16 (autocast), a compiled step; Mode / plain is what it does for each. Estimator "
+    "and events are measured beside steps of the whole model; the aims are 1% and one step.",
     experiments=("training_speed",),
     build=build,
     notes=model_notes,

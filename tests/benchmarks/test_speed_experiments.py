@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import registry
+from benchmarks import registry, training_modes
 from benchmarks.environment import ROOT
 from benchmarks.experiment import MethodRef, Outcome, Run, Workplace
 from benchmarks.experiments import inference_speed, training_memory, training_speed
 from benchmarks.plan import make_plan
 from benchmarks.random_models import build
-from benchmarks.shapes import InferenceMode, ModelShape
-from benchmarks.shrunk_models import swap_classes
+from benchmarks.shapes import InferenceMode, ModelShape, TrainingMode
+from benchmarks.shrunk_models import batches, candidates, swap_classes
 from ecospa import ConfigError
 from ecospa.attention import CoupledAttention
 from results.store import Store
-from tests.benchmarks.infer_in_modes import mode_cell
+from tests.benchmarks.run_in_modes import mode_cell, training_cell
 
 EXPERIMENTS = (training_speed, inference_speed, training_memory)
 
@@ -71,8 +71,57 @@ def test_a_mode_is_that_of_both_models_and_is_told_apart(tmp_path: Path, name: s
     assert not names & {"swapped_latency_ratio", "compile_seconds"}
 
 
+@pytest.mark.parametrize("mode", ["fused", "autocast"])
+def test_a_mode_of_training_is_timed_beside_both_models_without_it(tmp_path: Path, mode: TrainingMode) -> None:
+    found = training_speed.execute(Run(training_cell("gpt2", mode), 0), Workplace(tmp_path, threads=1))
+    assert set(found.payload["seconds"]) == {"dense_plain", "plain", "dense", "shrunk"}
+    values = {name: metric.value for name, metric in found.metrics.items()}
+    assert values["mode_step_time_ratio"] > 0 and values["dense_mode_step_time_ratio"] > 0
+    assert values["step_flops_ratio"] < 0.9 and values["block_share"] == pytest.approx(0.5, abs=0.1)
+    assert not {"swapped_step_time_ratio", "foretold_step_time_ratio", "estimator_share", "compile_seconds"} & set(
+        values
+    )
+
+
+def test_every_mode_of_training_does_what_it_is_named_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    dtypes: list[torch.dtype] = []
+
+    class Recording(torch.optim.AdamW):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            made.append(options)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recording)
+    settings = training_cell("gpt2", "plain").settings
+    model, given = candidates(settings, 0).shrunk, batches(settings, 1, 0)
+    next(m for m in model.modules() if type(m).__name__ == "Conv1D").register_forward_hook(
+        lambda module, args, output: dtypes.append(output.dtype)
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for mode in ("plain", "fused", "autocast"):
+        training_modes.stepper(model, given, mode).step(0)
+        assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert all(parameter.grad is None for parameter in model.parameters())
+    assert [options["fused"] for options in made] == [None, True, None]
+    assert dtypes == [torch.float32, torch.float32, torch.bfloat16]
+
+
+def test_modes_of_training_are_measured_at_half_size(tmp_path: Path) -> None:
+    found = training_speed.cells("cpu", tuple(MethodRef(name) for name in training_speed.METHODS))
+    other = [c for c in found if c.settings.protocol.mode != "plain"]
+    assert {(c.method, c.settings.model.name, c.settings.target) for c in other} == {
+        ("ecospa", "gpt2", 0.5),
+        ("ecospa", "llama", 0.5),
+    }
+    assert sorted({c.settings.protocol.mode for c in other}) == ["autocast", "compiled", "fused"]
+    on_gpu = training_speed.cells("gpu", (MethodRef("ecospa"),))
+    narrow = {c.settings.protocol.mode: c.settings.protocol.precision for c in on_gpu}
+    assert narrow == {"plain": "bf16", "fused": "bf16", "compiled": "bf16", "autocast": "fp32"}
+
+
 def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path) -> None:
-    program = Path(__file__).with_name("infer_in_modes.py")
+    program = Path(__file__).with_name("run_in_modes.py")
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -86,8 +135,10 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
     for tokens in found["tokens"].values():
         assert len({str(turn) for turn in tokens["plain"]}) > 1, "the same tokens everywhere would prove nothing"
         assert tokens["static"] == tokens["compiled"] == tokens["merged"] == tokens["plain"]
-    assert found["metrics"]["compile_seconds"] > 0 and found["metrics"]["dense_compile_seconds"] > 0
-    assert found["metrics"]["latency"] < found["metrics"]["compile_seconds"]
+    writing, training = found["metrics"]["writing"], found["metrics"]["training"]
+    for metrics, time in ((writing, "latency"), (training, "step_time")):
+        assert metrics["compile_seconds"] > metrics[time] > 0 and metrics["dense_compile_seconds"] > 0
+    assert training["mode_step_time_ratio"] > 0 and training["dense_mode_step_time_ratio"] > 0
 
 
 def test_without_a_compiler_a_plan_leaves_compiled_steps_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

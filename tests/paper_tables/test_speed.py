@@ -43,8 +43,8 @@ def rows(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
 
 def test_every_model_size_and_batch_has_a_row_of_its_own(records: list[RunRecord]) -> None:
     table = training_speed.build(records_of(training_speed.ITEM, records))
-    assert len(table) == 4 * 5 and set(table["Seeds"]) == {"2"}
-    (row,) = rows(table, Model="GPT-2", Blocks_kept="50%", Batch="4").to_dict("records")
+    assert len(table) == 4 * 5 + 2 and set(table["Seeds"]) == {"2"}
+    (row,) = rows(table, Mode="plain", Model="GPT-2", Blocks_kept="50%", Batch="4").to_dict("records")
     assert row["FLOPs / whole"] == "0.5500" and row["Time / FLOPs"].startswith("1.02")
     assert row["Whole step"] == "400.0 ms"
 
@@ -63,6 +63,10 @@ def test_another_mode_has_a_row_of_its_own_and_no_place_in_the_figures(records: 
     table = inference_speed.build(records_of(inference_speed.ITEM, records))
     plain, merged = (rows(table, Mode=mode, Phase="decode", Blocks_kept="50%", Batch="4") for mode in MODES)
     assert list(merged["Mode / plain"]) == ["0.9000"] * 2 and list(plain["Mode / plain"]) == ["-"] * 2
+    trained = training_speed.build(records_of(training_speed.ITEM, records))
+    fused = rows(trained, Mode="fused")
+    assert list(fused["Mode / plain"]) == ["0.7800"] * 2 and list(fused["Mode / plain, whole"]) == ["0.8000"] * 2
+    assert set(fused["Estimator / step"]) == {"-"}
     only = [r for r in records if r.config["protocol"].get("mode")]
     assert only and speed_against_size.build(only) is None and throughput_against_batch.build(only) is None
 

@@ -1,4 +1,4 @@
-"""Lets tiny models write in every mode and prints the tokens, and the metrics of a compiled run, as JSON.
+"""Lets tiny models write in every mode and prints the tokens, and the metrics of compiled runs, as JSON.
 
 Run as a process of its own: the tests' check of tensor shapes wraps the functions of `ecospa`, and torch would have to
 compile the wrappers.
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import ecospa
-from benchmarks import inference_modes
+from benchmarks import inference_modes, training_modes
 from benchmarks.experiment import Cell, MethodRef, Run, Workplace
-from benchmarks.experiments import inference_speed
-from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings
+from benchmarks.experiments import inference_speed, training_speed
+from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
 from benchmarks.shrunk_models import batches, candidates
 
 
@@ -24,6 +24,13 @@ def mode_cell(name: str, mode: InferenceMode) -> Cell:
     shape = ModelShape(name, layers=1, width=32, heads=2, length=32, vocabulary=64)
     protocol = SpeedProtocol("decode", 2, 8, 3, 4, generated=3, mode=mode)
     return Cell(inference_speed.NAME, "smoke", "ecospa", SpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol))
+
+
+def training_cell(name: str, mode: TrainingMode) -> Cell:
+    """A cell of a few training steps."""
+    shape = ModelShape(name, layers=1, width=32, heads=2, length=32, vocabulary=64)
+    protocol = SpeedProtocol("training", 2, 8, 3, 4, mode=mode)
+    return Cell(training_speed.NAME, "smoke", "ecospa", SpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol))
 
 
 def written(name: str) -> dict[str, Any]:
@@ -42,11 +49,18 @@ def written(name: str) -> dict[str, Any]:
 
 
 def main(folder: str) -> None:
-    """Infer without a C++ compiler: what torch traces is run as it is."""
-    inference_modes.BACKEND = "aot_eager"
+    """Infer and train without a C++ compiler: what torch traces is run as it is."""
+    inference_modes.BACKEND = training_modes.BACKEND = "aot_eager"
     tokens = {name: written(name) for name in ("gpt2", "llama")}
-    outcome = inference_speed.execute(Run(mode_cell("llama", "compiled"), 0), Workplace(Path(folder), threads=1))
-    print(json.dumps({"tokens": tokens, "metrics": {name: found.value for name, found in outcome.metrics.items()}}))
+    place = Workplace(Path(folder), threads=1)
+    outcomes = {
+        "writing": inference_speed.execute(Run(mode_cell("llama", "compiled"), 0), place),
+        "training": training_speed.execute(Run(training_cell("llama", "compiled"), 0), place),
+    }
+    metrics = {
+        phase: {name: found.value for name, found in outcome.metrics.items()} for phase, outcome in outcomes.items()
+    }
+    print(json.dumps({"tokens": tokens, "metrics": metrics}))
 
 
 if __name__ == "__main__":

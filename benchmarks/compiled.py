@@ -1,0 +1,34 @@
+"""Compiling inside a measurement: nothing is kept from earlier runs, and nothing is compiled while the clock runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+
+
+@contextmanager
+def compiling(wanted: bool, threads: int) -> Iterator[None]:
+    """Compile with empty caches, so that the seconds of compiling are those of a first time.
+
+    Args:
+        wanted: whether anything is compiled; if not, nothing happens.
+        threads: of the compiler.
+    """
+    if not wanted:
+        yield
+        return
+    from torch._inductor import config
+    from torch._inductor.utils import fresh_cache
+
+    torch.compiler.reset()
+    with fresh_cache(), config.patch(compile_threads=threads):
+        yield
+    torch.compiler.reset()
+
+
+def all_compiled() -> AbstractContextManager[None]:
+    """Whatever is compiled has been: what would have to be compiled again in here raises."""
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("fail_on_recompile")
+    return stance

@@ -1,0 +1,61 @@
+"""How a step trains: as it is, with a fused optimizer, in mixed precision, or compiled.
+
+Whole and shrunk models are given the same mode, so that their ratio says what shrinking brings in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.calibration import batch_loss
+from benchmarks.shapes import TrainingMode
+from ecospa.roofline import finish_work
+
+BACKEND = "inductor"
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """What takes turns.
+
+    Attributes:
+        step: forward pass, backward pass and update, called with the number of the turn.
+        compile_seconds: of the first step of a compiled model.
+    """
+
+    step: Callable[[int], None]
+    compile_seconds: float = 0.0
+
+
+def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: TrainingMode = "plain") -> Stepper:
+    """A training step with AdamW, on a batch of its own for every turn.
+
+    Args:
+        model: what is trained, and compiled in place in the mode "compiled".
+        given: batches with labels.
+        mode: "plain"; "fused", one kernel for the whole update; "autocast", products in bfloat16; "compiled".
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True if mode == "fused" else None)
+    device = next(model.parameters()).device.type
+    model.train()
+
+    def step(turn: int) -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=mode == "autocast"):
+            loss = batch_loss(model, given[turn])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    if mode != "compiled":
+        return Stepper(step)
+    model.compile(backend=BACKEND, dynamic=False)
+    finish_work(device)
+    began = time.perf_counter()
+    step(0)
+    finish_work(device)
+    return Stepper(step, time.perf_counter() - began)
