@@ -44,9 +44,9 @@ def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
         turns = [_telling(step, workplace, len(given)) if name == "shrunk" else step for name, step in steps.items()]
         with all_compiled():
             taken = take_turns(turns, protocol.turns, _WARM_UP, protocol.device)
+            energy = energy_metrics(steps["dense"], steps["shrunk"], len(given), protocol.device)
     seconds = dict(zip(timed, taken, strict=True))
-    metrics = _speeds(settings, models, seconds)
-    metrics |= energy_metrics(steps["dense"], steps["shrunk"], len(given), protocol.device)
+    metrics = _speeds(settings, models, seconds) | energy
     payload = {"seconds": seconds, "clock_mhz": clock(protocol.device)}
     if protocol.mode == "compiled":
         for name, prefix in (("dense", "dense_"), ("shrunk", "")):
