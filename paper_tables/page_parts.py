@@ -68,16 +68,23 @@ def content(shown: Content, known: dict[str, RunRecord]) -> str:
     item = shown.item
     if shown.svg is not None:
         body = f'<div class="scroll drawing" tabindex="0">{inline(shown.svg, item.name, item.title)}</div>'
+        kind = ' class="wide"' if _is_wide(shown.svg) else ""
     else:
         assert shown.table is not None
-        rows = len(shown.table)
+        rows, kind = len(shown.table), ""
         body = f'<div class="scroll rows" tabindex="0">{writers.html(shown.table, known)}</div>'
         if rows >= LONG or not any(writers.ids(shown.table)):
             body = fold(f"{rows} rows", body)
     return (
-        f'<figure id="{item.kind}-{item.name}"><h3>{escape(item.title)}</h3>{body}'
+        f'<figure id="{item.kind}-{item.name}"{kind}><h3>{escape(item.title)}</h3>{body}'
         f"<figcaption>{escape(item.caption)}</figcaption></figure>"
     )
+
+
+def _is_wide(svg: str) -> bool:
+    """Return whether a drawing has panels in two columns, and wants the whole width of the page."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
+    return box is not None and float(box.group(1)) > 1.5 * 72 * style.WIDTH
 
 
 def inline(svg: str, name: str, title: str) -> str:

@@ -20,6 +20,8 @@ from paper_tables.cells import k_and_theta
 
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
 WIDTH = 5.8  # inches
+TALL = 4
+"""Panels below one another from which a figure has twice the width and two of them abreast."""
 
 End = tuple[float, float, str, str]
 """Where a line ends, x and y in data, its label and its colour."""
@@ -184,18 +186,23 @@ def masks_entries(method: str) -> bool:
 def panels(
     count: int, height: float = 2.7, columns: int = 1, labels: float = _LABELS, left: float = LEFT
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` panels of `height` inches; `left` of each and `labels` right of rows stay free."""
-    rows = -(-count // columns)
+    """Return a figure with `count` panels of `height` inches; `left` of each and `labels` right of rows stay free.
+
+    More than TALL in one column become two columns, each with labels of its own.
+    """
+    abreast = 2 if columns == 1 and count > TALL else 1
+    rows = -(-count // (columns * abreast))
     gap = _TOP + _BOTTOM + 0.1
-    total = rows * height + (rows - 1) * gap + _TOP + _BOTTOM + 0.05
-    figure = Figure(figsize=(WIDTH, total))
+    total, whole = rows * height + (rows - 1) * gap + _TOP + _BOTTOM + 0.05, abreast * WIDTH
+    figure = Figure(figsize=(whole, total))
     width = (WIDTH - columns * left - labels) / columns
     axes = []
     for index in range(count):
-        row, column = divmod(index, columns)
-        start = left + column * (width + left)
+        row, place = divmod(index, columns * abreast)
+        group, column = divmod(place, columns)
+        start = group * WIDTH + left + column * (width + left)
         bottom = total - _TOP - height - row * (height + gap)
-        axes.append(figure.add_axes((start / WIDTH, bottom / total, width / WIDTH, height / total)))
+        axes.append(figure.add_axes((start / whole, bottom / total, width / whole, height / total)))
     return figure, axes
 
 

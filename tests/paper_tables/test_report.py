@@ -10,7 +10,8 @@ import pytest
 
 from paper_tables import items, render, terminal_table
 from paper_tables.__main__ import main
-from paper_tables.page_parts import inline
+from paper_tables.item import Plot
+from paper_tables.page_parts import Content, content, inline
 from results import Store
 from tests.results.factory import fill, make_record
 
@@ -156,6 +157,13 @@ def test_drawings_in_the_page_are_text_and_short(folder: Path, text: str) -> Non
     drawn = text.partition('<figure id="figure-pareto">')[2].partition("</figure>")[0]
     assert ">uncoupled importance</text>" in drawn
     assert len(drawn) < 0.6 * (folder / "pareto.svg").stat().st_size
+
+
+@pytest.mark.parametrize(("points", "wide"), [(417.6, False), (835.2, True)])
+def test_a_drawing_in_two_columns_has_the_whole_width_of_the_page(points: float, wide: bool) -> None:
+    (plot,) = (item for item in items() if isinstance(item, Plot) and item.name == "pareto")
+    made = content(Content(plot, (), svg=f'<svg viewBox="0 0 {points} 300"></svg>'), {})
+    assert ('<figure id="figure-pareto" class="wide">' in made) == wide
 
 
 def test_paths_are_rounded_and_relative() -> None:

@@ -13,11 +13,14 @@ from paper_tables.style import (
     PALETTE,
     SPARE_COLORS,
     SPARE_MARKERS,
+    TALL,
+    WIDTH,
     color,
     line_style,
     look,
     marker,
     masks_entries,
+    panels,
 )
 from results import Store
 
@@ -69,3 +72,17 @@ def test_every_point_of_a_grid_over_k_and_theta_has_a_look_and_a_name_of_its_own
     assert [label(names[0]), label(names[-1])] == ["K 10%, theta 70%", "K 50%, theta 95%"]
     other = "ecospa_k12_theta70"  # a grid without looks of its own: a newcomer
     assert color(other) in SPARE_COLORS and label(other) == "K 12%, theta 70%"
+
+
+def test_many_panels_stand_in_two_columns_each_with_room_for_its_labels() -> None:
+    tall, few = panels(TALL)
+    assert tall.get_size_inches()[0] == WIDTH and len({axis.get_position().x0 for axis in few}) == 1
+    wide, many = panels(2 * TALL)
+    assert list(wide.get_size_inches()) == [2 * WIDTH, tall.get_size_inches()[1]]
+    first, second, third = (axis.get_position() for axis in many[:3])
+    assert first.y0 == second.y0 > third.y0 and first.x0 == third.x0
+    assert second.x0 - first.x0 == pytest.approx(0.5)
+    widths = [
+        axis.get_position().width * figure.get_size_inches()[0] for figure, axis in ((tall, few[0]), (wide, many[0]))
+    ]
+    assert widths[0] == pytest.approx(widths[1])
