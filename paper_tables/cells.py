@@ -67,6 +67,7 @@ METHODS = {
     "dense_twice_steps": "dense, twice the steps",
     "small_dense": "small dense",
 }
+GLUE_TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "stsb": "STS-B"}
 SAME_MODEL_AND_DATA = ("model", "data", "protocol")
 
 Key = TypeVar("Key", bound=Hashable)

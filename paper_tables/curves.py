@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_tables.cells import Cell, Comparison, compare, label, shape
+from paper_tables.cells import GLUE_TASKS, Cell, Comparison, compare, label, shape
 from paper_tables.formats import share
 from paper_tables.squad_surface import METHOD, one_pair, shown_pair
 from results import RunRecord
@@ -142,7 +142,8 @@ def _differing(names: dict[str, str], common: set[tuple[str, str]], models: Sequ
     """Return what tells a setting from the others: the name of its model where all have one of their own."""
     if None not in models and len(set(models)) == len(models):
         return [names["model name"]]
-    return [value for key, value in sorted(names.items(), reverse=True) if (key, value) not in common]
+    told = [value for key, value in sorted(names.items(), reverse=True) if (key, value) not in common]
+    return [GLUE_TASKS.get(value, value) for value in told]
 
 
 def _kept(target: float | None) -> str:

@@ -230,7 +230,7 @@ def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> Non
     axes.autoscale_view()  # lines that were added are not in the limits yet
     heights = [float(axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1]) for x, y, _, _ in ends]
     inches = axes.get_position().height * axes.get_figure(root=True).get_size_inches()[1]  # type: ignore[union-attr]
-    for (x, y, text, shade), height in zip(ends, spread(heights, size * 1.3 / (72 * inches)), strict=True):
+    for (x, y, text, shade), height in zip(ends, spread(heights, size * 1.3 / (72 * inches), ceiling=1.0), strict=True):
         axes.annotate(
             text,
             (x, y),
@@ -274,10 +274,11 @@ def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa"
         text.set_fontweight("bold" if method == emphasis else "normal")
 
 
-def spread(positions: Sequence[float], gap: float) -> list[float]:
+def spread(positions: Sequence[float], gap: float, ceiling: float = float("inf")) -> list[float]:
     """Return positions at least `gap` apart, in the same order, as close to the given ones as possible.
 
-    Neighbours that are too close merge into a block around their mean (pool adjacent violators).
+    Neighbours that are too close merge into a block around their mean (pool adjacent violators). A block that would
+    rise above `ceiling`, over which a title stands, moves down, and what it meets there with it.
     """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     blocks: list[list[float]] = []  # [sum of (position - rank * gap), members]
@@ -290,4 +291,7 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     moved = [0.0] * len(positions)
     for place, index in enumerate(order):
         moved[index] = means[place] + place * gap
+    for index in reversed(order):
+        moved[index] = min(moved[index], ceiling)
+        ceiling = moved[index] - gap
     return moved

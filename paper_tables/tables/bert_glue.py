@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, compare, device_name, label, rank
+from paper_tables.cells import GLUE_TASKS, Cell, compare, device_name, label, rank
 from paper_tables.formats import NOTHING, flat, quantity, share
 from paper_tables.item import RECORDS, Table
 from paper_tables.published import BERT_GLUE, numbers
 from results import RunRecord
 
-TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "stsb": "STS-B"}
 METRICS = {"f1": "F1", "accuracy": "accuracy", "matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}
 CONSTANT = "always the commonest label"
 
@@ -32,8 +31,8 @@ def by_task(records: Sequence[RunRecord]) -> dict[str, tuple[Cell, ...]]:
     groups: dict[str, list[RunRecord]] = {}
     for record in _of_one_model(records):
         groups.setdefault(_task(record), []).append(record)
-    known = [name for name in TASKS if name in groups]
-    found = {name: compare(groups[name]).cells for name in [*known, *sorted(groups.keys() - TASKS.keys())]}
+    known = [name for name in GLUE_TASKS if name in groups]
+    found = {name: compare(groups[name]).cells for name in [*known, *sorted(groups.keys() - GLUE_TASKS.keys())]}
     return {name: cells for name, cells in found.items() if cells}
 
 
@@ -105,7 +104,7 @@ def _range(cells: Sequence[Cell], metric: str) -> str:
 
 
 def _header(task: str, tasks: dict[str, tuple[Cell, ...]]) -> str:
-    return f"{TASKS.get(task, task)} ({_metric(tasks[task][0].records[0])})"
+    return f"{GLUE_TASKS.get(task, task)} ({_metric(tasks[task][0].records[0])})"
 
 
 def _metric(record: RunRecord) -> str:
@@ -123,7 +122,7 @@ def _task_note(task: str, record: RunRecord) -> str:
     counts = {record.metrics[name].n for name in ("score",) if name in record.metrics}
     held_out = f"{next(iter(counts))} held-out examples; " if counts else ""
     settings = "; ".join(flat(part) for part in parts if part)
-    return f"{TASKS.get(task, task)}: {held_out}{settings}. Data fingerprint: {record.data_fingerprint}."
+    return f"{GLUE_TASKS.get(task, task)}: {held_out}{settings}. Data fingerprint: {record.data_fingerprint}."
 
 
 ITEM = Table(

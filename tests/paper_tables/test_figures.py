@@ -40,6 +40,8 @@ def test_labels_are_moved_apart_as_little_as_needed() -> None:
     assert spread([0.5, 0.5], 0.2) == pytest.approx([0.4, 0.6])
     assert spread([0.9, 0.5, 0.52, 0.48], 0.1) == pytest.approx([0.9, 0.5, 0.6, 0.4])
     assert spread([], 0.1) == []
+    assert spread([0.95, 1.0, 0.98, 0.1], 0.1, ceiling=1.0) == pytest.approx([0.8, 1.0, 0.9, 0.1])
+    assert spread([0.8, 1.2, 1.3], 0.1, ceiling=1.0) == pytest.approx([0.8, 0.9, 1.0])
 
 
 def test_a_band_spans_the_seeds_where_all_of_them_reach() -> None:
