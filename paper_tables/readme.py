@@ -22,6 +22,14 @@ COLUMNS = {
         *("Run FLOPs", "Final step / dense", "Seeds"),
     ),
     "controls": ("Blocks kept", "EcoSpa against", "Difference in perplexity", "Reading", "Seeds"),
+    "gpt2_pretraining": (
+        *("Method", "Parameters kept", "Perplexity", "Stored parameters", "Training holds, peak"),
+        *("Training holds, end", "Run FLOPs", "Final step / dense", "Seeds"),
+    ),
+    "llama_pretraining": (
+        *("Model", "Method", "Blocks kept", "Perplexity", "Stored parameters", "Training holds, peak"),
+        *("Training holds, end", "Run FLOPs", "Final step / dense", "Seeds"),
+    ),
     "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),
     "training_speed": (
         *(
@@ -46,8 +54,8 @@ COLUMNS = {
     ),
 }
 WITH_NOTES = ("pretrained_shrink",)
-ROWS = {"claims": ("Source", "abstract")}
-"""Of which tables only rows are shown that have a text in a column: those of the paper's abstract."""
+ROWS = {"claims": ("Source", "abstract"), "gpt2_pretraining": ("Model", "layers")}
+"""Of which tables only rows with a text in a column are shown: the claims of the abstract, what was measured here."""
 _BLOCK = re.compile(r"(<!-- records: (\w+)/(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
