@@ -103,7 +103,8 @@ ITEM = Plot(
     name="loss_curves",
     title="Training loss",
     caption=f"Mean over seeds of the running mean of {WINDOW} points; the band spans the lowest and highest seed. "
-    "Below it the same less the dense model's loss on the same batches. Ticks on EcoSpa's line are its shrink events.",
+    "Below or beside it the same less the dense model's loss on the same batches. Ticks on EcoSpa's line are its "
+    "shrink events.",
     experiments=(),
     build=build,
     notes=pair_notes,

@@ -115,7 +115,8 @@ def test_headline_claims_come_first(text: str) -> None:
     places = [text.index(f'<section id="{anchor}"') for anchor in anchors]
     assert places == sorted(places)
     assert "not run (needs LLaMA-1B on C4" in text
-    assert text.count("<dd>small dense of equal size: not run</dd>") == 4
+    beside = "<dd>against small dense of equal size: perplexity -1.00 [-1.00, -1.00] (EcoSpa better)</dd>"
+    assert text.count("<dt>controls</dt>") == text.count(beside) == 4
     assert "direction holds at reduced scale (n=3)" in text and "not reproduced (the opposite is measured" in text
 
 
