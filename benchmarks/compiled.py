@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
+BACKEND = "inductor"
+
 
 @contextmanager
 def compiling(wanted: bool, threads: int) -> Iterator[None]:

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks import compiled as compiled_steps
 from benchmarks.shapes import InferenceMode, SpeedProtocol
-
-BACKEND = "inductor"
 
 Inputs = dict[str, Tensor]
 
@@ -80,7 +79,7 @@ def _static_writer(model: Any, given: Sequence[Inputs], protocol: SpeedProtocol,
     cache = StaticCache(config=model.config, max_cache_len=protocol.sequence + protocol.generated)
     step = _step(model)
     if compiled:
-        step = torch.compile(step, backend=BACKEND, fullgraph=True, dynamic=False)
+        step = torch.compile(step, backend=compiled_steps.BACKEND, fullgraph=True, dynamic=False)
     tokens: list[Tensor] = []
 
     @torch.inference_mode()

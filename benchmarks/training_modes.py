@@ -6,33 +6,19 @@ Whole and shrunk models are given the same mode, so that their ratio says what s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from baselines.calibration import batch_loss
+from benchmarks import compiled
+from benchmarks.inference_modes import Timed
 from benchmarks.shapes import TrainingMode
 from ecospa.roofline import finish_work
 
-BACKEND = "inductor"
 
-
-@dataclass(frozen=True)
-class Stepper:
-    """What takes turns.
-
-    Attributes:
-        step: forward pass, backward pass and update, called with the number of the turn.
-        compile_seconds: of the first step of a compiled model.
-    """
-
-    step: Callable[[int], None]
-    compile_seconds: float = 0.0
-
-
-def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: TrainingMode = "plain") -> Stepper:
+def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: TrainingMode = "plain") -> Timed:
     """A training step with AdamW, on a batch of its own for every turn.
 
     Args:
@@ -52,10 +38,10 @@ def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: Training
         optimizer.zero_grad()
 
     if mode != "compiled":
-        return Stepper(step)
-    model.compile(backend=BACKEND, dynamic=False)
+        return Timed(step)
+    model.compile(backend=compiled.BACKEND, dynamic=False)
     finish_work(device)
     began = time.perf_counter()
     step(0)
     finish_work(device)
-    return Stepper(step, time.perf_counter() - began)
+    return Timed(step, compile_seconds=time.perf_counter() - began)

@@ -15,6 +15,7 @@ import ecospa
 from baselines.calibration import batch_loss
 from benchmarks.compiled import all_compiled, compiling
 from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.inference_modes import Timed
 from benchmarks.metrics.clock import clock
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.size import size_metrics
@@ -22,7 +23,7 @@ from benchmarks.metrics.turns import ratio, take_turns
 from benchmarks.random_models import positions
 from benchmarks.shapes import SpeedProtocol, SpeedSettings, TrainingMode
 from benchmarks.shrunk_models import DTYPES, Candidates, WithLoss, prepare
-from benchmarks.training_modes import Stepper, stepper
+from benchmarks.training_modes import stepper
 from ecospa.accounting import parameters, training_flops
 from ecospa.families import coupled_pairs
 from ecospa.roofline import finish_work, measure_device, step_seconds
@@ -40,7 +41,7 @@ def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
     models, given = prepare(run, workplace, _WARM_UP)
     with compiling(protocol.mode == "compiled", workplace.threads):
         timed = _candidates(models, given, protocol)
-        steps = {name: one.step for name, one in timed.items()}
+        steps = {name: one.work for name, one in timed.items()}
         turns = [_telling(step, workplace, len(given)) if name == "shrunk" else step for name, step in steps.items()]
         with all_compiled():
             taken = take_turns(turns, protocol.turns, _WARM_UP, protocol.device)
@@ -58,7 +59,7 @@ def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
     return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
 
 
-def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Stepper]:
+def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Timed]:
     """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
     mode = cast(TrainingMode, protocol.mode)
     if mode == "plain":
@@ -129,7 +130,7 @@ def _traced(model: nn.Module, batch: dict[str, Tensor]) -> StepTrace:
 
 def _costs_of_shrinking(model: nn.Module, given: Sequence[dict[str, Tensor]], device: str) -> dict[str, Metric]:
     """Estimator and event beside a step of the whole model, which is used up: every event cuts, none is the last."""
-    step = stepper(model, given).step
+    step = stepper(model, given).work
     twin = copy.deepcopy(model)
     batch_loss(twin, given[0]).backward()
     estimator = ecospa.CoupledEstimator(twin, coupled_pairs(twin))

@@ -11,8 +11,8 @@ Method ecospa_tied keeps query/key and value widths equal: fused attention on th
 pads a cut does not save.
 
 At 50 %, GPT-2 and LLaMA also train in other modes, whole and shrunk model alike, each beside itself without the mode: a
-fused optimizer, mixed precision (bfloat16 products; on a CPU without units for them that is slower, and the table says
-so), and a compiled step, whose first step stands apart. What a mode brings a whole model, it should bring a shrunk one.
+fused optimizer, mixed precision (bfloat16 products, which a CPU may have no units for), and a compiled step, whose
+first step stands apart. What a mode brings a whole model, it should bring a shrunk one.
 
 Command: python -m benchmarks run training_speed --tier cpu
 
@@ -96,9 +96,9 @@ def _modes(tier: Tier, method: MethodRef, model: ModelShape) -> tuple[TrainingMo
 
 
 def _protocol(tier: Tier, batch: int, mode: TrainingMode) -> SpeedProtocol:
-    machine = MACHINES[tier] | (
-        {"precision": "fp32"} if mode == "autocast" else {}
-    )  # what it computes with is narrower
+    machine = dict(MACHINES[tier])
+    if mode == "autocast":
+        machine["precision"] = "fp32"  # of the weights; it narrows what they are computed with
     return SpeedProtocol("training", batch, SEQUENCES[tier], TURNS[tier], mode=mode, **machine)
 
 

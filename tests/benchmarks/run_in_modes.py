@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ecospa
-from benchmarks import inference_modes, training_modes
+from benchmarks import compiled, inference_modes
 from benchmarks.experiment import Cell, MethodRef, Run, Workplace
 from benchmarks.experiments import inference_speed, training_speed
 from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
@@ -50,7 +50,7 @@ def written(name: str) -> dict[str, Any]:
 
 def main(folder: str) -> None:
     """Infer and train without a C++ compiler: what torch traces is run as it is."""
-    inference_modes.BACKEND = training_modes.BACKEND = "aot_eager"
+    compiled.BACKEND = "aot_eager"
     tokens = {name: written(name) for name in ("gpt2", "llama")}
     place = Workplace(Path(folder), threads=1)
     outcomes = {

@@ -100,14 +100,14 @@ def test_every_mode_of_training_does_what_it_is_named_after(monkeypatch: pytest.
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for mode in ("plain", "fused", "autocast"):
-        training_modes.stepper(model, given, mode).step(0)
+        training_modes.stepper(model, given, mode).work(0)
         assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert all(parameter.grad is None for parameter in model.parameters())
     assert [options["fused"] for options in made] == [None, True, None]
     assert dtypes == [torch.float32, torch.float32, torch.bfloat16]
 
 
-def test_modes_of_training_are_measured_at_half_size(tmp_path: Path) -> None:
+def test_modes_of_training_are_measured_at_half_size() -> None:
     found = training_speed.cells("cpu", tuple(MethodRef(name) for name in training_speed.METHODS))
     other = [c for c in found if c.settings.protocol.mode != "plain"]
     assert {(c.method, c.settings.model.name, c.settings.target) for c in other} == {
