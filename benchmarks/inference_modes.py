@@ -1,4 +1,4 @@
-"""How a model infers: as it is, with merged projections, from a static cache, or by a compiled step from one.
+"""How a model infers: as it is, with merged projections, from a static cache, or compiled.
 
 Whole and compressed models are given the same mode, so that their ratio says what compressing brings in it.
 """
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks import compiled as compiled_steps
 from benchmarks.shapes import InferenceMode, SpeedProtocol
+from ecospa.roofline import finish_work
 
 Inputs = dict[str, Tensor]
 
@@ -31,7 +32,7 @@ class Timed:
     Attributes:
         work: what is timed, called with the number of the turn; of a writer, the last token comes back.
         ready: called before the clock starts.
-        compile_seconds: until the first token of a compiled step.
+        compile_seconds: until what was compiled has come to its first result.
     """
 
     work: Callable[[int], Tensor | None]
@@ -39,15 +40,22 @@ class Timed:
     compile_seconds: float = 0.0
 
 
-def reader(model: nn.Module, given: Sequence[Inputs]) -> Timed:
+def reader(model: nn.Module, given: Sequence[Inputs], mode: InferenceMode) -> Timed:
     """One forward pass over a batch."""
     model.eval()
+    compiled = mode == "compiled"
+    forward: Any = torch.compile(model, backend=compiled_steps.BACKEND, dynamic=False) if compiled else model
 
     @torch.inference_mode()
     def read(turn: int) -> None:
-        model(**given[turn])
+        forward(**given[turn])
 
-    return Timed(read)
+    if not compiled:
+        return Timed(read)
+    began = time.perf_counter()
+    read(0)
+    finish_work(next(model.parameters()).device.type)
+    return Timed(read, compile_seconds=time.perf_counter() - began)
 
 
 def writer(model: nn.Module, given: Sequence[Inputs], protocol: SpeedProtocol, mode: InferenceMode) -> Timed:

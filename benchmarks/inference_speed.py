@@ -84,7 +84,7 @@ def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProt
     mode = cast(InferenceMode, protocol.mode)
 
     def timed(model: nn.Module, mode: InferenceMode) -> Timed:
-        return reader(model, given) if protocol.phase == "prefill" else writer(model, given, protocol, mode)
+        return reader(model, given, mode) if protocol.phase == "prefill" else writer(model, given, protocol, mode)
 
     if mode == "plain":
         wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}

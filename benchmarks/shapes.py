@@ -53,9 +53,9 @@ class SpeedProtocol:
         device: "cpu" or "cuda".
         generated: tokens that are written one by one after `sequence`, in the decode phase.
         mode: how whole and compressed model infer: "plain", as they are; "merged", with one product for all projections
-            of an input; "static", from a cache of fixed size; "compiled", by a compiled step from such a cache. How
-            they train: "plain"; "fused", with one kernel for the optimizer's whole update; "autocast", with products in
-            bfloat16 and weights as they are; "compiled".
+            of an input; "static", from a cache of fixed size; "compiled", by a compiled forward pass, which writes from
+            such a cache. How they train: "plain"; "fused", with one kernel for the optimizer's whole update;
+            "autocast", with products in bfloat16 and weights as they are; "compiled".
     """
 
     phase: Literal["training", "prefill", "decode"]

@@ -31,20 +31,7 @@ COLUMNS = {
         *("Training holds, end", "Run FLOPs", "Final step / dense", "Seeds"),
     ),
     "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),
-    "training_speed": (
-        *(
-            "Mode",
-            "Model",
-            "Method",
-            "Blocks kept",
-            "Batch",
-            "Parameters",
-            "Time / whole",
-            "FLOPs / whole",
-            "Time / FLOPs",
-        ),
-        *("Estimator / step", "Event in steps", "Remark", "Seeds"),
-    ),
+    "time_over_flops": ("Phase", "Mode", "Model", "Method", "70%", "50%", "30%", "Aim", "Missed at", "Seeds"),
     "training_memory": (
         *("Model", "Method", "Blocks kept", "Budget", "Whole peak", "Peak / whole", "Average / whole"),
         *("At the end / whole", "Seeds"),

@@ -155,6 +155,12 @@ def usual(found: Sequence[Point]) -> list[Point]:
     return [point for point in found if point.length == most]
 
 
+def batch_of_most_sizes(found: Sequence[Point]) -> int:
+    """Return the batch at which most sizes were measured, 0 without points."""
+    batches = [batch for batch, _ in {(point.batch, point.cell.target) for point in found}]
+    return max(sorted(set(batches)), key=batches.count, default=0)
+
+
 def phase_figure(
     found: Sequence[Point],
     lines_of: Callable[[Sequence[Point]], Lines],

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from paper_tables.item import Plot
 from paper_tables.speed import (
     Point,
+    batch_of_most_sizes,
     flops_ratio,
     model_color,
     model_notes,
@@ -38,8 +39,7 @@ def _lines(found: Sequence[Point]) -> dict[str, Line]:
     lines: dict[str, Line] = {}
     for model in dict.fromkeys(point.model for point in found):
         own = usual([point for point in found if point.model == model and time_ratio(point) is not None])
-        batches = [point.batch for point in own]
-        batch = max(sorted(set(batches)), key=batches.count, default=0)
+        batch = batch_of_most_sizes(own)
         line = [
             (point.mean("block_share"), time_ratio(point), flops_ratio(point)) for point in own if point.batch == batch
         ]

@@ -19,10 +19,10 @@ from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSet
 from benchmarks.shrunk_models import batches, candidates
 
 
-def mode_cell(name: str, mode: InferenceMode) -> Cell:
+def mode_cell(name: str, mode: InferenceMode, phase: inference_speed.Phase = "decode") -> Cell:
     """A cell that is measured in seconds."""
     shape = ModelShape(name, layers=1, width=32, heads=2, length=32, vocabulary=64)
-    protocol = SpeedProtocol("decode", 2, 8, 3, 4, generated=3, mode=mode)
+    protocol = SpeedProtocol(phase, 2, 8, 3, 4, generated=3 if phase == "decode" else 0, mode=mode)
     return Cell(inference_speed.NAME, "smoke", "ecospa", SpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol))
 
 
@@ -55,6 +55,7 @@ def main(folder: str) -> None:
     place = Workplace(Path(folder), threads=1)
     outcomes = {
         "writing": inference_speed.execute(Run(mode_cell("llama", "compiled"), 0), place),
+        "reading": inference_speed.execute(Run(mode_cell("vit", "compiled", "prefill"), 0), place),
         "training": training_speed.execute(Run(training_cell("llama", "compiled"), 0), place),
     }
     metrics = {

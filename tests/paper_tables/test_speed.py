@@ -15,13 +15,13 @@ from paper_tables.figures import (
     speed_against_size,
     throughput_against_batch,
 )
-from paper_tables.item import records_of
+from paper_tables.item import RECORDS, records_of
 from paper_tables.speed import PHASES, SLOWER, points
 from paper_tables.style import drawing
-from paper_tables.tables import inference_speed, predictions, training_memory, training_speed
+from paper_tables.tables import inference_speed, predictions, time_over_flops, training_memory, training_speed
 from results import RunRecord
 from tests.results.factory import make_record
-from tests.results.speed_records import memories, speeds
+from tests.results.speed_records import memories, speed_run, speeds
 
 MODES = ("plain", "merged")
 
@@ -69,6 +69,35 @@ def test_another_mode_has_a_row_of_its_own_and_no_place_in_the_figures(records: 
     assert set(fused["Estimator / step"]) == {"-"}
     only = [r for r in records if r.config["protocol"].get("mode")]
     assert only and speed_against_size.build(only) is None and throughput_against_batch.build(only) is None
+
+
+def test_time_over_operations_stands_beside_its_aim_in_every_phase(records: list[RunRecord]) -> None:
+    chosen = records_of(time_over_flops.ITEM, records)
+    table = time_over_flops.build(chosen)
+    assert list(table["Phase"]) == ["training"] * 4 + ["prefill"] * 4 + ["decode"] * 2
+    assert set(table["Batch"]) == {"4"} and set(table["Mode"]) == {"plain"}  # fused and merged are not shown
+    (llama,) = rows(table, Phase="training", Model="LLaMA").to_dict("records")
+    assert [llama[size] for size in ("70%", "50%", "30%")] == ["1.040 ± 0.006"] * 3
+    assert (llama["Aim"], llama["Missed at"]) == ("1.05", "-")
+    (bert,) = rows(table, Phase="training", Model="BERT").to_dict("records")
+    assert bert["Missed at"] == "70%, 50%, 30%"
+    (vit,) = rows(table, Phase="prefill", Model="ViT").to_dict("records")
+    assert (vit["Aim"], vit["Missed at"]) == ("1.10", "30%")
+    assert llama["Seeds"] == "2" and len(llama[RECORDS].split()) == 6
+    assert time_over_flops.build([]).empty
+
+
+def test_compiled_models_have_rows_of_their_own_and_sizes_that_were_not_measured_stay_open() -> None:
+    plain, compiled = {"phase": "prefill", "batch": 4}, {"phase": "prefill", "batch": 4, "mode": "compiled"}
+    fields = [
+        {**one, "metrics": {"latency_over_flops": value}}
+        for target, protocol, value in ((0.5, plain, 1.08), (0.3, plain, 1.2), (0.3, compiled, 0.9))
+        for one in [speed_run("inference_speed", "bert", target, 0, **protocol)]
+    ]
+    table = time_over_flops.build(made(fields))
+    assert list(table["Mode"]) == ["plain", "compiled"]
+    assert list(table["30%"]) == ["1.200", "0.9000"] and list(table["50%"]) == ["1.080", "-"]
+    assert list(table["Missed at"]) == ["30%", "-"]
 
 
 def test_long_texts_have_rows_of_their_own(records: list[RunRecord]) -> None:

@@ -20,20 +20,24 @@ def speeds(seeds: int) -> Iterator[dict[str, Any]]:
             for seed in range(seeds):
                 flops = 0.1 + 0.9 * target
                 ratio = 1.2 if (model, target) == ("vit", 0.3) else flops * (1.02 + 0.02 * number + 0.001 * seed)
-                yield {**_run("training_speed", model, target, seed, batch=batch), **_step(flops, ratio, batch)}
+                yield {**speed_run("training_speed", model, target, seed, batch=batch), **_step(flops, ratio, batch)}
                 if (target, batch) == (0.5, 4) and number < 2:
-                    fused = _run("training_speed", model, target, seed, batch=batch, mode="fused")
+                    fused = speed_run("training_speed", model, target, seed, batch=batch, mode="fused")
                     yield {**fused, "metrics": _in_mode(flops, 0.98 * ratio, batch)}
                 for phase in ("prefill", "decode")[: 2 if number < 2 else 1]:
-                    common = _run("inference_speed", model, target, seed, phase=phase, batch=batch)
+                    common = speed_run("inference_speed", model, target, seed, phase=phase, batch=batch)
                     yield {**common, "metrics": _reading(flops, ratio, batch, phase)}
                     if (phase, target, batch) == ("prefill", 0.5, 1) and model != "vit":
                         for length in (512, 2048):
-                            long = _run("inference_speed", model, target, seed, phase=phase, batch=1, sequence=length)
+                            long = speed_run(
+                                "inference_speed", model, target, seed, phase=phase, batch=1, sequence=length
+                            )
                             long["model"]["length"] = length
                             yield {**long, "metrics": _reading(flops, ratio + length / 2e4, batch, phase)}
                     if (phase, target, batch) == ("decode", 0.5, 4):
-                        merged = _run("inference_speed", model, target, seed, phase=phase, batch=batch, mode="merged")
+                        merged = speed_run(
+                            "inference_speed", model, target, seed, phase=phase, batch=batch, mode="merged"
+                        )
                         faster = {"mode_latency_ratio": 0.9}
                         yield {**merged, "metrics": _reading(flops, 0.9 * ratio, batch, phase) | faster}
 
@@ -45,14 +49,15 @@ def memories(seeds: int) -> Iterator[dict[str, Any]]:
             for seed in range(seeds):
                 method = "dense" if target is None else "ecospa"
                 yield {
-                    **_run("training_memory", model, target, seed, method, batch=16, budget=budget),
+                    **speed_run("training_memory", model, target, seed, method, batch=16, budget=budget),
                     **_bytes(target or 1.0, budget),
                 }
 
 
-def _run(
+def speed_run(
     experiment: str, model: str, target: float | None, seed: int, method: str = "ecospa", **protocol: Any
 ) -> dict[str, Any]:
+    """What decides a run of a speed, in the protocol that is given beside the usual one."""
     return {
         **{"experiment": experiment, "method": method, "target": target, "seed": seed},
         "model": {"name": model, "layers": 6, "width": 512, "length": 128, "hidden": None, "patch": 4},
