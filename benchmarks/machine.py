@@ -1,4 +1,4 @@
-"""What this machine cannot do, told before anything starts: too little memory, no CUDA device, no compiler, no Hub.
+"""What this machine cannot do, told before anything starts: memory, CUDA, a compiler, bfloat16, the Hub.
 
 A plan asks, so nothing here imports torch: the CUDA driver is asked directly.
 """
@@ -72,6 +72,30 @@ def no_compiler(cell: Cell) -> str | None:
     if mode != "compiled" or shutil.which(compiler):
         return None
     return f"compiled steps need a C++ compiler and {compiler} is not on the PATH; install it, or name another in CXX"
+
+
+def no_bfloat16(cell: Cell) -> str | None:
+    """Why a cell of mixed precision cannot be run on the CPU of this machine, or None."""
+    protocol = getattr(cell.settings, "protocol", None)
+    if getattr(protocol, "mode", None) != "autocast" or getattr(protocol, "device", None) != "cpu":
+        return None
+    flags = cpu_flags()
+    if not flags or "avx512bw" in flags:  # from there on oneDNN multiplies in bfloat16
+        return None
+    return (
+        "mixed precision needs products in bfloat16, for which this CPU has no instructions (AVX-512): they would take "
+        "many times as long as in float32; run it on another machine"
+    )
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of an x86 CPU, by Linux's names; empty on other systems and CPUs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
 def no_hub(sources: Iterable[BoundSource], tier: str) -> str | None:

@@ -138,7 +138,11 @@ def _planned(run: Run, there: bool, missing: Sequence[str | None], records: Sequ
     seconds = statistics.median([record.seconds for record in likely]) if likely else None
     if there:
         return PlannedRun(run, "there", seconds, memory=_peak(likely))
-    here = (machine.too_small(run.cell, _peak(exact)), machine.no_compiler(run.cell))
+    here = (
+        machine.too_small(run.cell, _peak(exact)),
+        machine.no_compiler(run.cell),
+        machine.no_bfloat16(run.cell),
+    )
     reasons = dict.fromkeys(text for text in (*missing, *here) if text is not None)
     if reasons:
         return PlannedRun(run, "missing", seconds, "; and ".join(reasons), _peak(likely))

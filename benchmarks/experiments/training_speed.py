@@ -11,9 +11,9 @@ Method ecospa_tied keeps query/key and value widths equal: fused attention on th
 pads a cut does not save.
 
 At 50 %, GPT-2 and LLaMA also train in other modes, whole and shrunk model alike, each beside itself without the mode: a
-fused optimizer, mixed precision (bfloat16 products, which a CPU may have no units for), and a compiled step, whose
-first step stands apart, and which is also taken at 30 %. What a mode brings a whole model, it should bring a shrunk
-one; fusing the operations that do not shrink should bring it more.
+fused optimizer, mixed precision (left out on a CPU that cannot multiply in bfloat16), and a compiled step, whose first
+step stands apart, and which is also taken at 30 %. What a mode brings a whole model, it should bring a shrunk one;
+fusing the operations that do not shrink should bring it more.
 
 Command: python -m benchmarks run training_speed --tier cpu
 

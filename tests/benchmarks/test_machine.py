@@ -7,7 +7,7 @@ import sys
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -15,9 +15,9 @@ from rich.console import Console
 from benchmarks import commands, environment, machine, report
 from benchmarks.data import source, wikitext
 from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.machine import gigabytes, needs_cuda, no_compiler, no_hub, too_small
+from benchmarks.machine import gigabytes, needs_cuda, no_bfloat16, no_compiler, no_hub, too_small
 from benchmarks.plan import Plan, make_plan
-from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings
+from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
 from results.store import Store
 from tests.benchmarks.tiny_runs import settings, tiny_experiment
 from tests.results.factory import make_record
@@ -104,6 +104,21 @@ def test_without_a_compiler_a_compiled_cell_is_missing_and_others_are_not(monkey
     assert no_compiler(cells("static")) is None and no_compiler(cell("cpu")) is None
     monkeypatch.setenv("CXX", sys.executable)
     assert no_compiler(cells("compiled")) is None
+
+
+def test_mixed_precision_waits_for_a_cpu_that_multiplies_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(mode: TrainingMode, device: Literal["cpu", "cuda"] = "cpu") -> Cell:
+        protocol = SpeedProtocol("training", 1, 8, 3, device=device, mode=mode)
+        return Cell("tiny", "cpu", "dense", SpeedSettings(MethodRef("dense"), None, SHAPE, protocol))
+
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"sse2", "avx2"}))
+    reason = no_bfloat16(trained("autocast"))
+    assert reason is not None and "AVX-512" in reason and reason.endswith("run it on another machine")
+    assert no_bfloat16(trained("autocast", "cuda")) is None
+    assert no_bfloat16(trained("fused")) is None and no_bfloat16(cell("cpu")) is None
+    for able in (frozenset({"avx2", "avx512bw"}), frozenset[str]()):  # nothing is known of a CPU that tells nothing
+        monkeypatch.setattr(machine, "cpu_flags", lambda able=able: able)
+        assert no_bfloat16(trained("autocast")) is None
 
 
 def test_the_driver_is_asked_without_torch() -> None:
