@@ -80,7 +80,7 @@ def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[s
 
 
 def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
-    """What takes turns: whole, swapped and shrunk model; in other modes the shrunk one as it is replaces swapped."""
+    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
     mode = cast(InferenceMode, protocol.mode)
 
     def timed(model: nn.Module, mode: InferenceMode) -> Timed:
@@ -89,12 +89,16 @@ def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProt
     if mode == "plain":
         wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
         return {name: timed(model, mode) for name, model in wanted.items()}
-    plain = models.shrunk
+    plain = {"dense_plain": models.dense, "plain": models.shrunk}
     if mode == "merged":
-        plain = copy.deepcopy(plain)
+        plain = {name: copy.deepcopy(model) for name, model in plain.items()}
         for model in (models.dense, models.shrunk):
             ecospa.merge_projections(model.eval())
-    return {"dense": timed(models.dense, mode), "plain": timed(plain, "plain"), "shrunk": timed(models.shrunk, mode)}
+    return {
+        **{name: timed(model, "plain") for name, model in plain.items()},
+        "dense": timed(models.dense, mode),
+        "shrunk": timed(models.shrunk, mode),
+    }
 
 
 def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_ratio: float) -> dict[str, Metric]:
@@ -114,7 +118,13 @@ def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_r
     if "swapped" in seconds:
         swapped = ratio(seconds["swapped"], dense)
         return found | {"swapped_latency_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
-    return found | {"mode_latency_ratio": Metric(ratio(shrunk, seconds["plain"]), "mode / plain", False, n=turns)}
+    whole, own = ratio(dense, seconds["dense_plain"]), ratio(shrunk, seconds["plain"])
+    without = ratio(seconds["plain"], seconds["dense_plain"]) / flops_ratio
+    return found | {
+        "dense_mode_latency_ratio": Metric(whole, "mode / plain", False, n=turns),
+        "mode_latency_ratio": Metric(own, "mode / plain", False, n=turns),
+        "plain_latency_over_flops": Metric(without, "time / FLOPs", False),
+    }
 
 
 def _cache_bytes(model: nn.Module, batch: Inputs) -> int:

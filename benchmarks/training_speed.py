@@ -94,9 +94,11 @@ def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, l
         swapped = ratio(seconds["swapped"], dense)
         return found | {"swapped_step_time_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
     whole, own = ratio(dense, seconds["dense_plain"]), ratio(shrunk, seconds["plain"])
+    without = ratio(seconds["plain"], seconds["dense_plain"]) / saved
     return found | {
         "dense_mode_step_time_ratio": Metric(whole, "mode / plain", False, n=turns),
         "mode_step_time_ratio": Metric(own, "mode / plain", False, n=turns),
+        "plain_step_time_over_flops": Metric(without, "time / FLOPs", False),
     }
 
 

@@ -7,8 +7,8 @@ one sequence and with many, and with a long one of 512 and of 2048 tokens; and a
 rotated model (slicegpt), factors (low_rank), zeros (magnitude_one_shot), which save as many parameters and may save no
 time.
 
-At 50 %, with one sequence and the usual number, in other modes as well, whole and shrunk model alike, and the shrunk
-one beside itself without the mode: merged projections (LLaMA, BERT; the others have them merged anyway), writing from a
+At 50 %, with one sequence and the usual number, in other modes as well, whole and shrunk model alike, each beside
+itself without the mode: merged projections (LLaMA, BERT; the others have them merged anyway), writing from a
 cache of fixed size, and, one sequence, by a step that torch.compile has made for it, whose own seconds stand apart. So
 are reading and writing the usual number at 30 %, where what does not shrink weighs most.
 

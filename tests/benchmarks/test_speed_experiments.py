@@ -65,7 +65,7 @@ def test_reading_and_writing_are_timed_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "mode"), [("llama", "merged"), ("gpt2", "static")])
 def test_a_mode_is_that_of_both_models_and_is_told_apart(tmp_path: Path, name: str, mode: InferenceMode) -> None:
     found = inference_speed.execute(Run(mode_cell(name, mode), 0), Workplace(tmp_path, threads=1))
-    assert set(found.payload["seconds"]) == {"dense", "plain", "shrunk"}
+    assert set(found.payload["seconds"]) == {"dense_plain", "plain", "dense", "shrunk"}
     names = set(found.metrics)
     assert found.metrics["mode_latency_ratio"].value > 0 and found.metrics["cache_bytes_ratio"].value < 1
     assert not names & {"swapped_latency_ratio", "compile_seconds"}
@@ -138,8 +138,13 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
     for phase, time in (("writing", "latency"), ("reading", "latency"), ("training", "step_time")):
         metrics = measured[phase]
         assert metrics["compile_seconds"] > metrics[time] > 0 and metrics["dense_compile_seconds"] > 0
-    assert measured["reading"]["mode_latency_ratio"] > 0
-    assert measured["training"]["mode_step_time_ratio"] > 0 and measured["training"]["dense_mode_step_time_ratio"] > 0
+    for phase in ("writing", "reading"):
+        metrics = measured[phase]
+        assert metrics["mode_latency_ratio"] > 0 and metrics["dense_mode_latency_ratio"] > 0
+        assert metrics["plain_latency_over_flops"] > 0
+    metrics = measured["training"]
+    assert metrics["mode_step_time_ratio"] > 0 and metrics["dense_mode_step_time_ratio"] > 0
+    assert metrics["plain_step_time_over_flops"] > 0
 
 
 def test_without_a_compiler_a_plan_leaves_compiled_steps_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
