@@ -31,7 +31,7 @@ COLUMNS = {
         *("Training holds, end", "Run FLOPs", "Final step / dense", "Seeds"),
     ),
     "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),
-    "time_over_flops": ("Phase", "Mode", "Model", "Method", "70%", "50%", "30%", "Aim", "Missed at", "Seeds"),
+    "time_over_flops": ("Phase", "Mode", "Model", "Method", "70%", "50%", "30%", "Aim", "Missed at", "Seeds", "Device"),
     "training_memory": (
         *("Model", "Method", "Blocks kept", "Budget", "Whole peak", "Peak / whole", "Average / whole"),
         *("At the end / whole", "Seeds"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from paper_tables.cells import Cell, label, measured, without_empty_columns
-from paper_tables.formats import NOTHING, share
+from paper_tables.cells import Cell, device_name, label, without_empty_columns
+from paper_tables.formats import NOTHING, quantity, share
 from paper_tables.item import RECORDS, Table
 from paper_tables.speed import PHASES, Point, batch_of_most_sizes, model_notes, points, shown, usual
 from results import RunRecord
@@ -15,12 +16,24 @@ from results import RunRecord
 METRICS = {"training": "step_time_over_flops", "prefill": "latency_over_flops", "decode": "latency_over_flops"}
 AIMS = {"training": 1.05, "prefill": 1.10, "decode": 1.10}
 OURS = ("ecospa", "ecospa_tied")
-MODES = ("plain", "compiled")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A mode as the table calls it, the mode of the runs, and what the metric's name begins with."""
+
+    text: str
+    of_runs: str
+    prefix: str = ""
+
+
+MODES = (Mode("plain", "plain"), Mode("compiled", "compiled"), Mode("plain beside compiled", "compiled", "plain_"))
+"""Machines differ more than modes do, so a compiled model stands beside itself as it is, in the same runs."""
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per phase, mode, model and method, a column per size, at the batch with most sizes."""
-    found = [point for point in points(records) if point.cell.method in OURS]
+    found = [point for point in points(records) if point.cell.method in OURS and point.cell.target is not None]
     targets = sorted({point.cell.target for point in found if point.cell.target is not None}, reverse=True)
     rows = [
         row
@@ -37,32 +50,30 @@ def _at_one_batch(found: Sequence[Point]) -> list[Point]:
     return [point for point in own if point.batch == batch]
 
 
-def _rows(found: Sequence[Point], mode: str, targets: Sequence[float]) -> list[dict[str, str]]:
+def _rows(found: Sequence[Point], mode: Mode, targets: Sequence[float]) -> list[dict[str, str]]:
     cells: dict[tuple[str, str], dict[float, Cell]] = {}
     for point in found:
-        if point.mode == mode and point.cell.target is not None:
-            cells.setdefault((point.model, point.cell.method), {})[point.cell.target] = point.cell
+        metric, target = mode.prefix + METRICS[point.phase], point.cell.target
+        if point.mode == mode.of_runs and target is not None and point.cell.values(metric):
+            cells.setdefault((point.model, point.cell.method), {})[target] = point.cell
     return [_row(found[0], mode, *key, own, targets) for key, own in cells.items()]
 
 
 def _row(
-    like: Point, mode: str, model: str, method: str, cells: Mapping[float, Cell], targets: Sequence[float]
+    like: Point, mode: Mode, model: str, method: str, cells: Mapping[float, Cell], targets: Sequence[float]
 ) -> dict[str, str]:
-    metric, aim = METRICS[like.phase], AIMS[like.phase]
-    means = {target: cell.interval(metric) for target, cell in cells.items()}
-    missed = [share(target) for target in targets if (mean := means.get(target)) is not None and mean.mean > aim]
-    sizes = {
-        share(target): measured(cells[target], [("", metric, "plain")])[""] if target in cells else NOTHING
-        for target in targets
-    }
+    metric, aim = mode.prefix + METRICS[like.phase], AIMS[like.phase]
+    found = {target: cell.interval(metric) for target, cell in cells.items()}
+    missed = [share(target) for target in targets if (interval := found.get(target)) and interval.mean > aim]
+    records = [record for cell in cells.values() for record in cell.records]
     return {
-        **{"Phase": like.phase, "Mode": mode, "Model": shown(model), "Method": label(method)},
+        **{"Phase": like.phase, "Mode": mode.text, "Model": shown(model), "Method": label(method)},
         "Batch": str(like.batch),
-        **sizes,
-        "Aim": f"{aim:.2f}",
-        "Missed at": ", ".join(missed) or NOTHING,
+        **{share(target): quantity(found.get(target)) for target in targets},
+        **{"Aim": f"{aim:.2f}", "Missed at": ", ".join(missed) or NOTHING},
         "Seeds": str(min(len(cell.records) for cell in cells.values())),
-        RECORDS: " ".join(record for cell in cells.values() for record in cell.ids),
+        "Device": ", ".join(sorted({device_name(record) for record in records})),
+        RECORDS: " ".join(record.id for record in records),
     }
 
 
@@ -73,7 +84,8 @@ ITEM = Table(
     "operations (embedding and head counted), by share of the block parameters that is kept: 1 is all that the saved "
     "arithmetic allows. Mean over seeds ± half the width of the 95% interval; whole and shrunk model take turns in one "
     "process. Training: a step with AdamW. Prefill: a batch at once. Decode: token by token from a cache of keys and "
-    "values. Compiled: both models by torch.compile. Missed at: the sizes at which the mean is above the aim.",
+    "values, of fixed size if compiled. Compiled: both models by torch.compile; the same two as they are took turns "
+    "with them (plain beside compiled). Missed at: the sizes at which the mean is above the aim.",
     experiments=("training_speed", "inference_speed"),
     build=build,
     notes=model_notes,

@@ -90,14 +90,19 @@ def test_time_over_operations_stands_beside_its_aim_in_every_phase(records: list
 def test_compiled_models_have_rows_of_their_own_and_sizes_that_were_not_measured_stay_open() -> None:
     plain, compiled = {"phase": "prefill", "batch": 4}, {"phase": "prefill", "batch": 4, "mode": "compiled"}
     fields = [
-        {**one, "metrics": {"latency_over_flops": value}}
-        for target, protocol, value in ((0.5, plain, 1.08), (0.3, plain, 1.2), (0.3, compiled, 0.9))
-        for one in [speed_run("inference_speed", "bert", target, 0, **protocol)]
+        {**speed_run("inference_speed", "bert", target, 0, **protocol), "metrics": metrics}
+        for target, protocol, metrics in (
+            (0.5, plain, {"latency_over_flops": 1.08}),
+            (0.3, plain, {"latency_over_flops": 1.2}),
+            (0.3, compiled, {"latency_over_flops": 0.9, "plain_latency_over_flops": 1.3}),
+            (0.5, compiled, {"latency_over_flops": 0.8}),  # from before plain models took turns with compiled ones
+        )
     ]
     table = time_over_flops.build(made(fields))
-    assert list(table["Mode"]) == ["plain", "compiled"]
-    assert list(table["30%"]) == ["1.200", "0.9000"] and list(table["50%"]) == ["1.080", "-"]
-    assert list(table["Missed at"]) == ["30%", "-"]
+    assert list(table["Mode"]) == ["plain", "compiled", "plain beside compiled"]
+    assert list(table["30%"]) == ["1.200", "0.9000", "1.300"]
+    assert list(table["50%"]) == ["1.080", "0.8000", "-"]
+    assert list(table["Missed at"]) == ["30%", "-", "30%"]
 
 
 def test_long_texts_have_rows_of_their_own(records: list[RunRecord]) -> None:
