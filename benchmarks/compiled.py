@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+
+from ecospa.roofline import finish_work
 
 BACKEND = "inductor"
 
@@ -28,6 +31,15 @@ def compiling(wanted: bool, threads: int) -> Iterator[None]:
     with fresh_cache(), config.patch(compile_threads=threads):
         yield
     torch.compiler.reset()
+
+
+def first_seconds(work: Callable[[], object], device: str) -> float:
+    """Seconds of a first call, which compiles what it calls."""
+    finish_work(device)
+    began = time.perf_counter()
+    work()
+    finish_work(device)
+    return time.perf_counter() - began
 
 
 def all_compiled() -> AbstractContextManager[None]:

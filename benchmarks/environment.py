@@ -73,13 +73,17 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _processor() -> str:
+def processor_field(name: str) -> str:
+    """What Linux tells of the first core under a name such as "flags"; empty where it tells nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
-        return platform.processor() or platform.machine() or _UNKNOWN
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine() or _UNKNOWN
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _processor() -> str:
+    return processor_field("model name") or platform.processor() or platform.machine() or _UNKNOWN
 
 
 def _cores() -> int:

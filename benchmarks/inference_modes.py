@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from benchmarks import compiled as compiled_steps
 from benchmarks.shapes import InferenceMode, SpeedProtocol
-from ecospa.roofline import finish_work
 
 Inputs = dict[str, Tensor]
 
@@ -52,10 +51,8 @@ def reader(model: nn.Module, given: Sequence[Inputs], mode: InferenceMode) -> Ti
 
     if not compiled:
         return Timed(read)
-    began = time.perf_counter()
-    read(0)
-    finish_work(next(model.parameters()).device.type)
-    return Timed(read, compile_seconds=time.perf_counter() - began)
+    device = next(model.parameters()).device.type
+    return Timed(read, compile_seconds=compiled_steps.first_seconds(lambda: read(0), device))
 
 
 def writer(model: nn.Module, given: Sequence[Inputs], protocol: SpeedProtocol, mode: InferenceMode) -> Timed:

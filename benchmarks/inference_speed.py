@@ -14,6 +14,7 @@ from benchmarks.compiled import all_compiled, compiling
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.inference_modes import Inputs, Timed, read_batch, reader, writer
 from benchmarks.metrics.clock import clock
+from benchmarks.metrics.control import control_metrics
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.size import size_metrics
@@ -115,16 +116,7 @@ def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_r
         "throughput_ratio": Metric(faster, "shrunk / dense", True, n=turns),
         "latency_over_flops": Metric(1 / faster / flops_ratio, "time / FLOPs", False),
     }
-    if "swapped" in seconds:
-        swapped = ratio(seconds["swapped"], dense)
-        return found | {"swapped_latency_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
-    whole, own = ratio(dense, seconds["dense_plain"]), ratio(shrunk, seconds["plain"])
-    without = ratio(seconds["plain"], seconds["dense_plain"]) / flops_ratio
-    return found | {
-        "dense_mode_latency_ratio": Metric(whole, "mode / plain", False, n=turns),
-        "mode_latency_ratio": Metric(own, "mode / plain", False, n=turns),
-        "plain_latency_over_flops": Metric(without, "time / FLOPs", False),
-    }
+    return found | control_metrics(seconds, flops_ratio, "latency")
 
 
 def _cache_bytes(model: nn.Module, batch: Inputs) -> int:

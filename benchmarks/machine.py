@@ -79,23 +79,13 @@ def no_bfloat16(cell: Cell) -> str | None:
     protocol = getattr(cell.settings, "protocol", None)
     if getattr(protocol, "mode", None) != "autocast" or getattr(protocol, "device", None) != "cpu":
         return None
-    flags = cpu_flags()
+    flags = environment.processor_field("flags").split()
     if not flags or "avx512bw" in flags:  # from there on oneDNN multiplies in bfloat16
         return None
     return (
         "mixed precision needs products in bfloat16, for which this CPU has no instructions (AVX-512): they would take "
         "many times as long as in float32; run it on another machine"
     )
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets of an x86 CPU, by Linux's names; empty on other systems and CPUs."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
 def no_hub(sources: Iterable[BoundSource], tier: str) -> str | None:

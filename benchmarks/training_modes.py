@@ -5,7 +5,6 @@ Whole and shrunk models are given the same mode, so that their ratio says what s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,6 @@ from baselines.calibration import batch_loss
 from benchmarks import compiled
 from benchmarks.inference_modes import Timed
 from benchmarks.shapes import TrainingMode
-from ecospa.roofline import finish_work
 
 
 def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: TrainingMode = "plain") -> Timed:
@@ -40,8 +38,4 @@ def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: Training
     if mode != "compiled":
         return Timed(step)
     model.compile(backend=compiled.BACKEND, dynamic=False)
-    finish_work(device)
-    began = time.perf_counter()
-    step(0)
-    finish_work(device)
-    return Timed(step, compile_seconds=time.perf_counter() - began)
+    return Timed(step, compile_seconds=compiled.first_seconds(lambda: step(0), device))

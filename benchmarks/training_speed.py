@@ -17,6 +17,7 @@ from benchmarks.compiled import all_compiled, compiling
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.inference_modes import Timed
 from benchmarks.metrics.clock import clock
+from benchmarks.metrics.control import control_metrics
 from benchmarks.metrics.energy import energy_metrics
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.turns import ratio, take_turns
@@ -90,16 +91,7 @@ def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, l
         **size_metrics(models.shrunk),
         "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
     }
-    if "swapped" in seconds:
-        swapped = ratio(seconds["swapped"], dense)
-        return found | {"swapped_step_time_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
-    whole, own = ratio(dense, seconds["dense_plain"]), ratio(shrunk, seconds["plain"])
-    without = ratio(seconds["plain"], seconds["dense_plain"]) / saved
-    return found | {
-        "dense_mode_step_time_ratio": Metric(whole, "mode / plain", False, n=turns),
-        "mode_step_time_ratio": Metric(own, "mode / plain", False, n=turns),
-        "plain_step_time_over_flops": Metric(without, "time / FLOPs", False),
-    }
+    return found | control_metrics(seconds, saved, "step_time")
 
 
 def _foretold(

@@ -12,8 +12,7 @@ pads a cut does not save.
 
 At 50 %, GPT-2 and LLaMA also train in other modes, whole and shrunk model alike, each beside itself without the mode: a
 fused optimizer, mixed precision (left out on a CPU that cannot multiply in bfloat16), and a compiled step, whose first
-step stands apart, and which is also taken at 30 %. What a mode brings a whole model, it should bring a shrunk one;
-fusing the operations that do not shrink should bring it more.
+step stands apart, and which is also taken at 30 %.
 
 Command: python -m benchmarks run training_speed --tier cpu
 
@@ -23,7 +22,8 @@ GPU).
 Data: none.
 
 Expected result: the ratio of times within 5 % of that of operations, where matrices are large; a step never slower than
-the dense one.
+the dense one. What a mode brings a whole model, it brings a shrunk one; a compiled step, which fuses operations that do
+not shrink, brings it more.
 """
 
 from __future__ import annotations

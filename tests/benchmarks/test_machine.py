@@ -111,13 +111,13 @@ def test_mixed_precision_waits_for_a_cpu_that_multiplies_in_bfloat16(monkeypatch
         protocol = SpeedProtocol("training", 1, 8, 3, device=device, mode=mode)
         return Cell("tiny", "cpu", "dense", SpeedSettings(MethodRef("dense"), None, SHAPE, protocol))
 
-    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"sse2", "avx2"}))
+    monkeypatch.setattr(environment, "processor_field", lambda name: "sse2 avx2")
     reason = no_bfloat16(trained("autocast"))
     assert reason is not None and "AVX-512" in reason and reason.endswith("run it on another machine")
     assert no_bfloat16(trained("autocast", "cuda")) is None
     assert no_bfloat16(trained("fused")) is None and no_bfloat16(cell("cpu")) is None
-    for able in (frozenset({"avx2", "avx512bw"}), frozenset[str]()):  # nothing is known of a CPU that tells nothing
-        monkeypatch.setattr(machine, "cpu_flags", lambda able=able: able)
+    for able in ("avx2 avx512bw", ""):  # nothing is known of a CPU that tells nothing
+        monkeypatch.setattr(environment, "processor_field", lambda name, able=able: able)
         assert no_bfloat16(trained("autocast")) is None
 
 
