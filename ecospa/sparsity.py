@@ -20,10 +20,12 @@ from ecospa.accounting import parameters
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import CoupledEstimator
 from ecospa.families import coupled_pairs
+from ecospa.optimizer_state import OptimizerStateError
+from ecospa.optimizers import held_parameters, names_of
 from ecospa.plan import SparsityPlan
 from ecospa.schedule import Schedule
 from ecospa.sparsifier import CoupledSparsifier
-from ecospa.surgery import OptimizerStateError, apply_plan, held_parameters
+from ecospa.surgery import apply_plan
 from ecospa.width_rule import WidthRule
 
 logger = logging.getLogger(__name__)
@@ -224,6 +226,6 @@ def check_optimizer_holds(model: nn.Module, optimizer: Any) -> None:
             parameter = model.get_parameter(axis.parameter)
             if parameter.requires_grad and id(parameter) not in held:
                 raise OptimizerStateError(
-                    f"{axis.parameter}: the {type(optimizer).__name__} does not hold this parameter; build it from the "
+                    f"{axis.parameter}: the {names_of(optimizer)} does not hold this parameter; build it from the "
                     "parameters of this very model"
                 )

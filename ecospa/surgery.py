@@ -16,21 +16,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ecospa.attention import narrow_attention, swap_attention
+from ecospa.dense import remember_dense
 from ecospa.families import coupled_pairs, family_of
+from ecospa.optimizer_state import Cut, check_state, cut_state, sliced
 from ecospa.pairs import CoupledPair, PairKind
 from ecospa.plan import PlanError, SparsityPlan
-
-Cut = tuple[int, Int64[Tensor, " positions"]]
-"""An axis and the positions along it that stay."""
-
-_FACTORED = {
-    "exp_avg_sq_row": -1,  # transformers' Adafactor: the parameter's shape without its last axis
-    "exp_avg_sq_col": -2,  # without the last but one
-}
-
-
-class OptimizerStateError(ValueError):
-    """Optimizer state that cannot be cut with its parameter; the message names optimizer, parameter and entry."""
+from ecospa.wrappers import unwrapped
 
 
 def apply_plan(
@@ -41,7 +32,8 @@ def apply_plan(
     Args:
         model: the model that the plan was made for.
         plan: what stays. An empty plan changes nothing at all.
-        optimizer: optimizer that trains the model (an accelerate wrapper is fine); its state is cut with the weights.
+        optimizer: optimizer that trains the model (an accelerate wrapper is fine), or a list of those that share its
+            parameters; their state is cut with the weights.
         followers: models of the same architecture to cut alike, such as moving averages (`AveragedModel`).
 
     Raises:
@@ -50,12 +42,14 @@ def apply_plan(
 
     Source: paper, coupled sparsification: rows, columns and optimizer state are removed together.
     """
-    targets = [(model, _unwrapped(optimizer))] + [(_follower(plan, follower), None) for follower in followers]
+    targets = [(unwrapped(model), optimizer)] + [(_follower(plan, unwrapped(one)), None) for one in followers]
     prepared = [(target, plan.pairs_of(target), held) for target, held in targets]
     cuts = [_cuts(target, plan, pairs) for target, pairs, _ in prepared]
     for (target, _, held), parameter_cuts in zip(prepared, cuts, strict=True):
-        _check_optimizer(target, held, parameter_cuts)
+        check_state(target, held, parameter_cuts)
     for (target, pairs, held), parameter_cuts in zip(prepared, cuts, strict=True):
+        if plan.kept:
+            remember_dense(target, pairs.values())
         for name, cut in parameter_cuts.items():
             _cut_parameter(target.get_parameter(name), cut, held)
         _update_modules(target, plan, pairs, parameter_cuts)
@@ -71,7 +65,7 @@ def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], opt
         model: model of a supported family.
         kept: attention module (`CoupledPair.module`) -> ascending numbers of the key/value heads that stay, at least
             one; modules that are not named stay whole.
-        optimizer: optimizer that trains the model; its state is cut with the weights.
+        optimizer: optimizer that trains the model, or a list of them; their state is cut with the weights.
 
     Raises:
         PlanError: an unknown module, or numbers that are empty, out of order or out of range.
@@ -79,7 +73,7 @@ def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], opt
 
     Deviation: the paper removes indices inside all heads; this serves methods that remove whole heads.
     """
-    held = _unwrapped(optimizer)
+    model = unwrapped(model)
     pairs = [pair for pair in coupled_pairs(model) if pair.kind is not PairKind.FFN]
     groups = {pair.module: pair.groups for pair in pairs}
     stays = {name: _checked_heads(name, heads, groups) for name, heads in kept.items()}
@@ -92,9 +86,10 @@ def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], opt
             for axis in pair.axes:
                 removed.setdefault(axis.parameter, (axis.axis, []))[1].append(axis.index[gone].flatten())
     cuts = _staying(model, removed)
-    _check_optimizer(model, held, cuts)
+    check_state(model, optimizer, cuts)
+    remember_dense(model, pairs)
     for name, cut in cuts.items():
-        _cut_parameter(model.get_parameter(name), cut, held)
+        _cut_parameter(model.get_parameter(name), cut, optimizer)
     for pair in pairs:
         if pair.kind is PairKind.QK and pair.module in stays:
             family, attention = family_of(model.get_submodule(pair.block)), model.get_submodule(pair.module)
@@ -158,12 +153,6 @@ def _follower(plan: SparsityPlan, follower: nn.Module) -> nn.Module:
     return averaged if isinstance(averaged, nn.Module) and prefixed else follower
 
 
-def _unwrapped(optimizer: Any) -> Any:
-    while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-        optimizer = optimizer.optimizer
-    return optimizer
-
-
 def _cuts(model: nn.Module, plan: SparsityPlan, pairs: dict[str, CoupledPair]) -> dict[str, Cut]:
     """Per parameter the axis that is cut and the positions that stay; a fused weight gathers the cuts of its pairs."""
     removed: dict[str, tuple[int, list[Tensor]]] = {}
@@ -188,73 +177,20 @@ def _staying(model: nn.Module, removed: dict[str, tuple[int, list[Tensor]]]) -> 
     return cuts
 
 
-def held_parameters(optimizer: Any) -> set[int]:
-    """Identities of the parameters that an optimizer, wrapped or not, trains."""
-    return {id(parameter) for group in _unwrapped(optimizer).param_groups for parameter in group["params"]}
-
-
-def _check_optimizer(model: nn.Module, optimizer: Any, cuts: dict[str, Cut]) -> None:
-    if optimizer is None:
-        return
-    held = held_parameters(optimizer)
-    kind = type(optimizer).__name__
-    for name, cut in cuts.items():
-        parameter = model.get_parameter(name)
-        if parameter.requires_grad and id(parameter) not in held:
-            raise OptimizerStateError(
-                f"{name}: the {kind} does not hold this parameter, so its state would go stale; "
-                "give the optimizer that trains this very model"
-            )
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor) and _state_axis(key, value, parameter, cut) is None:
-                raise OptimizerStateError(
-                    f"{name}: {kind} state {key!r} has shape {tuple(value.shape)}, "
-                    f"the parameter {tuple(parameter.shape)}; "
-                    "only state of the parameter's shape, factored rows and columns, and scalars can be cut; "
-                    "use such an optimizer, or make it anew after the event"
-                )
-
-
-def _state_axis(key: str, value: Tensor, parameter: Tensor, cut: Cut) -> int | None:
-    """Axis of a state tensor to cut; -1 leaves it as it is; None is an unknown layout."""
-    axis = cut[0]
-    if value.shape == parameter.shape:
-        return axis
-    if value.ndim == 0 or value.shape == (1,):
-        return -1
-    if key in _FACTORED and parameter.ndim > 1:
-        dropped = _FACTORED[key] % parameter.ndim
-        expected = [size for position, size in enumerate(parameter.shape) if position != dropped]
-        if list(value.shape) != expected:
-            return None
-        return -1 if axis == dropped else axis - (axis > dropped)
-    # torch's Adafactor: factored state broadcasts against the parameter
-    if value.ndim == parameter.ndim and all(a in (1, b) for a, b in zip(value.shape, parameter.shape, strict=True)):
-        return -1 if value.shape[axis] == 1 else axis
-    return None
-
-
-def _sliced(value: Tensor, axis: int, positions: Tensor) -> Tensor:
-    """A copy of its own: a view would keep the whole storage alive."""
-    return value.index_select(axis, positions.to(value.device)).contiguous()
-
-
 @torch.no_grad()
 def _cut_parameter(parameter: nn.Parameter, cut: Cut, optimizer: Any) -> None:
     axis, positions = cut
-    state = optimizer.state.get(parameter, {}) if optimizer is not None else {}
-    for key, value in state.items():
-        if isinstance(value, Tensor) and (state_axis := _state_axis(key, value, parameter, cut)) not in (None, -1):
-            state[key] = _sliced(value, state_axis, positions)
+    for state, key, value in tuple(cut_state(parameter, cut, optimizer)):
+        state[key] = value
     grad, parameter.grad = parameter.grad, None
-    data, dtype = _sliced(parameter.data, axis, positions), parameter.dtype
+    data, dtype = sliced(parameter.data, axis, positions), parameter.dtype
     # autograd caches a node with the old shape on the parameter; another dtype in between makes it forget
     parameter.data = torch.empty(
         0, dtype=torch.float64 if dtype != torch.float64 else torch.float32, device=data.device
     )
     parameter.data = data
     if grad is not None:
-        parameter.grad = _sliced(grad, axis, positions)
+        parameter.grad = sliced(grad, axis, positions)
 
 
 def _update_modules(model: nn.Module, plan: SparsityPlan, pairs: dict[str, CoupledPair], cuts: dict[str, Cut]) -> None:

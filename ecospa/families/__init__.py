@@ -19,6 +19,7 @@ from ecospa.attention import CoupledAttention, HeadGeometry
 from ecospa.class_swap import original_class
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
 from ecospa.projections import Mergeable, MergedLinear
+from ecospa.wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def family_of(block: nn.Module) -> Family | None:
 
 def transformer_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Transformer blocks of known families, by dotted name."""
-    return {name: module for name, module in model.named_modules() if family_of(module) is not None}
+    return {name: module for name, module in unwrapped(model).named_modules() if family_of(module) is not None}
 
 
 def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
@@ -76,6 +77,7 @@ def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
 
     Source: paper, coupled weight matrices of attention and feed-forward blocks.
     """
+    model = unwrapped(model)
     blocks = transformer_blocks(model)
     _check_every_layer_is_known(model, blocks)
     pairs: list[CoupledPair] = []

@@ -21,12 +21,12 @@ MAY_IMPORT = {
 
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
-    {"config", "pairs", "class_swap", "width_rule"},
-    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace"},
+    {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers"},
+    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
     {"roofline", "tying"},
     {"families"},
     {"plan", "merged", "width_timing"},
-    {"accounting", "estimator", "surgery"},
+    {"accounting", "dense", "estimator", "surgery"},
     {"memory_budget"},
     {"sparsifier"},
     {"sparsity", "forecast"},

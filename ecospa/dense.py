@@ -1,0 +1,68 @@
+"""The size of a model before anything was cut, which a target is a share of, whoever cuts it and however often.
+
+The modules that hold a pair remember its dense heads and width from the first cut on, so that the memory goes along
+when a model is copied, wrapped, pickled or given another head. A checkpoint needs no record of it: it is loaded by
+cutting the dense model to the saved widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from ecospa.accounting import parameters
+from ecospa.config import TargetScope
+from ecospa.families import coupled_pairs
+from ecospa.pairs import CoupledPair
+
+_MEMORY = "_ecospa_dense"
+
+
+def remember_dense(model: nn.Module, pairs: Iterable[CoupledPair]) -> None:
+    """Note the heads and the width of pairs that are about to be cut; what was noted before stays.
+
+    Args:
+        model: the model of the pairs.
+        pairs: as they are before the cut.
+    """
+    for pair in pairs:
+        module = model.get_submodule(pair.module)
+        known = {pair.kind.value: (pair.groups, pair.width), **getattr(module, _MEMORY, {})}
+        setattr(module, _MEMORY, known)
+
+
+def dense_shape(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Key/value heads (1 for a feed-forward pair) and width of every pair before the first cut, by name of pair."""
+    return {pair.name: _dense(model, pair) for pair in coupled_pairs(model)}
+
+
+def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int:
+    """Parameters of the model before the first cut.
+
+    now + sum over pairs of (dense heads * dense width - heads * width) * parameters per head and index
+
+    Args:
+        model: a model of a supported family, cut or whole.
+        scope: "parameters" counts everything, "blocks" what lies inside the transformer blocks.
+    """
+    removed = 0
+    for pair in coupled_pairs(model):
+        heads, width = _dense(model, pair)
+        removed += (heads * width - pair.groups * pair.width) * _per_index(model, pair)
+    return parameters(model, scope) + removed
+
+
+def _dense(model: nn.Module, pair: CoupledPair) -> tuple[int, int]:
+    known = getattr(model.get_submodule(pair.module), _MEMORY, {})
+    heads, width = known.get(pair.kind.value, (pair.groups, pair.width))
+    return heads, width
+
+
+def _per_index(model: nn.Module, pair: CoupledPair) -> int:
+    """Parameters that leave with one index of one head."""
+    entries = 0
+    for axis in pair.axes:
+        parameter = model.get_parameter(axis.parameter)
+        entries += axis.index.shape[2] * (parameter.numel() // parameter.shape[axis.axis])
+    return entries
