@@ -23,6 +23,7 @@ from ecospa.families import coupled_pairs
 from ecospa.optimizer_state import OptimizerStateError
 from ecospa.optimizers import held_parameters, names_of
 from ecospa.plan import SparsityPlan
+from ecospa.resume import config_changes, report_changes
 from ecospa.schedule import Schedule
 from ecospa.sparsifier import CoupledSparsifier
 from ecospa.surgery import apply_plan
@@ -64,7 +65,8 @@ class CoupledSparsity:
         resume: state of an interrupted run, as `state_dict` gave it, for a model that was loaded at its widths.
 
     Raises:
-        ConfigError: the target cannot be reached with this model, or a field is out of range.
+        ConfigError: the target cannot be reached with this model, a field is out of range, or the run that is resumed
+            had another value of a field that cannot change (ecospa.resume).
         UnsupportedModelError: the model cannot be cut.
         OptimizerStateError: the optimizer does not hold the model's parameters.
 
@@ -84,6 +86,8 @@ class CoupledSparsity:
         resume: Mapping[str, Any] | None = None,
     ) -> None:
         check_one_process()
+        if resume is not None:
+            config_changes(resume, config)  # before anything is built by a configuration that cannot go on
         self.config, self.model, self.optimizer = config, model, optimizer
         self.followers, self._on_cut = tuple(followers), on_cut
         saved = {} if resume is None else resume["sparsifier"]
@@ -119,6 +123,7 @@ class CoupledSparsity:
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state; the widths themselves are in the model's checkpoint."""
         return {
+            "config": asdict(self.config),
             "step": self.step,
             "next": self._next,
             "finished": self.finished,
@@ -131,8 +136,10 @@ class CoupledSparsity:
         """Continue a run whose (already smaller) model and optimizer state have been loaded.
 
         Raises:
+            ConfigError: the state is of a run with another configuration (ecospa.resume says what may differ).
             ValueError: the model's widths are not those of the state.
         """
+        changes = config_changes(state, self.config)
         history = [ShrinkEvent(**event) for event in state["history"]]
         now = {pair.name: pair.width for pair in coupled_pairs(self.model)}
         if dict(history[-1].widths) != now:
@@ -145,6 +152,9 @@ class CoupledSparsity:
         self.sparsifier.load_state_dict(state["sparsifier"])
         self.estimator.load_state_dict(state["estimator"])
         self.schedule = Schedule(self.config, self.sparsifier.full_size, self.sparsifier.target_size)
+        if changes:
+            report_changes(changes, self.step)
+            self._next = self._next_event(self.step)
 
     def _next_event(self, step: int) -> int:
         if self.config.pace == "paper":
