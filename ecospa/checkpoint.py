@@ -7,30 +7,19 @@ conversions, sharding and tying, loads it once the modules have been built at th
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ecospa.families import coupled_pairs
+from ecospa.manifest import CONFIG, CheckpointError, plain_files, read_json, verify, write_manifest
 from ecospa.merged import separated
-from ecospa.pairs import PairKind, unit_positions
-from ecospa.plan import PlanError, SparsityPlan
-from ecospa.surgery import add_biases, apply_plan, keep_heads, shape_of
+from ecospa.saved_shape import Shape, checkpoint_shape, model_shape, narrow_to
 
-MANIFEST = "ecospa.json"
-VERSION = 1
 _ALIGNMENT = 64  # bytes; what torch gives its own CPU tensors
-_DATA = ("*.safetensors", "*.safetensors.index.json", "config.json")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is damaged, edited, or of another model; the message names the file."""
 
 
 def save_pretrained(
@@ -59,7 +48,7 @@ def save_pretrained(
         with separated(model, copy=True):
             save_model(model, str(target / "model.safetensors"))
     with separated(model):
-        write_manifest(model, target)
+        write_manifest(target, plain_files(target), model_shape(model).as_json())
 
 
 def from_pretrained(folder: str | Path, model: nn.Module | None = None, **options: Any) -> Any:
@@ -80,7 +69,7 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
     """
     source = Path(folder)
     verify(source)
-    config = _read_json(source / "config.json")
+    config = read_json(source / CONFIG)
     if model is None and "architectures" in config:
         return _load_transformers(source, config, options)
     if model is None and "architecture" in config:
@@ -94,131 +83,6 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
     narrow_to(model, checkpoint_shape(source), source)
     _fill(model, source)
     return model.eval()
-
-
-def write_manifest(model: nn.Module, folder: Path) -> None:
-    """Write `ecospa.json`: the model's widths and the SHA-256 of every data file of the folder."""
-    files = sorted({path for pattern in _DATA for path in folder.glob(pattern)})
-    added = (getattr(getattr(model, "config", None), "ecospa", None) or {}).get("biases", [])
-    content = {
-        "version": VERSION,
-        **shape_of(model),
-        "biases": added,
-        "sha256": {path.name: _sha256(path) for path in files},
-    }
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(folder / MANIFEST)
-
-
-def verify(folder: Path) -> None:
-    """Check every file of a checkpoint before anything is built from it.
-
-    Raises:
-        CheckpointError: names the file that is missing, truncated or edited.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no folder; give the folder that save_pretrained wrote")
-    manifest = _read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {"sha256": {}}
-    for name, digest in manifest.get("sha256", {}).items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing; copy the whole folder")
-        if _sha256(path) != digest:
-            raise CheckpointError(
-                f"{path} is truncated or was edited after it was saved; restore it, "
-                f"or delete {MANIFEST} if the edit was meant"
-            )
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise CheckpointError(f"{folder} holds no *.safetensors file; it is no checkpoint, or its copy is incomplete")
-    for path in weights:
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); it is truncated or no safetensors file") from error
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What was cut from a model.
-
-    Attributes:
-        widths: width per pair.
-        heads: key/value heads per attention module; one that is not named has them all.
-        biases: projections that were given a bias which the architecture does not have.
-    """
-
-    widths: Mapping[str, int]
-    heads: Mapping[str, int] = field(default_factory=dict)
-    biases: tuple[str, ...] = ()
-
-
-def checkpoint_shape(folder: Path) -> Shape:
-    """The shape of a checkpoint; empty for a dense one that knows nothing of ecospa.
-
-    Raises:
-        CheckpointError: it is malformed.
-    """
-    holder = folder / (MANIFEST if (folder / MANIFEST).exists() else "config.json")
-    content = _read_json(holder)
-    recorded = content if holder.name == MANIFEST else content.get("ecospa", {"widths": {}})
-    recorded = recorded if isinstance(recorded, dict) else {}
-    counts = (recorded.get("widths"), recorded.get("heads", {}))
-    for counted in counts:
-        if not isinstance(counted, dict) or not all(type(count) is int and count > 0 for count in counted.values()):
-            raise CheckpointError(f"{holder}: widths and heads must map names to positive whole numbers")
-    return Shape(recorded["widths"], recorded.get("heads", {}), tuple(recorded.get("biases", ())))
-
-
-def narrow_to(model: nn.Module, shape: Shape, source: Path) -> None:
-    """Cut a model to a given shape, whatever indices; its weights are about to be replaced.
-
-    Args:
-        model: model of the same shape or a wider one.
-        shape: what it becomes; pairs that are not named stay.
-        source: the checkpoint, for the message.
-
-    Raises:
-        CheckpointError: the model has no such pair, or is narrower already.
-    """
-    pairs = {pair.name: pair for pair in coupled_pairs(model)}
-    if unknown := sorted(set(shape.widths) - set(pairs)):
-        raise CheckpointError(
-            f"{source}: it has the pair {unknown[0]}, this model does not; it belongs to another model"
-        )
-    kept = {}
-    for name, width in shape.widths.items():
-        pair = pairs[name]
-        if width > pair.width or width % pair.unit:
-            raise CheckpointError(
-                f"{source}: width {width} of {name} does not fit this model, whose width is {pair.width}"
-            )
-        groups = shape.heads.get(pair.module, pair.groups) if pair.kind is not PairKind.FFN else 1
-        units = torch.arange(width // pair.unit, device="cpu").repeat(groups, 1)
-        kept[name] = unit_positions(pair, units)
-    try:
-        keep_heads(model, {name: torch.arange(heads, device="cpu") for name, heads in shape.heads.items()})
-        apply_plan(model, SparsityPlan.build(model, kept))
-        _make_biases(model, shape.biases)
-    except (PlanError, AttributeError) as error:
-        raise CheckpointError(f"{source}: {error}") from error
-
-
-def _shape_now(model: nn.Module) -> Shape:
-    added = (getattr(getattr(model, "config", None), "ecospa", None) or {}).get("biases", [])
-    now = shape_of(model)
-    return Shape(now["widths"], now["heads"], tuple(added))
-
-
-def _make_biases(model: nn.Module, names: tuple[str, ...]) -> None:
-    bare = [name for name in names if model.get_submodule(name).bias is None]
-    weights = {name: cast(Tensor, model.get_submodule(name).weight) for name in bare}
-    # only llama's output projections lack one: a Linear, weight (out, in)
-    add_biases(model, {name: weight.new_zeros(weight.shape[0]) for name, weight in weights.items()})
 
 
 def _load_transformers(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> Any:
@@ -307,7 +171,7 @@ def timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
     architecture = model.pretrained_cfg["architecture"]
     with torch.device("meta"):
         rebuilt = timm.create_model(architecture, pretrained=False, **arguments)
-    narrow_to(rebuilt, _shape_now(model), Path(architecture))
+    narrow_to(rebuilt, model_shape(model), Path(architecture))
     here = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     there = {name: tuple(value.shape) for name, value in rebuilt.state_dict().items()}
     if here != there:
@@ -340,20 +204,3 @@ def _dtype(folder: Path) -> torch.dtype:
                 if tensor.is_floating_point():
                     return tensor.dtype
     raise CheckpointError(f"{folder} holds no weights; save the model again")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; copy the whole folder") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is no valid JSON ({error}); it is truncated or was edited") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no JSON object; it was edited")
-    return content
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ecospa.checkpoint import checkpoint_shape, narrow_to, verify, write_manifest
 from ecospa.config import ConfigError, EcoSpaConfig
+from ecospa.manifest import plain_files, verify, write_manifest
 from ecospa.memory_budget import MemoryBudget
+from ecospa.saved_shape import checkpoint_shape, model_shape, narrow_to
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,9 @@ class EcoSpaTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        write_manifest(self.accelerator.unwrap_model(self.model), Path(output_dir or str(self.args.output_dir)))
+        folder = Path(output_dir or str(self.args.output_dir))
+        model = self.accelerator.unwrap_model(self.model)
+        write_manifest(folder, plain_files(folder), model_shape(model).as_json())
 
 
 def check_arguments(args: TrainingArguments) -> None:

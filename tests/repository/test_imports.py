@@ -21,14 +21,14 @@ MAY_IMPORT = {
 
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
-    {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers"},
-    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state", "resume"},
+    {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers", "manifest"},
+    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
     {"roofline", "tying"},
     {"families"},
     {"plan", "merged", "width_timing"},
     {"accounting", "dense", "estimator", "surgery"},
-    {"memory_budget"},
-    {"sparsifier"},
+    {"memory_budget", "saved_shape"},
+    {"sparsifier", "resume"},
     {"sparsity", "forecast"},
     {"huggingface", "distributed", "checkpoint", "export", "forecast_time"},
     {"forecast_text"},
