@@ -21,7 +21,7 @@ MAY_IMPORT = {
 
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
-    {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers", "manifest"},
+    {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers", "manifest", "folders"},
     {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
     {"roofline", "tying"},
     {"families"},
