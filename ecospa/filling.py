@@ -78,7 +78,8 @@ def _through_transformers(twin: nn.Module, folder: Path, manifest: Manifest) -> 
     for problem in _PROBLEMS:
         if keys := report[problem]:
             raise CheckpointError(
-                f"{folder}: {problem.replace('_', ' ')}: {sorted(map(str, keys))[:3]}; it is incomplete or of another model"
+                f"{folder}: {problem.replace('_', ' ')}: {sorted(map(str, keys))[:3]}; it is incomplete or "
+                "of another model"
             )
     return dict(filled.state_dict())
 
@@ -109,12 +110,15 @@ def _stored_dtypes(folder: Path, manifest: Manifest) -> set[str]:
 
 def _check(twin: nn.Module, weights: Mapping[str, Tensor], stored: set[str], folder: Path) -> None:
     """Refuse weights that are not exactly those of the twin."""
-    expected: dict[str, Any] = twin.state_dict(keep_vars=True)  # type: ignore[no-untyped-call]
+    expected: dict[str, Any] = twin.state_dict(keep_vars=True)
     there = {id(expected[name]) for name in weights if name in expected}  # one name is enough for a shared tensor
     problems = (
         ("missing", [name for name, value in expected.items() if isinstance(value, Tensor) and id(value) not in there]),
         ("unexpected", [name for name in weights if name not in expected]),
-        ("of another shape", [name for name in weights if name in expected and weights[name].shape != expected[name].shape]),
+        (
+            "of another shape",
+            [name for name in weights if name in expected and weights[name].shape != expected[name].shape],
+        ),
     )
     for problem, names in problems:
         if names:
@@ -122,8 +126,8 @@ def _check(twin: nn.Module, weights: Mapping[str, Tensor], stored: set[str], fol
     own = {str(value.dtype) for value in expected.values() if isinstance(value, Tensor) and value.is_floating_point()}
     if stored and stored != own:
         raise CheckpointError(
-            f"{folder}: its weights are {', '.join(sorted(stored))}, the model's {', '.join(sorted(own))}; a resumed run "
-            "would start from rounded ones, so build the model with the checkpoint's dtype"
+            f"{folder}: its weights are {', '.join(sorted(stored))}, the model's {', '.join(sorted(own))}; a resumed "
+            "run would start from rounded ones, so build the model with the checkpoint's dtype"
         )
 
 

@@ -10,18 +10,37 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from ecospa.config import ConfigError, EcoSpaConfig
-from ecospa.manifest import plain_files, verify, write_manifest
+from ecospa.filling import fill
+from ecospa.folders import replacing
+from ecospa.manifest import CheckpointError, plain_files, write_manifest
 from ecospa.memory_budget import MemoryBudget
-from ecospa.saved_shape import checkpoint_shape, model_shape, narrow_to
+from ecospa.optimizers import names_of
+from ecospa.resume import config_changes
+from ecospa.saved_shape import model_shape
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent
+from ecospa.trainer_checkpoint import (
+    SCALER,
+    STATE,
+    Checkpoint,
+    check_resumed,
+    chosen,
+    distinct_weights,
+    fingerprint,
+    model_folder,
+    rotate,
+    saved_run,
+    seal,
+    whole,
+)
+from ecospa.wrappers import unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +56,7 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
 
     Attributes:
         sparsity: the running CoupledSparsity; None before training begins.
+        sealed: whether checkpoints get their manifest before they are in place, and not by this callback.
 
     Raises:
         ConfigError: at the start of training, when something that cannot work together is asked for.
@@ -45,6 +65,7 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
     def __init__(self, config: EcoSpaConfig | Mapping[str, Any]) -> None:
         self.config = config if isinstance(config, EcoSpaConfig) else EcoSpaConfig(**config)
         self.sparsity: CoupledSparsity | None = None
+        self.sealed = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -52,14 +73,10 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         """Refuse what cannot work, bind to model and optimizer, continue from a checkpoint's state."""
         check_arguments(args)
         model, optimizer = kwargs["model"], kwargs["optimizer"]
-        callbacks: Any = state.stateful_callbacks or {}
-        saved = callbacks.get(type(self).__name__) if state.global_step > 0 else None
-        resume = saved["attributes"]["saved_state"] if saved else None
-        if state.global_step > 0 and resume is None:
-            raise ConfigError(
-                f"training resumes at step {state.global_step} from a checkpoint that was written without "
-                f"{type(self).__name__}; start a new run from its weights instead"
-            )
+        resume = None
+        if state.global_step > 0:
+            resume = saved_run(state.stateful_callbacks, type(self).__name__, state.global_step)
+            check_resumed(model, optimizer, resume)
         self.sparsity = CoupledSparsity(model, optimizer, self.config, on_cut=self._report, resume=resume)
 
     def on_optimizer_step(
@@ -79,10 +96,21 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         if self.sparsity is not None and isinstance(kwargs.get("logs"), dict):
             kwargs["logs"].update(progress(self.sparsity))
 
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Seal a checkpoint that a plain Trainer has written; EcoSpaTrainer does so before it deletes older ones."""
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        if not self.sealed and self.sparsity is not None and args.should_save and folder.is_dir():
+            seal(folder, self.sparsity.model, mark=False)
+
     def state(self) -> dict[str, Any]:
         """What a Trainer checkpoint stores of this callback."""
-        saved = None if self.sparsity is None else self.sparsity.state_dict()
-        return {"args": {"config": asdict(self.config)}, "attributes": {"saved_state": saved}}
+        saved = None
+        if (running := self.sparsity) is not None:
+            held = {"weights": fingerprint(running.model), "optimizer": names_of(running.optimizer)}
+            saved = {**running.state_dict(), **held}
+        return {
+            "args": {"config": asdict(self.config)}, "attributes": {"saved_state": saved, "sealed": self.sealed}
+        }  # fmt: skip
 
     def _report(self, event: ShrinkEvent) -> None:
         following = None if self.sparsity is None else self.sparsity.next_event
@@ -117,6 +145,10 @@ class EcoSpaTrainer(Trainer):
         if args is not None:
             check_arguments(args)
         self.ecospa = EcoSpaCallback(ecospa_config)
+        self.ecospa.sealed = True
+        self._resumed: Checkpoint | None = None
+        self._attempts = 0
+        self._side: Path | None = None
         # among the first callbacks, so that the one that prints comes after the one that adds to the log
         kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), self.ecospa]
         self.memory_budget, self._share = memory_budget, 1.0
@@ -146,19 +178,111 @@ class EcoSpaTrainer(Trainer):
             return result
         return (result[0] * self._share, *result[1:]) if return_outputs else result * self._share
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as `transformers.Trainer` does; a checkpoint is verified before anything is loaded from it.
+
+        Args:
+            resume_from_checkpoint: a folder, or True for the newest whole checkpoint in `output_dir`.
+            args: as for `transformers.Trainer.train`.
+            kwargs: as for `transformers.Trainer.train`.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged or of another model, or there is no whole one.
+            ConfigError: it was written without EcoSpa, or with a configuration that cannot change (ecospa.resume).
+        """
+        self._resumed, self._attempts = chosen(resume_from_checkpoint, str(self.args.output_dir)), 0
+        resume = None if self._resumed is None else str(self._resumed.folder)
+        return super().train(resume, *args, **kwargs)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        verify(folder)
-        narrow_to(
-            self.accelerator.unwrap_model(self.model) if model is None else model, checkpoint_shape(folder), folder
-        )
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        folder, checkpoint = Path(resume_from_checkpoint), self._resumed
+        if checkpoint is None or checkpoint.folder != folder:
+            checkpoint = whole(folder)
+        step = checkpoint.state["global_step"]
+        run = saved_run(checkpoint.state["stateful_callbacks"], type(self.ecospa).__name__, step)
+        config_changes(run, self.ecospa.config)
+        scaled, scales = (folder / SCALER).is_file(), getattr(self.accelerator, "scaler", None) is not None
+        if scaled != scales:
+            raise CheckpointError(
+                f"{folder}: it was written {'with' if scaled else 'without'} loss scaling ({SCALER}), and the run that "
+                f"resumes works {'with' if scales else 'without'} it; resume with fp16={scaled}"
+            )
+        fill(self._own_model() if model is None else model, folder, checkpoint.manifest, checkpoint.shape)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        self._attempts += 1
+        if checkpoint is not None and self._attempts > 1:
+            # a smaller batch is tried: optimizer, scheduler and step start from the checkpoint again, so must weights
+            try:
+                self._load_from_checkpoint(checkpoint)
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"memory ran out and auto_find_batch_size starts again from {checkpoint}, but the model has been "
+                    f"cut since ({error}); build it again and resume with per_device_train_batch_size="
+                    f"{self._train_batch_size}"
+                ) from error
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_callback_state(self) -> None:
+        handler: Any = self.callback_handler
+        place = handler.callbacks.index(self.ecospa)
+        super()._load_callback_state()
+        if self.ecospa not in handler.callbacks:
+            # restored from the checkpoint, with the configuration of then: ours reads that state by itself
+            handler.callbacks = [one for one in handler.callbacks if type(one) is not type(self.ecospa)]
+            handler.callbacks.insert(place, self.ecospa)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            # resumed at the very end: the Trainer itself would take one step too many
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._side) if self._side is not None else str(super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        run_dir = Path(self._get_output_dir(trial))
+        target, best = run_dir / f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
+        with replacing(target.resolve(), lambda name: True) as side:
+            self._side = side
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._side = None
+                if is_best := self.state.best_model_checkpoint != best:
+                    self.state.best_model_checkpoint = best
+            for path in (written := side / target.name).iterdir():
+                path.rename(side / path.name)
+            written.rmdir()
+            if is_best:  # under the name that it is about to have
+                self.state.best_model_checkpoint = str(target)
+                self.state.save_to_json(str(side / STATE))
+            seal(side, self._own_model())
+        self._push_from_checkpoint(str(target))
+        rotate(run_dir, self.args.save_total_limit, (target, self.state.best_model_checkpoint))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._side is None and self.args.push_to_hub:  # once it is in place
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        folder = Path(output_dir or str(self.args.output_dir))
-        model = self.accelerator.unwrap_model(self.model)
-        write_manifest(folder, plain_files(folder), model_shape(model).as_json())
+        target = Path(output_dir or str(self.args.output_dir))
+        if self._side is not None:
+            self._write(target, state_dict)
+            return
+        with model_folder(target) as side:
+            self._write(side, state_dict)
+            write_manifest(side, plain_files(side), model_shape(self._own_model()).as_json())
+
+    def _own_model(self) -> nn.Module:
+        return unwrapped(cast(nn.Module, self.model))
+
+    def _write(self, folder: Path, state_dict: dict[str, Any] | None) -> None:
+        if state_dict is None and not isinstance(self.model, PreTrainedModel):
+            state_dict = distinct_weights(self._own_model())
+        super()._save(str(folder), state_dict)
 
 
 def check_arguments(args: TrainingArguments) -> None:

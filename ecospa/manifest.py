@@ -58,7 +58,9 @@ def is_model_file(name: str) -> bool:
     return "/" not in name and (name in _SETTINGS or name.endswith(_DATA))
 
 
-def write_manifest(folder: Path, files: Iterable[str], shape: Mapping[str, Any], holds: str = MODEL) -> None:
+def write_manifest(
+    folder: Path, files: Iterable[str], shape: Mapping[str, Any], holds: str = MODEL, mark: bool = True
+) -> None:
     """Write `ecospa.json`, as the last file of a folder, in one step.
 
     Args:
@@ -66,12 +68,13 @@ def write_manifest(folder: Path, files: Iterable[str], shape: Mapping[str, Any],
         files: paths of its files relative to it, those of the model and whatever else is to be protected.
         shape: "widths", "heads" and "biases" of the model.
         holds: MODEL or TRAINER_CHECKPOINT.
+        mark: False leaves its `config.json` as it is: a folder that was whole before does not need the manifest.
 
     Raises:
         CheckpointError: a file is missing or cannot be read, or the place cannot be written.
     """
     names = sorted({Path(name).as_posix() for name in files} - {MANIFEST})
-    if CONFIG in names:
+    if mark and CONFIG in names:
         _mark(folder / CONFIG)
     content: dict[str, Any] = {"version": VERSION, "holds": holds, **shape}
     content["sha256"] = {name: sha256(listed(folder, name)) for name in names}

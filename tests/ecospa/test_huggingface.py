@@ -96,7 +96,7 @@ def test_callback_on_a_plain_trainer_resumes_from_a_loaded_model(tmp_path):
 
     whole, first = plain(tmp_path / "a", model_of())
     checkpoint = tmp_path / "a" / "checkpoint-9"
-    assert not (checkpoint / "ecospa.json").exists()  # the plain Trainer's own save: the config is enough
+    assert (checkpoint / "ecospa.json").exists()  # the callback seals what the plain Trainer has written
     assert json.loads((checkpoint / "config.json").read_text())["ecospa"]["widths"]
     resumed, second = plain(tmp_path / "b", ecospa.from_pretrained(checkpoint), resume=str(checkpoint))
     assert same_weights(resumed.model, whole.model)

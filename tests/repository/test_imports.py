@@ -27,7 +27,7 @@ LAYERS = (
     {"families"},
     {"plan", "merged", "width_timing"},
     {"accounting", "dense", "estimator", "surgery"},
-    {"memory_budget", "saved_shape"},
+    {"memory_budget", "saved_shape", "filling", "trainer_checkpoint"},
     {"sparsifier", "resume"},
     {"sparsity", "forecast"},
     {"huggingface", "distributed", "checkpoint", "export", "forecast_time"},
