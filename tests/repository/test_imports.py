@@ -21,12 +21,22 @@ MAY_IMPORT = {
 
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
-    {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers"},
-    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
+    {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers", "plan_text", "journal"},
+    {
+        "importance",
+        "selection",
+        "schedule",
+        "attention",
+        "projections",
+        "architecture",
+        "trace",
+        "optimizer_state",
+        "cuttable",
+    },
     {"roofline", "tying"},
     {"families"},
     {"plan", "merged", "width_timing"},
-    {"accounting", "dense", "estimator", "surgery"},
+    {"accounting", "dense", "estimator", "reshaping", "surgery"},
     {"memory_budget"},
     {"sparsifier"},
     {"sparsity", "forecast"},
