@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ecospa.class_swap import Swapped, swapped_class
-from ecospa.pairs import PairKind
 
 
 @dataclass(frozen=True)
@@ -72,36 +71,21 @@ def swap_attention(
         return
     module.__class__ = swapped_class(type(module), mixin)
     if geometry.tracked:
-        device = next(module.parameters()).device
-        every = torch.arange(geometry.head_width, device=device).repeat(geometry.groups, 1)
-        module.register_buffer("kept_qk", every, persistent=persistent)
+        module.register_buffer("kept_qk", original_indices(module, geometry), persistent=persistent)
 
 
-def narrow_attention(
-    module: nn.Module,
-    mixin: type[CoupledAttention],
-    geometry: HeadGeometry,
-    kind: PairKind,
-    kept: Int64[Tensor, "groups kept"],
-) -> None:
-    """Tell an attention module its new width; its weights have been cut already.
+def original_indices(module: nn.Module, geometry: HeadGeometry) -> Int64[Tensor, "groups qk_width"]:
+    """Original index of every query/key index that an attention module has now; all of them before the first cut.
 
     Args:
-        module: the user's attention module; its class is swapped at the first cut.
-        mixin: the family's forward.
-        geometry: widths of the module before this cut.
-        kind: which width shrinks.
-        kept: positions within that width that stay.
+        module: attention module, swapped or not, whose surviving indices are tracked.
+        geometry: its widths now.
     """
-    swap_attention(module, mixin, geometry)
-    width = kept.shape[1]
-    if kind is PairKind.QK:
-        module.geometry = replace(geometry, qk_width=width)  # type: ignore[assignment]
-        if geometry.tracked:
-            indices: Tensor = module.kept_qk  # type: ignore[assignment]
-            module.kept_qk = indices.gather(1, kept.to(indices.device))
-    else:
-        module.geometry = replace(geometry, vo_width=width)  # type: ignore[assignment]
+    known = module._buffers.get("kept_qk")
+    if known is not None:
+        return known
+    device = next(module.parameters()).device
+    return torch.arange(geometry.head_width, device=device).repeat(geometry.groups, 1)
 
 
 def attend(

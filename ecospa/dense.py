@@ -16,20 +16,25 @@ from ecospa.config import TargetScope
 from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair
 
-_MEMORY = "_ecospa_dense"
+MEMORY = "_ecospa_dense"
+"""Name of the attribute of a module in which its pairs' dense heads and widths are kept."""
 
 
-def remember_dense(model: nn.Module, pairs: Iterable[CoupledPair]) -> None:
-    """Note the heads and the width of pairs that are about to be cut; what was noted before stays.
+def dense_memory(model: nn.Module, pairs: Iterable[CoupledPair]) -> dict[str, dict[str, tuple[int, int]]]:
+    """What the modules of pairs that are about to be cut must remember: what was noted before stays.
 
     Args:
         model: the model of the pairs.
         pairs: as they are before the cut.
+
+    Returns:
+        Dotted name of a module -> the value of its attribute `MEMORY`: kind -> (heads, width).
     """
+    memory: dict[str, dict[str, tuple[int, int]]] = {}
     for pair in pairs:
-        module = model.get_submodule(pair.module)
-        known = {pair.kind.value: (pair.groups, pair.width), **getattr(module, _MEMORY, {})}
-        setattr(module, _MEMORY, known)
+        known = memory.setdefault(pair.module, dict(getattr(model.get_submodule(pair.module), MEMORY, {})))
+        known.setdefault(pair.kind.value, (pair.groups, pair.width))
+    return memory
 
 
 def dense_shape(model: nn.Module) -> dict[str, tuple[int, int]]:
@@ -54,7 +59,7 @@ def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int
 
 
 def _dense(model: nn.Module, pair: CoupledPair) -> tuple[int, int]:
-    known = getattr(model.get_submodule(pair.module), _MEMORY, {})
+    known = getattr(model.get_submodule(pair.module), MEMORY, {})
     heads, width = known.get(pair.kind.value, (pair.groups, pair.width))
     return heads, width
 

@@ -1,33 +1,49 @@
 """Surgery: the only module that changes a parameter; gradients, optimizer state and averages are cut with it.
 
 Every Parameter stays the object that it was: optimizers, hooks, tied modules and user variables go on holding it. All
-checks come before the first cut, so a refused plan leaves everything as it was.
+checks come before the first cut, then every new tensor is made, then all are put in place together: what is raised on
+the way leaves everything as it was.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ecospa.attention import narrow_attention, swap_attention
-from ecospa.dense import remember_dense
-from ecospa.families import coupled_pairs, family_of
+from ecospa.cuttable import refuse_uncuttable
+from ecospa.families import coupled_pairs
+from ecospa.journal import Change, NewEntry, NewShape, NewValues, commit
 from ecospa.optimizer_state import Cut, check_state, cut_state, sliced
 from ecospa.pairs import CoupledPair, PairKind
-from ecospa.plan import PlanError, SparsityPlan
-from ecospa.wrappers import unwrapped
+from ecospa.plan import PlanError, SparsityPlan, as_numbers
+from ecospa.reshaping import narrower, recorded, shape_of, without_heads
+from ecospa.wrappers import refuse_unsupported, unwrapped
+
+__all__ = ["add_biases", "apply_plan", "keep_heads", "shape_of"]
+
+_NOTHING = "nothing has been changed"
+_BY_BLOCK = f"{_NOTHING}; apply_plan(..., by_block=True) needs room for one transformer block at a time"
+_NOTHING_OF_BLOCK = "nothing of this block has been changed"
 
 
 def apply_plan(
-    model: nn.Module, plan: SparsityPlan, optimizer: Any = None, followers: Iterable[nn.Module] = ()
+    model: nn.Module,
+    plan: SparsityPlan,
+    optimizer: Any = None,
+    followers: Iterable[nn.Module] = (),
+    by_block: bool = False,
 ) -> None:
-    """Cut a model in place, with its gradients, its optimizer's state and its averages.
+    """Cut a model in place, with its gradients, its optimizer's state and its averages: all of it, or nothing.
+
+    Whatever is raised on the way, a KeyboardInterrupt too, leaves everything as it was. For that the new tensors of
+    all that is cut stand beside the old ones for a moment: `by_block` cuts where that is too much memory.
 
     Args:
         model: the model that the plan was made for.
@@ -35,31 +51,41 @@ def apply_plan(
         optimizer: optimizer that trains the model (an accelerate wrapper is fine), or a list of those that share its
             parameters; their state is cut with the weights.
         followers: models of the same architecture to cut alike, such as moving averages (`AveragedModel`).
+        by_block: cut one transformer block after the other, each of them as a whole or not at all. At most one block
+            is in memory twice; what is raised leaves the blocks before it cut and the others whole, and
+            `plan.remaining(model)` is what is left to do.
 
     Raises:
-        PlanError: the plan belongs to another model or follower.
+        PlanError: the plan is malformed, counts other parameters, or belongs to another model or follower.
         OptimizerStateError: the optimizer does not hold a parameter that is cut, or holds state of unknown layout.
+        UnsupportedModelError: a weight is not here or not plain (sharded, replicated, offloaded, sharing its memory).
 
     Source: paper, coupled sparsification: rows, columns and optimizer state are removed together.
     """
-    targets = [(unwrapped(model), optimizer)] + [(_follower(plan, unwrapped(one)), None) for one in followers]
-    prepared = [(target, plan.pairs_of(target), held) for target, held in targets]
-    cuts = [_cuts(target, plan, pairs) for target, pairs, _ in prepared]
-    for (target, _, held), parameter_cuts in zip(prepared, cuts, strict=True):
-        check_state(target, held, parameter_cuts)
-    for (target, pairs, held), parameter_cuts in zip(prepared, cuts, strict=True):
-        if plan.kept:
-            remember_dense(target, pairs.values())
-        for name, cut in parameter_cuts.items():
-            _cut_parameter(target.get_parameter(name), cut, held)
-        _update_modules(target, plan, pairs, parameter_cuts)
-    if plan.kept and "torch._dynamo" in sys.modules:
-        # compiled code is guarded on shapes; without a reset it falls back to eager after a few events
-        sys.modules["torch._dynamo"].reset()
+    if not isinstance(plan, SparsityPlan):
+        raise PlanError(f"plan is a {type(plan).__name__}; make one with plan_shrink or SparsityPlan.build")
+    with _plain_mode():
+        targets = [_target(model, plan, optimizer), *(_follower(one, plan) for one in followers)]
+        done: list[str] = []
+        try:
+            for part in _parts(targets[0], by_block):
+                with _short_of_memory(_NOTHING_OF_BLOCK if by_block else _BY_BLOCK):
+                    changes = [change for target in targets for change in _changes(target, part)]
+                commit(changes)
+                done.append(targets[0].pairs[part[0]].block)
+        except BaseException as error:
+            if done:
+                error.add_note(
+                    f"already cut, each as a whole: {', '.join(done)}; plan.remaining(model) is what is left"
+                )
+            raise
+        finally:
+            if done:
+                _forget_old_shapes([target.model.get_parameter(name) for target in targets for name in target.cuts])
 
 
 def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], optimizer: Any = None) -> None:
-    """Remove whole key/value heads, each with its query heads, from attention modules in place.
+    """Remove whole key/value heads, each with its query heads, from attention modules in place: all, or nothing.
 
     Args:
         model: model of a supported family.
@@ -70,40 +96,32 @@ def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], opt
     Raises:
         PlanError: an unknown module, or numbers that are empty, out of order or out of range.
         OptimizerStateError: as for `apply_plan`.
+        UnsupportedModelError: as for `apply_plan`.
 
     Deviation: the paper removes indices inside all heads; this serves methods that remove whole heads.
     """
+    refuse_unsupported(model, needs_weights=False)
     model = unwrapped(model)
-    pairs = [pair for pair in coupled_pairs(model) if pair.kind is not PairKind.FFN]
-    groups = {pair.module: pair.groups for pair in pairs}
+    pairs = coupled_pairs(model)
+    groups = {pair.module: pair.groups for pair in pairs if pair.kind is not PairKind.FFN}
     stays = {name: _checked_heads(name, heads, groups) for name, heads in kept.items()}
     stays = {name: heads for name, heads in stays.items() if len(heads) < groups[name]}
-    removed: dict[str, tuple[int, list[Tensor]]] = {}
-    for pair in pairs:
-        if pair.module in stays:
-            gone = torch.ones(pair.groups, dtype=torch.bool, device="cpu")
-            gone[stays[pair.module]] = False
-            for axis in pair.axes:
-                removed.setdefault(axis.parameter, (axis.axis, []))[1].append(axis.index[gone].flatten())
-    cuts = _staying(model, removed)
-    check_state(model, optimizer, cuts)
-    remember_dense(model, pairs)
-    for name, cut in cuts.items():
-        _cut_parameter(model.get_parameter(name), cut, optimizer)
-    for pair in pairs:
-        if pair.kind is PairKind.QK and pair.module in stays:
-            family, attention = family_of(model.get_submodule(pair.block)), model.get_submodule(pair.module)
-            assert family is not None  # the pair was found by its family
-            geometry = family.geometry(attention)
-            swap_attention(attention, family.attention, geometry)
-            heads = stays[pair.module]
-            attention.geometry = replace(geometry, groups=len(heads))  # type: ignore[assignment]
-            if geometry.tracked:
-                indices: Tensor = attention.kept_qk  # type: ignore[assignment]
-                attention.kept_qk = indices[heads.to(indices.device)]
-    _update_features(model, cuts)
-    if stays:
-        _record_shape(model)
+    affected = [pair for pair in pairs if pair.module in stays]
+    if not affected:
+        return
+    with _plain_mode():
+        cuts = _staying(model, _removed({pair.name: _gone_heads(pair, stays[pair.module]) for pair in affected}, pairs))
+        refuse_uncuttable(model, cuts)
+        check_state(model, optimizer, cuts)
+        heads = {name: len(stays.get(name, range(count))) for name, count in groups.items()}
+        with _short_of_memory(_NOTHING):
+            changes = [
+                *_new_shapes(model, cuts, optimizer),
+                *without_heads(model, affected, stays),
+                *recorded(model, {pair.name: pair.width for pair in pairs}, heads),
+            ]
+        commit(changes)
+        _forget_old_shapes([model.get_parameter(name) for name in cuts])
 
 
 def add_biases(model: nn.Module, values: Mapping[str, Float[Tensor, " out"]]) -> None:
@@ -114,61 +132,148 @@ def add_biases(model: nn.Module, values: Mapping[str, Float[Tensor, " out"]]) ->
         values: dotted name of a projection -> (out,), added to its bias.
 
     Raises:
-        PlanError: the shape is not that of the projection's outputs.
+        PlanError: there is no such projection, or the shape is not that of its outputs.
+        UnsupportedModelError: as for `apply_plan`.
 
     Deviation: the paper has no bias compensation; this serves methods that have one.
     """
-    made = []
-    for name, value in values.items():
-        module: Any = model.get_submodule(name)
-        outputs = module.weight.shape[0 if isinstance(module, nn.Linear) else 1]
-        if value.shape != (outputs,):
-            raise PlanError(f"{name}: the bias has shape {tuple(value.shape)}; the projection has {outputs} outputs")
-    for name, value in values.items():
-        module = model.get_submodule(name)
-        value = value.detach().to(module.weight)
-        if module.bias is None:
-            module.bias = nn.Parameter(value.clone())
-            made.append(name)
-        else:
-            with torch.no_grad():
-                module.bias.add_(value)
-    if made:
-        _record_shape(model, made)
+    refuse_unsupported(model, needs_weights=False)
+    model = unwrapped(model)
+    modules = {name: _checked_projection(model, name, value) for name, value in values.items()}
+    with _plain_mode():
+        changes: list[Change] = []
+        made = []
+        for name, module in modules.items():
+            value = values[name].detach().to(module.weight)
+            if module.bias is None:
+                changes.append(NewEntry(module._parameters, "bias", nn.Parameter(value.clone())))
+                made.append(name)
+            else:
+                changes.append(NewValues(module.bias, module.bias.data + value))
+        if made:
+            shape = shape_of(model)
+            changes += recorded(model, shape["widths"], shape["heads"], made)
+        commit(changes)
+        torch.autograd.graph.increment_version([modules[name].bias for name in modules if name not in made])
 
 
-def _checked_heads(name: str, heads: Tensor, groups: Mapping[str, int]) -> Tensor:
-    if name not in groups:
-        raise PlanError(f"{name}: the model has no such attention module; it has {', '.join(list(groups)[:6])}, ...")
-    heads = torch.as_tensor(heads, device="cpu")
-    inside = heads.dtype == torch.int64 and heads.ndim == 1 and len(heads) > 0
-    if not inside or int(heads.min()) < 0 or int(heads.max()) >= groups[name] or bool((heads.diff() <= 0).any()):
-        raise PlanError(f"{name}: kept is {heads.tolist()}; give ascending head numbers in [0, {groups[name]})")
-    return heads
+@dataclass(frozen=True)
+class _Target:
+    """One model that a plan cuts: the model itself or a follower."""
+
+    model: nn.Module
+    optimizer: Any
+    pairs: Mapping[str, CoupledPair]
+    kept: Mapping[str, Tensor]
+    cuts: Mapping[str, Cut]
+    widths: dict[str, int]  # as they are after the parts that are done
 
 
-def _follower(plan: SparsityPlan, follower: nn.Module) -> nn.Module:
+def _target(model: nn.Module, plan: SparsityPlan, optimizer: Any) -> _Target:
+    """The model with all checks done: what is not refused here is refused nowhere."""
+    refuse_unsupported(model, needs_weights=False)
+    model = unwrapped(model)
+    pairs, kept = plan.entries_for(model)
+    plan.check_counts(model, pairs, kept)
+    return _checked_target(model, optimizer, plan, pairs, kept)
+
+
+def _follower(follower: nn.Module, plan: SparsityPlan) -> _Target:
+    """A follower with all checks done; beside the pairs it may have other parameters than the model."""
+    refuse_unsupported(follower, needs_weights=False)
+    follower = unwrapped(follower)
     averaged = getattr(follower, "module", None)
-    prefixed = not any(name in dict(follower.named_modules()) for name in {key.rpartition(".")[0] for key in plan.kept})
-    return averaged if isinstance(averaged, nn.Module) and prefixed else follower
+    modules = dict(follower.named_modules())
+    if isinstance(averaged, nn.Module) and not any(name.rpartition(".")[0] in modules for name in plan.kept):
+        follower = unwrapped(averaged)
+    return _checked_target(follower, None, plan, *plan.entries_for(follower))
 
 
-def _cuts(model: nn.Module, plan: SparsityPlan, pairs: dict[str, CoupledPair]) -> dict[str, Cut]:
+def _checked_target(
+    model: nn.Module,
+    optimizer: Any,
+    plan: SparsityPlan,
+    pairs: Mapping[str, CoupledPair],
+    kept: Mapping[str, Tensor],
+) -> _Target:
+    cuts = _cuts(model, kept, pairs)
+    refuse_uncuttable(model, cuts)
+    check_state(model, optimizer, cuts)
+    return _Target(model, optimizer, pairs, kept, cuts, dict(plan.widths))
+
+
+def _parts(target: _Target, by_block: bool) -> list[list[str]]:
+    """Names of the pairs that are cut together; no parameter belongs to two blocks."""
+    if not by_block:
+        return [list(target.kept)] if target.kept else []
+    blocks: dict[str, list[str]] = {}
+    for name in target.kept:
+        blocks.setdefault(target.pairs[name].block, []).append(name)
+    return list(blocks.values())
+
+
+def _changes(target: _Target, part: Sequence[str]) -> Iterator[Change]:
+    """Everything that becomes another thing when some pairs of a model are cut, with the new tensors."""
+    kept = {name: target.kept[name] for name in part}
+    names = {axis.parameter for name in part for axis in target.pairs[name].axes}
+    yield from _new_shapes(
+        target.model, {name: cut for name, cut in target.cuts.items() if name in names}, target.optimizer
+    )
+    yield from narrower(target.model, target.pairs, kept)
+    target.widths.update({name: rows.shape[1] for name, rows in kept.items()})
+    heads = {pair.module: pair.groups for pair in target.pairs.values() if pair.kind is not PairKind.FFN}
+    yield from recorded(target.model, target.widths, heads)
+
+
+def _new_shapes(model: nn.Module, cuts: Mapping[str, Cut], optimizer: Any) -> Iterator[Change]:
+    for name, (axis, positions) in cuts.items():
+        parameter = model.get_parameter(name)
+        for container, key, value in cut_state(parameter, (axis, positions), optimizer):
+            yield NewEntry(container, key, value)
+        grad = parameter.grad
+        data = sliced(parameter.data, axis, positions)
+        yield NewShape(parameter, data, None if grad is None else sliced(grad, axis, positions))
+        yield from _new_features(model.get_submodule(name.rpartition(".")[0]), parameter, data)
+
+
+def _new_features(module: Any, parameter: nn.Parameter, data: Tensor) -> Iterator[Change]:
+    """What a projection says about the shape of its weight."""
+    if parameter is not module.weight:
+        return
+    names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("nx", "nf")
+    for name, size in zip(names, data.shape, strict=True):
+        if name in vars(module):
+            yield NewEntry(vars(module), name, size)
+
+
+def _cuts(model: nn.Module, kept: Mapping[str, Tensor], pairs: Mapping[str, CoupledPair]) -> dict[str, Cut]:
     """Per parameter the axis that is cut and the positions that stay; a fused weight gathers the cuts of its pairs."""
+    gone = {}
+    for name, rows in kept.items():
+        gone[name] = torch.ones(pairs[name].groups, pairs[name].width, dtype=torch.bool, device="cpu")
+        gone[name].scatter_(1, rows, False)
+    return _staying(model, _removed(gone, pairs.values()))
+
+
+def _gone_heads(pair: CoupledPair, heads: Tensor) -> Tensor:
+    gone = torch.ones(pair.groups, pair.width, dtype=torch.bool, device="cpu")
+    gone[heads] = False
+    return gone
+
+
+def _removed(gone: Mapping[str, Tensor], pairs: Iterable[CoupledPair]) -> dict[str, tuple[int, list[Tensor]]]:
+    """Per parameter the axis and the positions that leave, from what leaves of every pair, (groups, width)."""
     removed: dict[str, tuple[int, list[Tensor]]] = {}
-    for name, kept in plan.kept.items():
-        pair = pairs[name]
-        gone = torch.ones(pair.groups, pair.width, dtype=torch.bool, device="cpu")
-        gone.scatter_(1, kept, False)
-        for axis in pair.axes:
+    for pair in pairs:
+        for axis in pair.axes if pair.name in gone else ():
             known_axis, positions = removed.setdefault(axis.parameter, (axis.axis, []))
             if known_axis != axis.axis:
                 raise PlanError(f"{axis.parameter}: two pairs cut different axes of it, which no family defines")
-            positions.append(axis.index[gone].flatten())
-    return _staying(model, removed)
+            positions.append(axis.index[gone[pair.name]].flatten())
+    return removed
 
 
-def _staying(model: nn.Module, removed: dict[str, tuple[int, list[Tensor]]]) -> dict[str, Cut]:
+def _staying(model: nn.Module, removed: Mapping[str, tuple[int, list[Tensor]]]) -> dict[str, Cut]:
     cuts: dict[str, Cut] = {}
     for parameter, (dimension, positions) in removed.items():
         stays = torch.ones(model.get_parameter(parameter).shape[dimension], dtype=torch.bool, device="cpu")
@@ -177,64 +282,52 @@ def _staying(model: nn.Module, removed: dict[str, tuple[int, list[Tensor]]]) -> 
     return cuts
 
 
-@torch.no_grad()
-def _cut_parameter(parameter: nn.Parameter, cut: Cut, optimizer: Any) -> None:
-    axis, positions = cut
-    for state, key, value in tuple(cut_state(parameter, cut, optimizer)):
-        state[key] = value
-    grad, parameter.grad = parameter.grad, None
-    data, dtype = sliced(parameter.data, axis, positions), parameter.dtype
-    # autograd caches a node with the old shape on the parameter; another dtype in between makes it forget
-    parameter.data = torch.empty(
-        0, dtype=torch.float64 if dtype != torch.float64 else torch.float32, device=data.device
-    )
-    parameter.data = data
-    if grad is not None:
-        parameter.grad = sliced(grad, axis, positions)
+def _checked_heads(name: str, heads: Any, groups: Mapping[str, int]) -> Tensor:
+    if name not in groups:
+        raise PlanError(f"{name}: the model has no such attention module; it has {', '.join(list(groups)[:6])}, ...")
+    stay = as_numbers(name, heads)
+    inside = stay.dtype == torch.int64 and stay.ndim == 1 and len(stay) > 0
+    if not inside or int(stay.min()) < 0 or int(stay.max()) >= groups[name] or bool((stay.diff() <= 0).any()):
+        raise PlanError(f"{name}: kept is {stay.tolist()}; give ascending head numbers in [0, {groups[name]})")
+    return stay
 
 
-def _update_modules(model: nn.Module, plan: SparsityPlan, pairs: dict[str, CoupledPair], cuts: dict[str, Cut]) -> None:
-    for name, kept in plan.kept.items():
-        pair = pairs[name]
-        if pair.kind is not PairKind.FFN:
-            family, attention = family_of(model.get_submodule(pair.block)), model.get_submodule(pair.module)
-            assert family is not None  # the pair was found by its family
-            narrow_attention(attention, family.attention, family.geometry(attention), pair.kind, kept)
-    _update_features(model, cuts)
-    if plan.kept:
-        _record_shape(model)
+def _checked_projection(model: nn.Module, name: str, value: Any) -> Any:
+    module: Any = dict(model.named_modules()).get(name)
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not hasattr(module, "bias"):
+        raise PlanError(f"{name}: the model has no such projection")
+    outputs = weight.shape[0 if isinstance(module, nn.Linear) else 1]
+    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if shape != (outputs,) or not value.dtype.is_floating_point:
+        raise PlanError(f"{name}: the bias has shape {shape}; the projection has {outputs} outputs")
+    return module
 
 
-def _update_features(model: nn.Module, cuts: dict[str, Cut]) -> None:
-    for parameter in cuts:
-        module: Any = model.get_submodule(parameter.rpartition(".")[0])
-        if isinstance(module, nn.Linear):
-            module.out_features, module.in_features = module.weight.shape
-        elif hasattr(module, "nf"):  # transformers' Conv1D, weight (in, out)
-            module.nx, module.nf = module.weight.shape
+@contextmanager
+def _plain_mode() -> Iterator[None]:
+    """New weights must be able to train, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
-def _record_shape(model: nn.Module, new_biases: Iterable[str] = ()) -> None:
-    """Write the shape into the config of every outermost transformers model, from where a checkpoint takes it."""
-    made = list(new_biases)
-    inside: tuple[str, ...] = ()
-    for name, module in model.named_modules():
-        config: Any = getattr(module, "config", None)
-        if not hasattr(config, "to_dict") or not hasattr(module, "save_pretrained") or f"{name}.".startswith(inside):
-            continue
-        prefix = f"{name}.".lstrip(".")
-        inside += (prefix,)
-        old = getattr(config, "ecospa", None) or {}
-        own = [bias.removeprefix(prefix) for bias in made if bias.startswith(prefix)]
-        config.ecospa = {"version": 1, **shape_of(module), "biases": sorted({*old.get("biases", ()), *own})}
+@contextmanager
+def _short_of_memory(advice: str) -> Iterator[None]:
+    """Say what to do where there is no memory for the new tensors; none of them is in place yet."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in text:
+            raise
+        # of the same type: those who try again with less after running out of memory look for it
+        raise type(error)(f"{text} (while new weights were made: {advice})") from error
 
 
-def shape_of(model: nn.Module) -> dict[str, dict[str, int]]:
-    """What a checkpoint must know to rebuild a model: width of every pair, key/value heads of every attention.
-
-    Returns:
-        {"widths": {pair: indices}, "heads": {attention module: groups}}
-    """
-    pairs = coupled_pairs(model)
-    heads = {pair.module: pair.groups for pair in pairs if pair.kind is not PairKind.FFN}
-    return {"widths": {pair.name: pair.width for pair in pairs}, "heads": heads}
+def _forget_old_shapes(parameters: Sequence[nn.Parameter]) -> None:
+    """Let nothing that knew the old shapes go on with them."""
+    # a backward pass through a graph from before the cut then says so, instead of failing somewhere inside
+    torch.autograd.graph.increment_version([one for one in parameters if not one.is_inference()])
+    if parameters and "torch._dynamo" in sys.modules:
+        # compiled code is guarded on shapes; without a reset it falls back to eager after a few events
+        sys.modules["torch._dynamo"].reset()
