@@ -22,7 +22,18 @@ MAY_IMPORT = {
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
     {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers"},
-    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
+    {
+        "importance",
+        "selection",
+        "schedule",
+        "attention",
+        "projections",
+        "architecture",
+        "trace",
+        "optimizer_state",
+        "batch_parts",
+        "loss_weights",
+    },
     {"roofline", "tying"},
     {"families"},
     {"plan", "merged", "width_timing"},
