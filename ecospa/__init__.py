@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecospa import accounting, importance, schedule, selection
 from ecospa.config import ConfigError, EcoSpaConfig
-from ecospa.estimator import CoupledEstimator
+from ecospa.estimator import CoupledEstimator, TiedImportanceWarning
 from ecospa.families import coupled_pairs
 from ecospa.memory_budget import MemoryBudget
 from ecospa.merged import merge_projections, split_projections
@@ -53,6 +53,7 @@ __all__ = [
     "ShrinkEvent",
     "SkippedEventWarning",
     "SparsityPlan",
+    "TiedImportanceWarning",
     "UnsupportedModelError",
     "WeightAxis",
     "WidthRule",

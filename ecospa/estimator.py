@@ -2,6 +2,10 @@
 
 Between events it does one thing per step: it adds the squared norm of every matrix's gradient to a running sum, on the
 device, without waiting for it: in two fused calls on an accelerator. Only an event reads the sums.
+
+Squares leave a number format long before the gradients do: 1e25 is an ordinary float32 and its square is not, 1e-30 has
+a square of zero. What the fast sum of a matrix cannot hold is summed again in a wider format or at another scale, so
+that only a gradient that is infinite counts as infinite, and only one that is zero as zero.
 """
 
 from __future__ import annotations
@@ -21,6 +25,16 @@ from ecospa.wrappers import named_parameters
 
 MatrixKey = tuple[str, str, str]
 """Pair name, side ("left" or "right") and parameter name of one matrix."""
+
+FLOORS = {torch.float64: 2.0**-980, torch.float32: 2.0**-100, torch.bfloat16: 2.0**-100, torch.float16: 2.0**-28}
+"""Mean square of gradients of a format below which squares of single entries begin to be lost in the fast sum."""
+
+_EXPONENTS = 480
+"""Powers of two by which a norm may be away from the scale of its window: squares of more do not fit into float64."""
+
+
+class TiedImportanceWarning(RuntimeWarning):
+    """Pairs of importance zero were more than an event cuts: which of them were cut is an accident of their order."""
 
 
 class CoupledEstimator:
@@ -51,7 +65,7 @@ class CoupledEstimator:
         self.mode = mode
         self._model = model
         self._optimizer = optimizer
-        self.steps = 0
+        self.steps, self._shift = 0, 0
         self._sums: Tensor | None = None
         self.rebind(pairs)
 
@@ -68,7 +82,7 @@ class CoupledEstimator:
 
     def reset(self) -> None:
         """Forget the window."""
-        self.steps, self._sums = 0, None
+        self.steps, self._sums, self._shift = 0, None, 0
 
     @torch.no_grad()
     def update(self) -> None:
@@ -76,7 +90,7 @@ class CoupledEstimator:
 
         Raises:
             RuntimeError: a matrix has no gradient: the model was not trained, the matrix is frozen, or the gradients
-                were cleared before this call.
+                were cleared before this call; or its gradient is sparse.
         """
         if self.mode == "adam":
             self.steps += 1
@@ -88,6 +102,8 @@ class CoupledEstimator:
                     f"{name} has no gradient; call after backward() and before zero_grad(), "
                     "and leave every coupled matrix trainable"
                 )
+            if matrix.parameter.grad.layout is not torch.strided:
+                raise RuntimeError(f"the gradient of {name} is sparse; a coupled matrix is cut whole, make it dense")
             weights.append(matrix.part(matrix.parameter))
             gradients.append(matrix.part(matrix.parameter.grad))
         added = self.step_sums(weights, gradients)
@@ -104,17 +120,46 @@ class CoupledEstimator:
             gradients: their gradients, of the same shapes.
 
         Returns:
-            float64 (matrices,), on the device.
+            float64 (matrices,), on the device; in the unit of the window (`matrix_importances`).
         """
         if gradients[0].device.type != "cpu":
-            return torch.stack(torch._foreach_norm(gradients)).to(torch.float64).square_()
-        return torch.stack([_square_sum(gradient) for gradient in gradients])
+            return torch.stack(torch._foreach_norm(gradients, 2, torch.float64)).square_()
+        sums = torch.stack([_square_sum(gradient) for gradient in gradients])
+        lost = [
+            number
+            for number, (value, gradient) in enumerate(zip(sums.tolist(), gradients, strict=True))
+            if self._shift or not FLOORS.get(gradient.dtype, 0.0) * gradient.numel() <= value < math.inf
+        ]
+        return self._summed_again(sums, gradients, lost) if lost else sums
+
+    def _summed_again(self, sums: Tensor, gradients: list[Tensor], lost: list[int]) -> Tensor:
+        """The same sums where squares of `lost` gradients had left their format; the window's unit follows them."""
+        norms = {number: _norm(gradients[number]) for number in lost}
+        scales = [exponent for norm, exponent in norms.values() if 0 < norm < math.inf]
+        if scales and not -_EXPONENTS < max(scales) - self._shift < _EXPONENTS:
+            within = len(lost) < len(gradients) or self._sums is not None
+            if max(scales) > self._shift or not within:
+                return self._rescaled(gradients, max(scales))
+        for number, (norm, exponent) in norms.items():
+            sums[number] = _power(norm * norm, 2 * (exponent - self._shift))
+        return sums
+
+    def _rescaled(self, gradients: list[Tensor], shift: int) -> Tensor:
+        """Take another unit for the window: what it holds is brought to it, and the step is summed in it."""
+        if self._sums is not None:
+            factor = 2.0 ** (self._shift - shift)
+            self._sums = self._sums * factor * factor
+        self._shift = shift
+        norms = [_norm(gradient) for gradient in gradients]
+        sums = [_power(norm * norm, 2 * (exponent - shift)) for norm, exponent in norms]
+        return torch.tensor(sums, dtype=torch.float64)
 
     def matrix_importances(self) -> dict[MatrixKey, float]:
         """Empirical Fisher of every matrix over the window: mean squared gradient per entry and step.
 
         Returns:
-            Value per (pair, side, parameter); NaN or infinite where a gradient of the window was.
+            Value per (pair, side, parameter); NaN or infinite where a gradient of the window was. Where squares do not
+            fit into float64 (on the CPU; gradients of 1e154 and more) all values are in another unit, one for all.
 
         Raises:
             RuntimeError: the window is empty.
@@ -140,7 +185,8 @@ class CoupledEstimator:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state: an interrupted window goes on bitwise."""
-        return {"steps": self.steps, "sums": None if self._sums is None else self._sums.tolist()}
+        state = {"steps": self.steps, "sums": None if self._sums is None else self._sums.tolist()}
+        return state | ({"shift": self._shift} if self._shift else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the window that `state_dict` described.
@@ -152,7 +198,7 @@ class CoupledEstimator:
         if sums is not None and len(sums) != len(self._matrices):
             raise ValueError(f"the state holds {len(sums)} matrices, the model has {len(self._matrices)}")
         device = next(self._model.parameters()).device
-        self.steps = int(state["steps"])
+        self.steps, self._shift = int(state["steps"]), int(state.get("shift", 0))
         self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
 
     def _second_moment(self, matrix: _Matrix) -> float:
@@ -187,6 +233,20 @@ class _Matrix:
         return value if self.count == value.shape[self.axis] else value.narrow(self.axis, self.start, self.count)
 
 
+def tied_at_zero(importances: Mapping[str, float], chosen: int) -> tuple[str, ...]:
+    """Pairs of importance zero, where they are more than are chosen: then their order decides, and nothing else.
+
+    Args:
+        importances: importance of every pair.
+        chosen: how many of the least important an event takes.
+
+    Returns:
+        Their names; none where importance decides.
+    """
+    zero = tuple(name for name, value in importances.items() if value == 0)
+    return zero if len(zero) > chosen else ()
+
+
 def _finite(values: Sequence[float]) -> bool:
     return all(math.isfinite(value) for value in values)
 
@@ -198,3 +258,20 @@ def _square_sum(gradient: Tensor) -> Tensor:
         return torch.dot(flat, flat).to(torch.float64)
     rows = torch.linalg.vector_norm(gradient, dim=-1).to(torch.float64)
     return torch.dot(rows, rows)
+
+
+def _norm(gradient: Tensor) -> tuple[float, int]:
+    """Frobenius norm as (m, e), m * 2^e, without leaving float64 on the way: m is 0, NaN or infinite as the norm is."""
+    largest = float(gradient.abs().amax())
+    if not 0 < largest < math.inf:
+        return largest, 0
+    exponent = math.frexp(largest)[1]
+    wide = gradient.to(torch.promote_types(gradient.dtype, torch.float64))
+    half = exponent // 2  # 2^-e itself may be too large a number
+    scaled = wide * 2.0**-half * 2.0 ** (half - exponent)
+    return float(torch.linalg.vector_norm(scaled)), exponent
+
+
+def _power(value: float, exponent: int) -> float:
+    """value * 2^exponent, zero where it is too small for float64."""
+    return math.ldexp(value, exponent) if 0 < value < math.inf else value

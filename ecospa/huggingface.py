@@ -7,7 +7,8 @@ cut when the step has ended and no gradient is alive.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.filling import fill
 from ecospa.folders import replacing
 from ecospa.manifest import CheckpointError, plain_files, write_manifest
-from ecospa.memory_budget import MemoryBudget
+from ecospa.memory_budget import MemoryBudget, check_limit
 from ecospa.optimizers import names_of
 from ecospa.resume import config_changes
 from ecospa.saved_shape import model_shape
@@ -126,7 +127,8 @@ class EcoSpaTrainer(Trainer):
     Args:
         ecospa_config: the method's configuration; everything else as for `transformers.Trainer`.
         memory_budget: bytes that a step may hold at once (ecospa.MemoryBudget); batches go through the model in parts
-            that fit, and the steps stay those of the whole batches. None: whole batches.
+            that fit, and the steps stay those of the whole batches. Or what makes the MemoryBudget from model and
+            optimizer, where it needs more than a limit. None: whole batches.
 
     Attributes:
         ecospa: the callback that shrinks the model.
@@ -139,7 +141,7 @@ class EcoSpaTrainer(Trainer):
         args: TrainingArguments | None = None,
         *,
         ecospa_config: EcoSpaConfig,
-        memory_budget: int | None = None,
+        memory_budget: int | Callable[[nn.Module, Any], MemoryBudget] | None = None,
         **kwargs: Any,
     ) -> None:
         if args is not None:
@@ -151,32 +153,70 @@ class EcoSpaTrainer(Trainer):
         self._side: Path | None = None
         # among the first callbacks, so that the one that prints comes after the one that adds to the log
         kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), self.ecospa]
-        self.memory_budget, self._share = memory_budget, 1.0
+        if memory_budget is not None and not callable(memory_budget):
+            check_limit(memory_budget)
+        self.memory_budget = memory_budget
+        self._items: Any = None
         self.budget: MemoryBudget | None = None
         super().__init__(model, args, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """One forward and backward pass, or several that fit the memory budget and add up to the same gradients."""
+        """One forward and backward pass, or several that fit the memory budget and add up to the same gradients.
+
+        Raises:
+            ConfigError: the budget cannot be kept, or the losses of parts do not add up to that of the batch.
+        """
         if self.memory_budget is None:
             return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        self._items = num_items_in_batch
         if self.budget is None:
-            mixed = self.args.bf16 or self.args.fp16
-            self.budget = MemoryBudget(self.memory_budget, self.accelerator.unwrap_model(model), self.optimizer, mixed)
+            self.budget = self._new_budget(model)
         losses = []
-        for part, share in self.budget.split(inputs):
-            self._share = share
-            losses.append(super().training_step(model, part, num_items_in_batch))
-        self._share = 1.0
-        return torch.stack(losses).sum()
+        for part, share in self.budget.split(self._prepare_inputs(inputs)):
+            with self._weighed(share):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The loss of a batch, or of a part of one as its share of the batch."""
-        result: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if num_items_in_batch is not None:  # then it is a sum over what the whole step counts: parts add up as they are
-            return result
-        return (result[0] * self._share, *result[1:]) if return_outputs else result * self._share
+    def _new_budget(self, model: nn.Module) -> MemoryBudget:
+        plain = unwrapped(self.accelerator.unwrap_model(model))
+        if callable(self.memory_budget):
+            budget = self.memory_budget(plain, self.optimizer)
+        else:
+            assert self.memory_budget is not None
+            mixed = self.args.bf16 or self.args.fp16
+            budget = MemoryBudget(self.memory_budget, plain, self.optimizer, mixed)
+        budget.follow(self._loss_of_part)
+        return budget
+
+    def _loss_of_part(self, model: nn.Module, part: Mapping[str, Any]) -> Tensor:
+        """The loss as the Trainer computes it: with label smoothing, a function or a subclass of the user's own."""
+        items = self._items
+        if isinstance(items, Tensor) and next(model.parameters()).is_meta:
+            items = torch.empty_like(items, device="meta")
+        with self.compute_loss_context_manager():
+            loss: Tensor = self.compute_loss(model, dict(part), num_items_in_batch=items)
+        return loss
+
+    @contextmanager
+    def _weighed(self, share: float) -> Iterator[None]:
+        """Every loss as its share of the batch, whichever class computes it."""
+        if share == 1:
+            yield
+            return
+        own, compute_loss = vars(self).get("compute_loss"), self.compute_loss
+
+        def weighed(*args: Any, **kwargs: Any) -> Any:
+            result: Any = compute_loss(*args, **kwargs)
+            return (result[0] * share, *result[1:]) if isinstance(result, tuple) else result * share
+
+        self.compute_loss = weighed  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            vars(self).pop("compute_loss")
+            if own is not None:
+                self.compute_loss = own  # type: ignore[method-assign]
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as `transformers.Trainer` does; a checkpoint is verified before anything is loaded from it.

@@ -7,15 +7,20 @@ grow as the model shrinks. No part of the paper, which reports the peak without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ecospa.accounting import state_tensors
+from ecospa.batch_parts import Batch
 from ecospa.config import ConfigError
-from ecospa.trace import StepTrace, trace_step, weightless
+from ecospa.loss_weights import Counts, LossOf, LossWeights
+from ecospa.optimizers import all_of
+from ecospa.trace import StepTrace, output_loss, trace_step, weightless
+from ecospa.wrappers import unwrapped
 
 MARGIN = 1.1
 """Traced bytes of a pass are multiplied by this: kernels hold a little more than the operations that they stand for."""
@@ -31,44 +36,85 @@ class MemoryBudget:
 
     Args:
         limit: bytes that the step may hold at once, of the tensors of model, optimizer and pass.
-        model: what is trained; asked again whenever it has become smaller.
-        optimizer: its optimizer.
+        model: what is trained, compiled or not; asked again whenever it has become smaller.
+        optimizer: its optimizer, or a list of several.
         mixed: the passes run in bf16 under autocast.
+        micro_batch: examples in one pass, for a model that cannot be traced; then the limit is not looked at.
+        counted: says how many labels of a part count, or names the entry that holds them, where -100 does not count;
+            None finds it out from the model.
+        shared: names of further batch entries that are the same for all examples.
+        loss: the loss of a model for a batch or part, where it is not what `model(**part)` returns as its loss.
 
     Raises:
-        ConfigError: the limit is not a positive number.
+        ConfigError: the limit, or micro_batch, is not a positive whole number.
 
     Attributes:
         micro_batch: examples in one pass at the present size; None before the first batch.
     """
 
-    def __init__(self, limit: int, model: nn.Module, optimizer: Any, mixed: bool = False) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ConfigError(f"memory_budget is {limit!r}; it must be a whole number of bytes, at least 1")
+    def __init__(
+        self,
+        limit: int,
+        model: nn.Module,
+        optimizer: Any,
+        mixed: bool = False,
+        *,
+        micro_batch: int | None = None,
+        counted: Counts | str | None = None,
+        shared: Collection[str] = (),
+        loss: LossOf | None = None,
+    ) -> None:
+        check_limit(limit)
+        if micro_batch is not None and not _positive(micro_batch):
+            raise ConfigError(f"micro_batch is {micro_batch!r}; it must be a whole number of examples, at least 1")
         self.limit, self.model, self.optimizer, self.mixed = limit, model, optimizer, mixed
-        self.micro_batch: int | None = None
-        self._known: tuple[int, tuple[int, ...]] | None = None
+        self.micro_batch, self._fixed_by_hand = micro_batch, micro_batch is not None
+        self.shared = tuple(shared)
+        self._plain = unwrapped(model)
+        self._counted = counted
+        self._known: dict[Any, int] = {}
+        self._known_size = 0
+        self.follow(output_loss if loss is None else loss)
 
-    def split(self, batch: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], float]]:
-        """Parts of a batch in its own order, each with its share of the examples.
-
-        The gradient of the sum of share * mean loss of a part is that of the mean loss of the batch, where every
-        example has as many labels that count; with padding they differ, as in any accumulation by examples.
+    def follow(self, loss: LossOf) -> None:
+        """Take another function for the loss of a part; what was found out about the former is forgotten.
 
         Args:
-            batch: what `model(**batch)` takes, examples first in every tensor.
+            loss: called with a model and a batch.
+        """
+        self.loss = loss
+        self._weights = LossWeights(self._plain, loss, self.mixed, self._counted)
+
+    def split(self, batch: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], float]]:
+        """Parts of a batch in its own order, each with the weight that makes their losses that of the batch.
+
+        The gradients of the sum of share * loss of a part are those of the loss of the batch, up to rounding. A loss
+        that is a mean is weighed by the labels that count (-100 does not; after the shift of a language model), or by
+        examples where labels do not come into it; a sum is left as it is. Which it is the model tells: at the first
+        batch of several parts, and again when the answer makes a difference for the first time, it is given a few
+        examples together and in parts, without gradients and in evaluation mode. Parts in which no label counts are
+        left out, unless none counts in the whole batch.
+
+        Args:
+            batch: what `model(**batch)` takes, examples first; entries of one row, and what is no tensor or list of
+                that length, go with every part.
 
         Raises:
-            ConfigError: not even one example fits.
+            ConfigError: not even one example fits; the batch cannot be taken apart; the model cannot be traced; no
+                weights make the losses of parts that of the batch.
         """
-        examples = len(next(iter(batch.values())))
-        self._choose(batch, examples)
-        assert self.micro_batch is not None
-        for start in range(0, examples, self.micro_batch):
-            part = {name: value[start : start + self.micro_batch] for name, value in batch.items()}
-            yield part, len(next(iter(part.values()))) / examples
+        whole = self._batch(batch)
+        micro_batch = self._choose(whole)
+        if micro_batch >= whole.examples:
+            yield dict(batch), 1.0
+            return
+        starts = range(0, whole.examples, micro_batch)
+        parts = [list(range(start, min(start + micro_batch, whole.examples))) for start in starts]
+        for part, share in zip(parts, self._weights.shares(whole, parts, micro_batch), strict=True):
+            if share:
+                yield whole.rows(slice(part[0], part[-1] + 1)), share
 
-    def peak(self, batch: Mapping[str, Tensor], examples: int, margin: float = MARGIN) -> int:
+    def peak(self, batch: Mapping[str, Any], examples: int, margin: float = MARGIN) -> int:
         """Bytes that a step is foretold to hold at once when so many examples go through together.
 
         Args:
@@ -76,69 +122,111 @@ class MemoryBudget:
             examples: of one pass.
             margin: factor on the traced bytes; 1 for what is expected rather than what is safe.
         """
-        trace, gradients = self._trace(batch, examples), self._trained()
-        once = examples >= len(next(iter(batch.values())))
-        passing = trace.first_transient if once else gradients + trace.transient
+        return self._peak(self._batch(batch), examples, margin)
+
+    def _peak(self, batch: Batch, examples: int, margin: float = MARGIN) -> int:
+        trace, gradients = self._trace(batch, min(examples, batch.examples)), self._trained()
+        passing = trace.first_transient if examples >= batch.examples else gradients + trace.transient
         return self._fixed() + max(round(margin * passing), gradients + self._update())
 
-    def _choose(self, batch: Mapping[str, Tensor], examples: int) -> None:
-        """Take the most examples that fit; nothing is traced again while model and batch keep their shapes."""
-        shapes = (sum(p.numel() for p in self.model.parameters()), tuple(next(iter(batch.values())).shape))
-        if shapes == self._known:
-            return
-        least, most = 1, examples - 1  # the bytes of a pass that is one of several never fall with its examples
-        if self.peak(batch, examples) <= self.limit:
-            least = most = examples
-        elif (needed := self.peak(batch, 1)) > self.limit:
+    def _batch(self, batch: Mapping[str, Any]) -> Batch:
+        return Batch(batch, getattr(self._plain, "main_input_name", None), self.shared)
+
+    def _choose(self, batch: Batch) -> int:
+        """The most examples that fit; nothing is traced again for shapes that were met at the model's present size."""
+        if self._fixed_by_hand:
+            assert self.micro_batch is not None
+            return self.micro_batch
+        size, shapes = sum(p.numel() for p in self._plain.parameters()), batch.shapes()
+        if size != self._known_size:
+            self._known_size, self._known = size, {}
+        if shapes not in self._known:
+            self._known[shapes] = self._most(batch)
+        self.micro_batch = self._known[shapes]
+        return self.micro_batch
+
+    def _most(self, batch: Batch) -> int:
+        if self._peak(batch, batch.examples) <= self.limit:
+            return batch.examples
+        if (needed := self._peak(batch, 1)) > self.limit:
             raise ConfigError(
                 f"memory_budget is {self.limit} bytes; this model needs {needed} with one example in a pass: raise it, "
                 "shorten the examples, or take a smaller model or optimizer"
             )
+        least, most = 1, batch.examples - 1  # the bytes of a pass that is one of several never fall with its examples
         while least < most:
             middle = (least + most + 1) // 2
-            least, most = (middle, most) if self.peak(batch, middle) <= self.limit else (least, middle - 1)
-        self.micro_batch, self._known = least, shapes
+            least, most = (middle, most) if self._peak(batch, middle) <= self.limit else (least, middle - 1)
+        return least
 
     def _fixed(self) -> int:
         """Weights, buffers and optimizer state; state that is still to come is counted too."""
-        weights = sum(_bytes(tensor) for tensor in (*self.model.parameters(), *self.model.buffers()))
-        return weights + max(self._state(), self._state_to_come())
+        weights = sum(_bytes(tensor) for tensor in (*self._plain.parameters(), *self._plain.buffers()))
+        return weights + sum(max(_state(one), _state_to_come(one)) for one in all_of(self.optimizer))
 
     def _trained(self) -> int:
-        return sum(_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad)
-
-    def _state(self) -> int:
-        values = (value for state in self.optimizer.state.values() for value in state.values())
-        return sum(_bytes(value) for value in values if isinstance(value, Tensor))
-
-    def _state_to_come(self) -> int:
-        """What an optimizer will hold after its first step, by its kind; two moments for one that is not known."""
-        kind = type(getattr(self.optimizer, "optimizer", self.optimizer)).__name__.lower()
-        options = self.optimizer.param_groups[0]
-        if kind.startswith("sgd"):
-            return state_tensors("sgd_momentum" if options.get("momentum") else "sgd") * self._trained()
-        return state_tensors("amsgrad" if options.get("amsgrad") else "adamw") * self._trained()
+        return sum(_bytes(parameter) for parameter in self._plain.parameters() if parameter.requires_grad)
 
     def _update(self) -> int:
-        """Work space of the optimizer: one copy of what trains where all tensors go together, else of the largest."""
-        options = self.optimizer.param_groups[0]
-        if options.get("fused"):
-            return 0
-        cuda = any(parameter.is_cuda for parameter in self.model.parameters())
-        together = options.get("foreach") or (options.get("foreach") is None and cuda)
-        sizes = [_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad]
-        return sum(sizes) if together else 2 * max(sizes, default=0)
+        """Work space of the optimizers, of which one works at a time."""
+        return max((_work(one) for one in all_of(self.optimizer)), default=0)
 
-    def _trace(self, batch: Mapping[str, Tensor], examples: int) -> StepTrace:
-        empty = {
-            name: torch.empty((examples, *value.shape[1:]), dtype=value.dtype, device="meta")
-            for name, value in batch.items()
-        }
-        copied = weightless(self.model)
-        if self.mixed:
-            copied = copied.to(torch.bfloat16)
-            empty = {name: value.bfloat16() if value.is_floating_point() else value for name, value in empty.items()}
-        return trace_step(copied, empty)
+    def _trace(self, batch: Batch, examples: int) -> StepTrace:
+        try:
+            copied = weightless(self._plain)
+            if self.mixed:
+                copied = copied.to(torch.bfloat16)
+            return trace_step(copied, batch.stand_in(examples, torch.bfloat16 if self.mixed else None), self.loss)
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever a model of the user's own does with tensors that have no values
+            raise ConfigError(
+                f"{type(self._plain).__name__} cannot be traced without its weights ({type(error).__name__}: {error}), "
+                "so what fits into memory_budget is not known; give the examples per pass by hand, "
+                "MemoryBudget(..., micro_batch=4), also as EcoSpaTrainer(memory_budget=lambda model, optimizer: ...)"
+            ) from error
+
+
+def check_limit(limit: Any) -> None:
+    """Refuse what is no number of bytes.
+
+    Raises:
+        ConfigError: names the value.
+    """
+    if not _positive(limit):
+        raise ConfigError(f"memory_budget is {limit!r}; it must be a whole number of bytes, at least 1")
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _state(optimizer: Any) -> int:
+    """Bytes of the state that an optimizer holds."""
+    return sum(_bytes(leaf) for leaf in tree_leaves(list(optimizer.state.values())) if isinstance(leaf, Tensor))
+
+
+def _state_to_come(optimizer: Any) -> int:
+    """What an optimizer will hold after its first step, by its kind; two moments for one that is not known."""
+    kind, total = type(optimizer).__name__.lower(), 0
+    for group in optimizer.param_groups:
+        moments = state_tensors("amsgrad" if group.get("amsgrad") else "adamw")
+        if kind.startswith(("sgd", "muon")):
+            moments = state_tensors("sgd_momentum" if group.get("momentum") else "sgd")
+        total += moments * sum(_bytes(parameter) for parameter in group["params"] if parameter.requires_grad)
+    return total
+
+
+def _work(optimizer: Any) -> int:
+    """Work space of an update: one copy of what trains where all tensors go together, else of the largest."""
+    options = optimizer.param_groups[0]
+    if options.get("fused"):
+        return 0
+    trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    cuda = any(parameter.is_cuda for parameter in trained)
+    together = options.get("foreach") or (options.get("foreach") is None and cuda)
+    sizes = [_bytes(parameter) for parameter in trained]
+    return sum(sizes) if together else 2 * max(sizes, default=0)
 
 
 def _bytes(tensor: Tensor) -> int:

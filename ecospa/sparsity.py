@@ -18,13 +18,14 @@ from torch import nn
 
 from ecospa.accounting import parameters
 from ecospa.config import ConfigError, EcoSpaConfig
-from ecospa.estimator import CoupledEstimator
+from ecospa.estimator import CoupledEstimator, TiedImportanceWarning, tied_at_zero
 from ecospa.families import coupled_pairs
 from ecospa.optimizer_state import OptimizerStateError
 from ecospa.optimizers import held_parameters, names_of
 from ecospa.plan import SparsityPlan
 from ecospa.resume import config_changes, report_changes
 from ecospa.schedule import Schedule
+from ecospa.selection import select_pairs
 from ecospa.sparsifier import CoupledSparsifier
 from ecospa.surgery import apply_plan
 from ecospa.width_rule import WidthRule
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class SkippedEventWarning(RuntimeWarning):
-    """An event was due and nothing was cut: the gradients since the last one were not finite, or there were none."""
+    """An event was due and nothing was cut: there were no gradients since the last one, or none that rank pairs."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ class CoupledSparsity:
             )
             warnings.warn(message, SkippedEventWarning, stacklevel=3)
             return
+        if not self._told_apart(importances):
+            return
         plan = self.sparsifier.plan(self.model, importances, goal=self._goal())
         if plan is not None:
             self._apply(plan)
@@ -195,6 +198,24 @@ class CoupledSparsity:
             logger.log(
                 level, "step %d: %s at %d parameters (target %d); training goes on", self.step, reason, size, target
             )
+
+    def _told_apart(self, importances: Mapping[str, float]) -> bool:
+        """Whether the gradients say anything about which pairs matter; where they say it of some only, that is told."""
+        zero = tied_at_zero(importances, len(select_pairs(importances, self.config.top_k)))
+        if len(zero) == len(importances):
+            message = (
+                f"step {self.step}: every gradient since the last event is exactly zero, which ranks no pair; nothing "
+                "was cut. Does the loss depend on the model (labels all ignored, a detached output)?"
+            )
+            warnings.warn(message, SkippedEventWarning, stacklevel=4)
+            return False
+        if zero:
+            message = (
+                f"{len(zero)} pairs have gradients of exactly zero, {zero[0]} among them; those that an event cuts are "
+                "the first in the order of the model, not the least important"
+            )
+            warnings.warn(message, TiedImportanceWarning, stacklevel=4)
+        return True
 
     def _goal(self) -> int | None:
         if self.schedule.must_land(self.step):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -73,12 +73,36 @@ def stand_for(model: nn.Module, device: str) -> None:
             module.traced_for = device
 
 
-def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> StepTrace:
+def output_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """The loss that a model returns: an attribute, an entry or the first element of its output, or the output itself.
+
+    Args:
+        model: called with the batch by name.
+        batch: inputs and labels.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    result = model(**batch)
+    loss = result.get("loss") if isinstance(result, Mapping) else getattr(result, "loss", None)
+    if loss is None and not isinstance(result, Mapping):
+        loss = result[0] if isinstance(result, tuple) and result else result
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise ConfigError(f"model is a {type(model).__name__}, which gives no loss for {', '.join(batch)}")
+    return loss
+
+
+def trace_step(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    loss: Callable[[nn.Module, Mapping[str, Any]], Tensor] = output_loss,
+) -> StepTrace:
     """Trace forward, loss and backward.
 
     Args:
         model: on the meta device, in training mode if dropout is to count; nothing of it is changed.
         batch: inputs and labels on the meta device; the model returns a loss for it.
+        loss: the loss of a model for a batch.
 
     Returns:
         Its operations. Scaled dot-product attention counts as a fused kernel does: score matrices cost arithmetic and
@@ -89,15 +113,20 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> StepTrace:
     """
     if any(not parameter.is_meta for parameter in model.parameters()):
         raise ConfigError("model holds real weights; trace ecospa.trace.weightless(model)")
+    try:
+        with _without_padding(model):
+            return _traced(model, batch, loss)
+    except ValueError:  # heads that look for the last token want to know how padding looks
+        return _traced(model, batch, loss)
+
+
+def _traced(model: nn.Module, batch: Mapping[str, Any], loss: Callable[..., Tensor]) -> StepTrace:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     own = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
     kept, meter = _Kept(own), _Meter(own)
     hooks = torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor)
-    with _without_padding(model), _gradients_let_go(trained, meter), _FusedAttention(meter), meter, hooks:
-        loss = model(**batch).loss
-        if loss is None:
-            raise ConfigError(f"model is a {type(model).__name__}, which gives no loss for {', '.join(batch)}")
-        loss.backward()
+    with _gradients_let_go(trained, meter), _FusedAttention(meter), meter, hooks:
+        loss(model, batch).backward()  # type: ignore[no-untyped-call]
     entries = sum(parameter.numel() for parameter in trained)
     size = trained[0].element_size() if trained else 0
     return StepTrace(tuple(meter.operations), kept.bytes, meter.peak, meter.first_peak, entries, size)

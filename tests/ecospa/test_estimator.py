@@ -1,5 +1,9 @@
 """The estimator against direct sums of squared gradients, fused weights and broken gradients included."""
 
+import json
+import math
+import warnings
+
 import pytest
 import torch
 
@@ -124,3 +128,150 @@ def test_nothing_is_cut_on_garbage(bad):
         else:
             sparsity.after_step()
     assert sum(p.numel() for p in model.parameters()) < before  # the next event has clean gradients
+
+
+def filled(model, values):
+    """A random gradient for every parameter, times the value of the first name that its own holds."""
+    generator = torch.Generator().manual_seed(7)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        factor = next((value for part, value in values.items() if part in name), 1.0)
+        parameter.grad = (noise * factor).to(parameter.dtype)
+
+
+def roots(model, pairs):
+    """Root of every pair's importance: norms of numbers near one, so that no square leaves float64."""
+    found = {}
+    for pair in pairs:
+        norms = []
+        for axis in pair.axes:
+            grad = model.get_parameter(axis.parameter).grad.double()
+            values = grad.index_select(axis.axis, axis.index.flatten())
+            largest = float(values.abs().max())
+            norms.append(largest * float((values / largest).square().mean().sqrt()))
+        found[pair.name] = math.hypot(*norms) / math.sqrt(len(norms))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dtype", "one", "other"),
+    [
+        (torch.float32, 1e25, 3e25),
+        (torch.float32, 1e-30, 3e-30),
+        (torch.float32, 1e25, 1e-30),
+        (torch.float32, 1e-41, 1e-42),  # these are denormal themselves
+        (torch.bfloat16, 1e25, 1e-30),
+        (torch.float16, 1.5e4, 1e4),  # the norm of a row leaves float16
+        (torch.float16, 1e-6, 3e-6),
+        (torch.float64, 1e200, 3e200),
+        (torch.float64, 1e-200, 3e-200),
+        (torch.float64, 1e-310, 3e-310),
+        (torch.float64, 1e300, 1e160),
+    ],
+    ids=str,
+)
+def test_squares_that_leave_their_format_rank_pairs_all_the_same(dtype, one, other):
+    model = ZOO["llama-gqa"].build().to(dtype)
+    pairs = ecospa.coupled_pairs(model)
+    estimator = ecospa.CoupledEstimator(model, pairs)
+    filled(model, {"layers.0.": one, "layers.1.self_attn": other, "layers.1.mlp": other / 2})
+    estimator.update()
+    expected, found = roots(model, pairs), estimator.importances()
+    assert all(0 < value < math.inf for value in found.values())
+    assert sorted(found, key=found.__getitem__) == sorted(expected, key=expected.__getitem__)
+    unit = expected[pairs[0].name] / math.sqrt(found[pairs[0].name])
+    for name, value in found.items():
+        assert math.sqrt(value) * unit == pytest.approx(expected[name], rel=1e-2 if dtype == torch.bfloat16 else 1e-3)
+
+
+def test_a_window_may_hold_steps_of_every_scale():
+    """Later steps may be larger than squares can be, or smaller; the window is the same when it is stored between."""
+    model = ZOO["llama-gqa"].build().double()
+    pairs = ecospa.coupled_pairs(model)
+    once, stored = (ecospa.CoupledEstimator(model, pairs) for _ in range(2))
+    for scale in (1.0, 1e170, 1e-170, 1e170):
+        filled(model, {"layers.0.": scale, "layers.1.": 2 * scale})
+        once.update()
+        stored.update()
+        state = stored.state_dict()
+        stored = ecospa.CoupledEstimator(model, pairs)
+        stored.load_state_dict(json.loads(json.dumps(state)))
+    assert once.importances() == stored.importances()
+    single = ecospa.CoupledEstimator(model, pairs)
+    single.update()  # two steps out of four are this one, and the others are nothing beside it
+    expected = {name: value / 2 for name, value in single.importances().items()}
+    assert once.importances() == pytest.approx(expected, rel=1e-9)
+    once.reset()
+    filled(model, {})
+    once.update()
+    single = ecospa.CoupledEstimator(model, pairs)
+    single.update()
+    assert once.importances() == single.importances()  # a new window has its own unit
+
+
+def test_only_what_leaves_its_format_is_summed_again():
+    """One matrix out of range changes no bit of the others."""
+    model = ZOO["gpt2"].build()
+    pairs = ecospa.coupled_pairs(model)
+    plain, mixed = (ecospa.CoupledEstimator(model, pairs) for _ in range(2))
+    filled(model, {})
+    plain.update()
+    filled(model, {"h.1.mlp.c_fc.weight": 1e25})
+    mixed.update()
+    expected, found = plain.matrix_importances(), mixed.matrix_importances()
+    different = [key for key in expected if expected[key] != found[key]]
+    assert [name for _, _, name in different] == ["transformer.h.1.mlp.c_fc.weight"]
+    assert found[different[0]] == pytest.approx(1e50 * expected[different[0]], rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_what_is_not_finite_stays_so_beside_gradients_out_of_range(dtype, bad):
+    model = ZOO["gpt2"].build().to(dtype)
+    pairs = ecospa.coupled_pairs(model)
+    estimator = ecospa.CoupledEstimator(model, pairs)
+    filled(model, {"h.0.": 1e200 if dtype == torch.float64 else 1e30})
+    model.get_parameter("transformer.h.1.mlp.c_fc.weight").grad[0, 0] = bad
+    estimator.update()
+    broken = [name for name, value in estimator.importances().items() if not math.isfinite(value)]
+    assert broken == ["transformer.h.1.mlp.ffn"]
+
+
+def test_a_sparse_gradient_is_told():
+    model = ZOO["gpt2"].build()
+    estimator = ecospa.CoupledEstimator(model, ecospa.coupled_pairs(model))
+    filled(model, {})
+    weight = model.get_parameter("transformer.h.0.mlp.c_fc.weight")
+    weight.grad = weight.grad.to_sparse()
+    with pytest.raises(RuntimeError, match=r"h\.0\.mlp\.c_fc\.weight is sparse"):
+        estimator.update()
+
+
+def run_with(values, top_k):
+    """A run whose only event comes after one step with given gradients: its widths, and what was warned of."""
+    model = ZOO["gpt2"].build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    config = ecospa.EcoSpaConfig(
+        interval=1, top_k=top_k, importance_threshold=0.5, target_size=0.3, target_scope="blocks", width_multiple=2
+    )
+    sparsity = ecospa.CoupledSparsity(model, optimizer, config)
+    filled(model, values)
+    sparsity.after_backward()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sparsity.after_step()
+    before, after = sparsity.history[0].widths, sparsity.history[-1].widths
+    return [name for name in before if before[name] != after[name]], [warning.category for warning in caught]
+
+
+def test_importances_of_zero_are_not_cut_by_their_order_without_a_word():
+    assert run_with({"": 0.0}, 0.3) == ([], [ecospa.SkippedEventWarning])
+    cut, told = run_with({"h.0.": 0.0}, 0.3)  # two of six pairs go, and three are zero
+    assert told == [ecospa.TiedImportanceWarning] and len(cut) == 2 and all(".h.0." in name for name in cut)
+    cut, told = run_with({"h.0.attn.c_proj": 0.0, "h.0.attn.c_attn": 0.0}, 0.3)  # two of six: no choice among them
+    assert told == [] and all(".h.0.attn" in name for name in cut)
+    assert run_with({"": 1e-30}, 0.3)[1] == [] and run_with({"": 1e25}, 0.3)[1] == []
+    cut, told = run_with({"h.0.": 1e-30, "h.1.mlp": 1e-31}, 0.16)  # one of six
+    assert told == [] and cut == ["transformer.h.1.mlp.ffn"]
+    cut, told = run_with({"": 0.0}, 1.0)  # all are cut: nothing has to be ranked
+    assert told == [] and len(cut) == 6

@@ -36,8 +36,10 @@ LAYERS = (
     {
         "architecture",
         "attention",
+        "batch_parts",
         "cuttable",
         "importance",
+        "loss_weights",
         "optimizer_state",
         "projections",
         "schedule",
