@@ -9,6 +9,7 @@ query/key norm (design choices; the paper's text on rotary embeddings is not kno
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ class CoupledAttention(Swapped):
     geometry: HeadGeometry
     kept_qk: Tensor  # int64 (groups, qk_width), original index of every surviving one; only where geometry.tracked
     traced_for: str | None = None  # the device whose kernels a copy without weights stands for
+    takes_cache = False  # the class's own forward calls the key/value cache `cache`, and hands it its other arguments
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "original" in vars(cls):  # read once: the forward pass may be compiled
+            cls.takes_cache = "cache" in inspect.signature(cls.original.forward).parameters
 
 
 def swap_attention(
@@ -91,8 +98,8 @@ def original_indices(module: nn.Module, geometry: HeadGeometry) -> Int64[Tensor,
 def attend(
     module: Any,
     query: Float[Tensor, "batch heads time qk"],
-    key: Float[Tensor, "batch groups past qk"],
-    value: Float[Tensor, "batch groups past vo"],
+    key: Float[Tensor, "batch cached past cached_qk"],
+    value: Float[Tensor, "batch cached past cached_vo"],
     mask: Tensor | None,
     **options: Any,
 ) -> tuple[Float[Tensor, "batch time heads vo"], Tensor | None]:
@@ -105,8 +112,8 @@ def attend(
     Args:
         module: attention module with a transformers `config`.
         query: (batch, query heads, time, qk width).
-        key: (batch, key/value heads, time with cache, qk width).
-        value: (batch, key/value heads, time with cache, vo width).
+        key: (batch, key/value heads, time with cache, qk width); wider and with more heads where `extend_cache` padded.
+        value: (batch, key/value heads, time with cache, vo width), likewise.
         mask: as the interface wants it.
         options: passed on; must hold `scaling`, the scale of the original head width.
 
@@ -118,13 +125,15 @@ def attend(
     implementation = module.config._attn_implementation or "eager"
     eager: Callable[..., Any] = sys.modules[type(module).original.__module__].eager_attention_forward
     interface = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
-    width = value.shape[-1]
-    if query.shape[-1] != width and wants_equal_widths(implementation, kernel_device(module, query)):
+    heads, width = query.shape[1], module.geometry.vo_width
+    if key.shape[-1] != query.shape[-1]:  # a paged cache, which holds what an uncut model would
+        query = _pad_heads(query, key.shape[1] * module.geometry.repeats, key.shape[-1])
+    if query.shape[-1] != value.shape[-1] and wants_equal_widths(implementation, kernel_device(module, query)):
         if implementation == "sdpa" and query.shape[2] == 1 and not options.get("dropout"):
             return attend_from_one(query, key, value, mask, options["scaling"]), None
         query, key, value = pad_to_equal(query, key, value)
     output, weights = interface(module, query, key, value, mask, **options)
-    return output[..., :width], weights
+    return output[..., :heads, :width], weights
 
 
 def attend_from_one(
@@ -158,27 +167,44 @@ def attend_from_one(
 
 def extend_cache(
     module: Any, key: Tensor, value: Tensor, given: Any, options: dict[str, Any]
-) -> tuple[Float[Tensor, "batch groups past qk"], Float[Tensor, "batch groups past vo"]]:
+) -> tuple[Float[Tensor, "batch cached past cached_qk"], Float[Tensor, "batch cached past cached_vo"]]:
     """Keys and values of all tokens so far: those of a key/value cache, with the new ones added to it.
 
-    transformers calls the cache `past_key_values` up to release 5.23 and `cache` from 5.24 on.
+    transformers calls the cache `past_key_values` up to release 5.23 and `cache` from 5.24 on, where the cache is also
+    handed the other arguments and may change them. The paged cache of continuous batching has the heads and the width
+    of the configuration, so keys and values are padded to those with zeros, which add nothing to scores and outputs.
 
     Args:
         module: attention module with a `layer_idx`.
         key: (batch, key/value heads, time, qk width), new.
         value: (batch, key/value heads, time, vo width), new.
         given: the cache by its older name, or None.
-        options: the other arguments of the forward pass; the cache's newer name is taken out of them.
+        options: the other arguments of the forward pass; the cache is taken out of them where the release gives it
+            under its newer name, and left where the attention function expects it there.
 
     Returns:
         Keys and values to attend to; the new ones alone without a cache.
     """
-    newer = options.pop("cache", None)
+    newer = options.pop("cache", None) if module.takes_cache else None
     cache = newer if given is None else given
+    paged = _is_paged(options.get("cache") if cache is None else cache)
+    if paged:
+        heads = getattr(module.config, "num_key_value_heads", None) or module.config.num_attention_heads
+        key, value = (_pad_heads(states, heads, module.geometry.head_width) for states in (key, value))
     if cache is None:
         return key, value
-    extended: tuple[Tensor, Tensor] = getattr(cache, "self_attention_cache", cache).update(key, value, module.layer_idx)
+    kept = getattr(cache, "self_attention_cache", cache)
+    handed = {"kwargs": options} if paged or module.takes_cache else {}
+    extended: tuple[Tensor, Tensor] = kept.update(key, value, module.layer_idx, **handed)
     return extended
+
+
+def _is_paged(cache: Any) -> bool:
+    return type(cache).__name__ == "PagedAttentionCache"  # by name: its module takes long to import
+
+
+def _pad_heads(states: Tensor, heads: int, width: int) -> Tensor:
+    return nn.functional.pad(states, (0, width - states.shape[-1], 0, 0, 0, heads - states.shape[1]))
 
 
 def pad_to_equal(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

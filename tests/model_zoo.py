@@ -98,12 +98,17 @@ ZOO: dict[str, Sample] = {
 def build(kind: str, seed: int = 0) -> nn.Module:
     """A model of the zoo in float64 and evaluation mode, every parameter random (norms and biases too)."""
     torch.manual_seed(seed)
-    model = ZOO[kind].build().double().eval()
+    return randomised(ZOO[kind].build())
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """A model in float64 and evaluation mode, every parameter random (norms and biases too)."""
+    model = model.double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
+        if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
             # transformers' norm casts to float32, which would hide everything below 1e-7
             module.forward = _float64_rms_norm.__get__(module)
     return model
@@ -151,17 +156,6 @@ def random_plan(model: nn.Module, seed: int) -> ecospa.SparsityPlan:
     return ecospa.SparsityPlan.build(model, kept)
 
 
-class MaskedNorm(nn.Module):
-    """A query/key LayerNorm whose removed entries are zero AFTER it: zero before it would not stay zero."""
-
-    def __init__(self, norm: nn.Module, mask: Tensor) -> None:
-        super().__init__()
-        self.norm, self.mask = norm, mask
-
-    def forward(self, states: Tensor) -> Tensor:
-        return self.norm(states) * self.mask
-
-
 def removed_masks(model: nn.Module, plan: ecospa.SparsityPlan) -> dict[str, Tensor]:
     """Per parameter of the dense model a 0/1 mask of what the plan leaves."""
     masks = {name: torch.ones_like(value) for name, value in model.named_parameters()}
@@ -180,17 +174,10 @@ def zeroed(model: nn.Module, plan: ecospa.SparsityPlan) -> nn.Module:
     """The dense model with every removed entry set to zero: what the cut model must equal."""
     dense = copy.deepcopy(model)
     for module in dense.modules():
-        if type(module).__name__.endswith("RMSNorm"):
+        if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
             module.forward = _float64_rms_norm.__get__(module)
     masks = removed_masks(model, plan)
     with torch.no_grad():
         for name, parameter in dense.named_parameters():
             parameter.mul_(masks[name])
-    pairs = {pair.name: pair for pair in ecospa.coupled_pairs(model)}
-    for name, kept in plan.kept.items():
-        attention = dense.get_submodule(pairs[name].module)
-        if pairs[name].kind == "qk" and isinstance(getattr(attention, "q_norm", None), nn.LayerNorm):
-            mask = torch.zeros(pairs[name].groups, 1, pairs[name].width, dtype=torch.float64)
-            mask[:, 0].scatter_(1, kept, 1.0)
-            attention.q_norm, attention.k_norm = MaskedNorm(attention.q_norm, mask), MaskedNorm(attention.k_norm, mask)
     return dense

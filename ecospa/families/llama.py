@@ -38,7 +38,7 @@ class RotaryCoupledAttention(CoupledAttention):
     def forward(
         self: Any,
         hidden_states: Tensor,
-        position_embeddings: tuple[Tensor, Tensor],
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
         past_key_values: Any = None,
         **kwargs: Any,
@@ -52,11 +52,12 @@ class RotaryCoupledAttention(CoupledAttention):
         if hasattr(self, "q_norm"):
             query = head_rms_norm(query, self.q_norm.weight, self.q_norm.variance_epsilon, self.kept_qk)
             key = head_rms_norm(key, self.k_norm.weight, self.k_norm.variance_epsilon, self.kept_qk)
+        assert position_embeddings is not None  # the block gives them, with a default for the sake of old callers
         cos, sin = surviving_tables(*position_embeddings, self.kept_qk)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         key, value = extend_cache(self, key, value, past_key_values, kwargs)
-        if (window := _sliding_window(self)) is not None:
-            kwargs["sliding_window"] = window
+        if self.config.model_type != "llama":
+            kwargs["sliding_window"] = _sliding_window(self)
         dropout = self.attention_dropout if self.training else 0.0
         output, weights = attend(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs

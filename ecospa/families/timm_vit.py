@@ -1,7 +1,8 @@
 """VisionTransformer of timm, distilled DeiT too: fused qkv in one Linear (paper: DeiT on ImageNet).
 
 timm's fused path passes no scale, so the kernel would take it from the current width; here the original head width
-fixes it. A query/key LayerNorm keeps the mean and variance of the original width.
+fixes it. A query/key norm keeps the statistics of the original width. Behind a LayerNorm a removed entry is not zero:
+it becomes (0 - mean) / deviation * weight + bias, and its share of every score is kept in two more columns.
 """
 
 from __future__ import annotations
@@ -17,6 +18,15 @@ from ecospa.attention import CoupledAttention, HeadGeometry, kernel_device, pad_
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 
+_IDENTITY = "torch.nn.modules.linear.Identity"
+_NORMS = (
+    _IDENTITY,
+    "torch.nn.modules.normalization.LayerNorm",
+    "torch.nn.modules.normalization.RMSNorm",
+    *(f"timm.layers.norm.{name}" for name in ("LayerNorm", "LayerNormFp32", "RmsNorm", "RmsNormFp32")),
+)
+"""Norms of queries and keys whose function is known here."""
+
 
 class TimmCoupledAttention(CoupledAttention):
     """timm attention; qkv holds [queries | keys | values] with widths a, a and b per head."""
@@ -26,14 +36,10 @@ class TimmCoupledAttention(CoupledAttention):
         heads, qk, vo = self.geometry.groups, self.geometry.qk_width, self.geometry.vo_width
         fused = self.qkv(x).split([heads * qk, heads * qk, heads * vo], dim=-1)
         query, key, value = (split_heads(states, heads) for states in fused)
-        if isinstance(self.q_norm, nn.LayerNorm):
-            query, key = (
-                head_layer_norm(states, norm.weight, norm.bias, norm.eps, self.kept_qk)
-                for states, norm in ((query, self.q_norm), (key, self.k_norm))
-            )
+        query, key = normed_heads(query, key, self.q_norm, self.k_norm, getattr(self, "kept_qk", None))
         scale = self.geometry.head_width**-0.5
         if self.fused_attn:
-            if qk != vo and kernel_device(self, x) == "cpu":
+            if query.shape[-1] != vo and kernel_device(self, x) == "cpu":
                 query, key, value = pad_to_equal(query, key, value)
             dropout = self.attn_drop.p if self.training else 0.0
             output = nn.functional.scaled_dot_product_attention(
@@ -55,49 +61,95 @@ def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
     return scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
 
 
-def head_layer_norm(
-    states: Float[Tensor, "batch heads time width"],
-    weight: Float[Tensor, " head_width"],
-    bias: Float[Tensor, " head_width"] | None,
-    eps: float,
-    kept: Int64[Tensor, "heads width"],
-) -> Float[Tensor, "batch heads time width"]:
-    """Layer norm over surviving indices, with mean and variance over the original head width d.
+def normed_heads(
+    query: Float[Tensor, "batch heads time qk"],
+    key: Float[Tensor, "batch heads time qk"],
+    q_norm: nn.Module,
+    k_norm: nn.Module,
+    kept: Int64[Tensor, "heads qk"] | None,
+) -> tuple[Float[Tensor, "batch heads time columns"], Float[Tensor, "batch heads time columns"]]:
+    """Queries and keys behind their norms, whose scores are those of the original width with removed entries at zero.
 
-    mu = sum_kept x / d and var = (sum_kept (x - mu)^2 + (d - n) mu^2) / d, as if the removed entries were zero.
+    With c = -mean / deviation a removed entry j becomes c w_j + b_j behind a LayerNorm, so a head lacks
+
+    sum_removed (c_q w_j + b_j)(c_k w'_j + b'_j) = [c_q, 1] [[sum w w', sum w b'], [sum b w', sum b b']] [c_k, 1]^T
+
+    which two more columns of queries and keys hold. Behind an RMS norm, or without a norm, removed entries stay zero.
 
     Args:
-        states: query or key heads, n wide.
-        weight: norm weight, kept whole because all heads share it.
-        bias: norm bias, likewise, or None.
-        eps: the norm's epsilon.
-        kept: original index of every surviving one, per head.
+        query: heads before the norm.
+        key: likewise.
+        q_norm: norm of the queries; its weights are whole, because all heads share them.
+        k_norm: norm of the keys.
+        kept: original index of every surviving one, per head; None where there is no norm.
 
     Returns:
-        Normed heads, same shape.
+        Queries and keys, two columns wider where both norms are LayerNorms and something was removed.
     """
-    full, kept_width = weight.shape[0], states.shape[-1]
-    mean = states.sum(-1, keepdim=True) / full
-    centred = states - mean
-    variance = (centred.square().sum(-1, keepdim=True) + (full - kept_width) * mean.square()) / full
-    normed = centred * torch.rsqrt(variance + eps) * weight[kept][None, :, None]
-    return normed if bias is None else normed + bias[kept][None, :, None]
+    if kept is None:
+        return query, key
+    (query, q_shift), (key, k_shift) = _head_norm(query, q_norm, kept), _head_norm(key, k_norm, kept)
+    if q_shift is None or k_shift is None or kept.shape[1] == (full := _width(q_norm)):
+        return query, key
+    gone = torch.ones(kept.shape[0], full, dtype=torch.bool, device=kept.device).scatter(1, kept, False)
+    first, second = (_weight_and_bias(norm, q_shift) for norm in (q_norm, k_norm))  # (2, original head width)
+    removed = torch.einsum("hj,aj,bj->hab", gone.to(q_shift.dtype), first, second)
+    left = torch.cat((q_shift, torch.ones_like(q_shift)), -1) @ removed[None]
+    right = torch.cat((k_shift, torch.ones_like(k_shift)), -1)
+    return torch.cat((query, left.to(query.dtype)), -1), torch.cat((key, right.to(key.dtype)), -1)
+
+
+def _head_norm(states: Tensor, norm: Any, kept: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Normed heads, and -mean / deviation of each, (batch, heads, time, 1), where removed entries do not stay zero."""
+    if isinstance(norm, nn.Identity):
+        return states, None
+    full, count = _width(norm), states.shape[-1]
+    wide = states.to(torch.promote_types(states.dtype, torch.float32))
+    eps = torch.finfo(states.dtype).eps if norm.eps is None else norm.eps
+    shift = None
+    if isinstance(norm, nn.LayerNorm):
+        mean = wide.sum(-1, keepdim=True) / full
+        wide = wide - mean
+        # the removed entries are zero, and so lie a mean away from it
+        scale = torch.rsqrt((wide.square().sum(-1, keepdim=True) + (full - count) * mean.square()) / full + eps)
+        shift = -mean * scale
+    else:
+        scale = torch.rsqrt(wide.square().sum(-1, keepdim=True) / full + eps)
+    weight, bias = _weight_and_bias(norm, wide)
+    return (wide * scale * weight[kept][None, :, None] + bias[kept][None, :, None]).to(states.dtype), shift
+
+
+def _width(norm: Any) -> int:
+    return int(norm.normalized_shape[-1])
+
+
+def _weight_and_bias(norm: Any, like: Tensor) -> Tensor:
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    ones = like.new_ones(_width(norm))
+    return torch.stack(
+        (ones if weight is None else weight.to(like.dtype), ones * 0 if bias is None else bias.to(like.dtype))
+    )
 
 
 def geometry(attention: Any) -> HeadGeometry:
     """Widths of a timm attention module."""
     if isinstance(attention, CoupledAttention):
         return attention.geometry
-    width, normed = attention.head_dim, not isinstance(attention.q_norm, nn.Identity)
+    width = attention.head_dim
+    normed = not all(isinstance(norm, nn.Identity) for norm in (attention.q_norm, attention.k_norm))
     return HeadGeometry(attention.num_heads, 1, width, width, width, tracked=normed)
 
 
 def _check(name: str, block: Any) -> None:
     attention, mlp = block.attn, block.mlp
     for label, norm in (("attn.q_norm", attention.q_norm), ("attn.k_norm", attention.k_norm)):
-        affine = isinstance(norm, nn.LayerNorm) and norm.weight is not None
-        if not affine and not isinstance(norm, nn.Identity):
-            raise unsupported(f"{name}.{label}", f"{type(norm).__name__} is not known here; an affine LayerNorm is")
+        kind = f"{type(norm).__module__}.{type(norm).__name__}"
+        if kind not in _NORMS:
+            raise unsupported(f"{name}.{label}", f"{kind} is not known here; {', '.join(_NORMS)} are")
+        if "forward" in vars(norm):
+            raise unsupported(f"{name}.{label}", "its forward was replaced on the instance", "remove the replacement")
+        if kind != _IDENTITY and tuple(norm.normalized_shape) != (attention.head_dim,):
+            raise unsupported(f"{name}.{label}", f"it normalises {tuple(norm.normalized_shape)}, not one head")
     kind = attention.original if isinstance(attention, CoupledAttention) else type(attention)
     if (kind.__module__, kind.__name__) != ("timm.layers.attention", "Attention"):
         raise unsupported(f"{name}.attn", f"{kind.__module__}.{kind.__name__} is not timm's plain Attention")
