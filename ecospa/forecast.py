@@ -24,6 +24,10 @@ from ecospa.tying import tie, twins, untie
 
 Precision = Literal["fp32", "bf16", "mixed"]
 _WEIGHT_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2, "mixed": 4}
+_LARGEST = {"steps": 10**15, "batch": 10**9, "sequence": 10**9}
+"""Larger numbers are slips of the keyboard, and their products no longer fit into a floating-point number."""
+_MOST_EVENTS = 100_000
+"""Events that a forecast follows: a thousand cost about a second, and a run has tens."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,13 @@ class Workload:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "sequence"):
+        for name, largest in _LARGEST.items():
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
-        if self.micro_batch is not None and (self.micro_batch < 1 or self.batch % self.micro_batch):
-            raise ConfigError(f"micro_batch is {self.micro_batch}; it must divide batch, which is {self.batch}")
+            if type(value) is not int or not 1 <= value <= largest:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 to {largest}")
+        micro = self.micro_batch
+        if micro is not None and (type(micro) is not int or micro < 1 or self.batch % micro):
+            raise ConfigError(f"micro_batch is {micro!r}; it must divide batch, which is {self.batch}")
         if self.precision not in get_args(Precision):
             raise ConfigError(f"precision is {self.precision!r}; choose one of {', '.join(get_args(Precision))}")
         state_tensors(self.optimizer)
@@ -185,24 +190,63 @@ class _Simulation:
         )
 
     def events(self, steps: int) -> Iterator[int]:
-        """Steps at which something is cut; the widths are those after it."""
-        step, cuts = 0, 0
+        """Steps at which something is cut; the widths are those after it.
+
+        Raises:
+            ConfigError: there are more events than can be followed.
+        """
+        step, cuts, followed = 0, 0, 0
+        if self.config.pace == "curve" and self.config.end_step is not None and not self.landed:
+            lasts = min(steps, self.config.end_step) - self.config.start_step
+            if lasts // self.schedule.curve_interval > _MOST_EVENTS:  # known beforehand: nobody waits for the error
+                raise self._too_many(steps)
         while not self.landed:
-            step = self._next(step, cuts)
+            step = self._next(step, cuts, steps)
             if step > steps:
                 return
+            followed += 1
+            if followed > _MOST_EVENTS:
+                raise self._too_many(steps)
+            before = {name: pair.wanted for name, pair in self.pairs.items()}
             if self._cut(step):
                 cuts += 1
                 yield step
+            elif self._stalled(step, before):
+                return
 
-    def _next(self, step: int, cuts: int) -> int:
+    def _next(self, step: int, cuts: int, steps: int) -> int:
+        """The next event after a step: the next multiple of the interval, or the end of the curve if that is sooner."""
         if self.config.pace == "paper":
-            return self.schedule.next_event(step, self.size, cuts)
-        assert self.config.end_step is not None  # EcoSpaConfig checks it
-        following = step + 1
-        while not self.schedule.due(following) and following < self.config.end_step:
-            following += 1
-        return following
+            try:
+                return self.schedule.next_event(step, self.size, cuts)
+            except (OverflowError, ZeroDivisionError):  # a share that is cut of 1e-320: more events than numbers
+                raise self._too_many(steps) from None
+        end, interval = self.config.end_step, self.schedule.curve_interval
+        assert end is not None  # EcoSpaConfig checks it
+        past = max(0, step - self.config.start_step)
+        following = self.config.start_step + (past // interval + 1) * interval
+        return min(following, end) if step < end else following
+
+    def _stalled(self, step: int, wanted: Mapping[str, float]) -> bool:
+        """Whether an event of the paper's pace has changed nothing at all, as then every later one will."""
+        end = self.config.end_step
+        same = self.config.pace == "paper" and (self._fixed or end is None or step >= end)
+        return same and all(pair.wanted == wanted[name] for name, pair in self.pairs.items())
+
+    @property
+    def _fixed(self) -> bool:
+        """Whether events come at a fixed interval, and not spaced by how much they cut."""
+        return self.config.pace == "curve" or self.config.interval is not None or self.config.end_step is None
+
+    def _too_many(self, steps: int) -> ConfigError:
+        follows = f"a run of {steps} steps has more than {_MOST_EVENTS} events, and a forecast follows no more"
+        if self._fixed:
+            interval, least = self.schedule.curve_interval, -(-steps // _MOST_EVENTS)
+            return ConfigError(f"interval is {interval}, at which {follows}; give an interval of at least {least}")
+        return ConfigError(
+            f"top_k is {self.config.top_k} and importance_threshold is {self.config.importance_threshold}, with which "
+            f"an event cuts so little that {follows}; raise top_k or lower importance_threshold"
+        )
 
     def _cut(self, step: int) -> bool:
         land = self.schedule.must_land(step)

@@ -83,6 +83,28 @@ class Store:
         return matches[-1] if matches else None
 
 
+def probe(folder: Path, size: int, links: bool) -> None:
+    """Write `size` bytes below `folder` as a record would be, and remove them; OSError if the disk refuses.
+
+    Args:
+        folder: made if it is not there.
+        size: bytes.
+        links: also make the hard link that gives a record its name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f".probe-{secrets.token_hex(4)}.part"
+    try:
+        if links:
+            _write_exclusively(final, bytes(size))
+        else:
+            with final.open("xb") as file:
+                file.write(bytes(size))
+                file.flush()
+                os.fsync(file.fileno())
+    finally:
+        final.unlink(missing_ok=True)
+
+
 def _write_exclusively(final: Path, content: bytes) -> None:
     """Make `final` hold `content`, whole or not at all; FileExistsError if it is there, OSError if the disk refuses."""
     # No ".json" ending: what a killed process leaves behind is never taken for a record.

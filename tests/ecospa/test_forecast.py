@@ -14,7 +14,7 @@ import ecospa
 from ecospa import ConfigError, EcoSpaConfig, accounting
 from ecospa.__main__ import main
 from ecospa.architecture import empty_batch, empty_model
-from ecospa.forecast import Workload, forecast
+from ecospa.forecast import Workload, _Simulation, forecast
 from ecospa.pairs import unit_positions
 from ecospa.roofline import Device, known_device, measure_device, step_seconds
 from ecospa.trace import stand_for, trace_step, weightless
@@ -307,3 +307,52 @@ def test_a_width_that_equals_the_length_hides_nothing() -> None:
     below, same, above = (bytes_at(length) for length in (30, 32, 34))
     assert same == pytest.approx((below + above) / 2, rel=0.01)
     assert below < same < above
+
+
+@pytest.mark.parametrize("interval", [None, 1, 2, 5, 7, 100])
+@pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 30), (3, 24), (10, 17), (7, 400)])
+def test_the_next_event_is_found_without_counting_steps(interval: int | None, start: int, end: int) -> None:
+    simulation = _Simulation(build("gpt2").float(), replace(CURVE, start_step=start, end_step=end, interval=interval))
+    found, step = [], 0
+    while step < end:
+        step = simulation._next(step, 0, end)
+        found.append(step)
+    assert found == [step for step in range(1, end + 1) if simulation.schedule.due(step)]
+
+
+def test_the_number_of_steps_costs_no_time() -> None:
+    model = build("gpt2").float()
+    long = 10**12
+    for config in (
+        replace(CURVE, start_step=long // 20, end_step=long * 3 // 4, interval=None),
+        replace(PAPER, interval=100),
+        replace(PAPER, interval=None, end_step=long * 3 // 4),
+        replace(PAPER, interval=1, top_k=1e-12, importance_threshold=1 - 1e-12),  # cuts nothing, for ever
+    ):
+        found = forecast(model, config, Workload(long, batch=2, sequence=9))
+        assert found.steps == long and len(found.stages) < 200
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(CURVE, start_step=0, end_step=10**12, interval=100),
+        replace(PAPER, interval=None, end_step=10**12, top_k=1e-320),
+    ],
+)
+def test_more_events_than_can_be_followed_are_refused_at_once(config: EcoSpaConfig) -> None:
+    with pytest.raises(ConfigError, match="a forecast follows no more; "):
+        forecast(build("gpt2").float(), config, Workload(10**12, batch=2, sequence=9))
+
+
+@pytest.mark.parametrize("field", ["steps", "batch", "sequence"])
+@pytest.mark.parametrize("value", [0, -1, 10**400, 1e12, True, "8", None])
+def test_a_workload_names_its_range(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{field} is .*; it must be a whole number from 1 to 1000"):
+        Workload(**{"steps": 10, field: value})
+
+
+@pytest.mark.parametrize("value", [0, -2, 3, "4", 2.0])
+def test_a_micro_batch_divides_the_batch(value: Any) -> None:
+    with pytest.raises(ConfigError, match="micro_batch is .* it must divide batch, which is 8"):
+        Workload(10, batch=8, micro_batch=value)
