@@ -22,13 +22,14 @@ MAY_IMPORT = {
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
     {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers", "manifest", "folders"},
-    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
+    {"importance", "selection", "schedule", "attention", "projections", "trace", "optimizer_state"},
     {"roofline", "tying"},
     {"families"},
     {"plan", "merged", "width_timing"},
-    {"accounting", "dense", "estimator", "surgery"},
+    {"accounting", "dense", "estimator", "surgery", "probe"},
     {"memory_budget", "saved_shape"},
-    {"sparsifier"},
+    {"sparsifier", "timm_models"},
+    {"architecture", "loading", "agreement"},
     {"sparsity", "forecast"},
     {"huggingface", "distributed", "checkpoint", "export", "forecast_time"},
     {"forecast_text"},
