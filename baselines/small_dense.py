@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from math import lcm
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,8 +25,8 @@ from torch import nn
 from baselines.curve import narrowed
 from baselines.method import Budget, TrainingMethod, size_entry
 from ecospa import ConfigError, CoupledPair, CoupledSparsifier, SparsityPlan, apply_plan, coupled_pairs
-from ecospa.checkpoint import timm_config
 from ecospa.plan import index_parameters
+from ecospa.timm_models import timm_config, timm_model
 
 
 class SmallDense(TrainingMethod):
@@ -95,10 +96,7 @@ def _fresh(model: Any, seed: int) -> nn.Module:
         if hasattr(model, "config") and hasattr(model, "init_weights"):
             fresh: nn.Module = type(model)(copy.deepcopy(model.config))
         elif hasattr(model, "pretrained_cfg"):
-            import timm
-
-            config = timm_config(model, {})
-            fresh = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
+            fresh = timm_model(timm_config(model, {}), Path("pretrained_cfg"))
         else:
             kind = type(model)
             raise ConfigError(

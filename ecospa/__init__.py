@@ -25,11 +25,12 @@ from ecospa.surgery import apply_plan
 from ecospa.width_rule import WidthRule
 
 if TYPE_CHECKING:
-    from ecospa.checkpoint import CheckpointError, from_pretrained, save_pretrained
+    from ecospa.checkpoint import CheckpointError, from_config, from_pretrained, save_pretrained
     from ecospa.huggingface import EcoSpaCallback, EcoSpaTrainer
 
 _LAZY = {
     "CheckpointError": "checkpoint",
+    "from_config": "checkpoint",
     "from_pretrained": "checkpoint",
     "save_pretrained": "checkpoint",
     "EcoSpaCallback": "huggingface",
@@ -60,6 +61,7 @@ __all__ = [
     "accounting",
     "apply_plan",
     "coupled_pairs",
+    "from_config",
     "from_pretrained",
     "importance",
     "merge_projections",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ecospa.config import ConfigError
+from ecospa.manifest import CONFIG, MANIFEST, read_json
+from ecospa.saved_shape import Shape, checkpoint_shape, narrow_to, recorded_shape
+from ecospa.timm_models import timm_model, without_weights
 
 _TIMM = "timm/"
 
 
 def empty_model(name: str) -> nn.Module:
-    """A model on the meta device, in training mode.
+    """A model on the meta device, in training mode; a configuration that says it was cut gives the cut model.
 
     Args:
         name: a folder with a `config.json` or that file, an id of the Hugging Face Hub, or `timm/` and the name of a
@@ -21,21 +25,39 @@ def empty_model(name: str) -> nn.Module:
 
     Raises:
         ConfigError: there is no such configuration.
+        CheckpointError: it is damaged, or its widths fit no such model.
     """
     if name.startswith(_TIMM):
         return _timm_model(name.removeprefix(_TIMM)).train()
+    place = Path(name)
+    path = place / CONFIG if place.is_dir() else place
+    if path.is_file() and "architecture" in (described := read_json(path)):
+        with without_weights():
+            return _narrowed(timm_model(described, path), place).train()
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"MODEL is {name!r}: no configuration found ({str(error).splitlines()[0]}); give a folder with a "
             "config.json, an id of the Hugging Face Hub (needs a network once), or timm/NAME"
         ) from error
-    with torch.device("meta"):
+    with without_weights():
         model: nn.Module = _class_of(config)(config)
-    return model.train()
+    return _narrowed(model, Path(name)).train()
+
+
+def _narrowed(model: nn.Module, place: Path) -> nn.Module:
+    """A dense model cut to what its folder or its own configuration records."""
+    recorded = getattr(getattr(model, "config", None), "ecospa", None)
+    shape = Shape({})
+    if (place / MANIFEST).exists():
+        shape = checkpoint_shape(place)
+    elif isinstance(recorded, dict) and "widths" in recorded:
+        shape = recorded_shape(recorded, place)
+    narrow_to(model, shape, place)
+    return model
 
 
 def empty_batch(model: nn.Module, examples: int, sequence: int) -> dict[str, Tensor]:
@@ -71,7 +93,7 @@ def _timm_model(name: str) -> nn.Module:
         raise ConfigError(f"MODEL is {_TIMM}{name}; install timm: pip install ecospa[vision]") from error
     if not timm.is_model(name):
         raise ConfigError(f"MODEL is {_TIMM}{name}; timm has no such model: see timm.list_models('vit*')")
-    with torch.device("meta"):
+    with without_weights():
         model: nn.Module = timm.create_model(name, pretrained=False)
     return model
 

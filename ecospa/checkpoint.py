@@ -2,63 +2,108 @@
 
 A transformers model keeps its widths in `config.ecospa`, so that its own `from_pretrained` machinery, with key
 conversions, sharding and tying, loads it once the modules have been built at those widths. Beside it stands
-`ecospa.json` with the widths again, for models without a transformers config, and the SHA-256 of every file.
+`ecospa.json` with the widths again, for models without a transformers config, and the SHA-256 of every file. A folder
+is replaced as a whole, and only by a model that was loaded from it and found to be the same function.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ecospa.manifest import CONFIG, CheckpointError, plain_files, read_json, verify, write_manifest
-from ecospa.merged import separated
-from ecospa.saved_shape import Shape, checkpoint_shape, model_shape, narrow_to
+from ecospa.agreement import as_saved, check_agreement, unpatched
+from ecospa.folders import recover, replacing
+from ecospa.loading import fill_from_files, fill_from_transformers, from_config, load_transformers, stored_dtype
+from ecospa.manifest import (
+    CONFIG,
+    MANIFEST,
+    CheckpointError,
+    read_json,
+    read_manifest,
+    write_manifest,
+)
+from ecospa.manifest import verify as verified
+from ecospa.probe import first_difference
+from ecospa.saved_shape import checkpoint_shape, model_shape, narrow_to
+from ecospa.timm_models import timm_config, timm_model
+from ecospa.wrappers import unwrapped
 
-_ALIGNMENT = 64  # bytes; what torch gives its own CPU tensors
+__all__ = ["CheckpointError", "from_config", "from_pretrained", "save_pretrained"]
+
+_STANDARD = re.compile(
+    r"(config|generation_config)\.json|model(\.\w+)?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|"
+    r"model\.safetensors\.index\.\w+\.json"
+)
+"""Names that transformers gives to the parts of a model."""
 
 
 def save_pretrained(
-    model: nn.Module, folder: str | Path, *, model_args: Mapping[str, Any] | None = None, **options: Any
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    model_args: Mapping[str, Any] | None = None,
+    verify: bool = True,
+    **options: Any,
 ) -> None:
-    """Write a model, shrunk or not, to a folder; merged projections are written apart.
+    """Write a model, shrunk or not, to a folder; merged projections are written apart, compiled parts by their names.
+
+    The folder is replaced as a whole when everything has been written and checked: whoever reads it, and whenever the
+    process dies, finds the old model or the new one. Files in it that belong to no model (tokenizer, README, logs,
+    other folders) stay. What is written is loaded again and compared: weights bit by bit, and the outputs for a small
+    probe batch. That takes the time of a load and the memory of a second copy of the model, on the CPU.
 
     Args:
         model: a transformers model, a timm VisionTransformer, or any module that holds a supported one.
         folder: made if it is not there.
         model_args: arguments of `timm.create_model` that cannot be read off a timm model.
+        verify: load what was written and compare it; False saves the time and the memory, and trusts.
         options: passed to transformers' `save_pretrained`, such as `max_shard_size`.
 
     Raises:
-        CheckpointError: a timm model cannot be rebuilt from its name and arguments.
+        CheckpointError: the model does not agree with itself, or what was written is another function, with what
+            differs; or the place is a link, full, or cannot be written. The folder is as it was then.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    if hasattr(model, "save_pretrained"):
-        cast(Any, model).save_pretrained(target, **options)
-    else:
-        from safetensors.torch import save_model
+    if options.get("push_to_hub"):
+        raise CheckpointError("push_to_hub is True; save to a folder first, then call huggingface_hub.upload_folder")
+    if not options.get("is_main_process", True):
+        return  # another process writes
+    model, target = unwrapped(model), Path(folder)
+    with as_saved(model, copy=not hasattr(model, "save_pretrained")):
+        check_agreement(model)
+        shape = _shape(model)
+        config = timm_config(model, model_args or {}) if _is_timm(model) else {}
+        with replacing(target, _replaced_with(target)) as side:
+            _write(model, side, config, options)
+            write_manifest(side, (path.relative_to(side).as_posix() for path in side.rglob("*")), shape)
+            if verify and (difference := _difference(model, side, options)) is not None:
+                raise CheckpointError(
+                    f"{target} is as it was: the model that would be loaded from it is another function than the one "
+                    f"that is saved. {difference[0].upper()}{difference[1:]}. Change the model so that its "
+                    "configuration says it all; verify=False saves it nevertheless"
+                )
 
-        config = timm_config(model, model_args or {}) if hasattr(model, "pretrained_cfg") else {}
-        (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        with separated(model, copy=True):
-            save_model(model, str(target / "model.safetensors"))
-    with separated(model):
-        write_manifest(target, plain_files(target), model_shape(model).as_json())
 
-
-def from_pretrained(folder: str | Path, model: nn.Module | None = None, **options: Any) -> Any:
+def from_pretrained(
+    folder: str | Path, model: nn.Module | None = None, *, into: type[nn.Module] | None = None, **options: Any
+) -> Any:
     """Read a model from a folder that `save_pretrained` or a trainer wrote, bitwise as it was.
+
+    Exactly the files that the manifest lists are read, and nothing outside of the folder.
 
     Args:
         folder: the folder.
         model: a freshly built dense model to cut to the checkpoint's widths and fill; needed for models that are
             neither transformers' nor timm's.
-        options: passed to transformers' `from_pretrained`, such as `dtype` or `device_map`.
+        into: another transformers class of the same architecture, such as `BertForTokenClassification` for the folder
+            of a language model: the encoder is read, the head is fresh. A log line says what is.
+        options: passed to transformers' `from_pretrained`, such as `dtype`, `device_map`, or `num_labels`.
 
     Returns:
         The model, in evaluation mode as transformers gives it; `model` itself where it was given.
@@ -68,139 +113,73 @@ def from_pretrained(folder: str | Path, model: nn.Module | None = None, **option
             the model's class is not known; the message names the file.
     """
     source = Path(folder)
-    verify(source)
+    recover(source)
+    manifest = verified(source, model_only=True)
     config = read_json(source / CONFIG)
-    if model is None and "architectures" in config:
-        return _load_transformers(source, config, options)
-    if model is None and "architecture" in config:
-        import timm
-
-        model = timm.create_model(config["architecture"], pretrained=False, **config["model_args"]).to(_dtype(source))
+    if model is not None and into is not None:
+        raise CheckpointError("model and into are both given; give the model to fill, or the class to build")
+    if "architectures" in config:
+        loaded = load_transformers(source, manifest, options, into)
+        if model is None:
+            return loaded
+        fill_from_transformers(unwrapped(model), loaded, checkpoint_shape(source), source)
+        return model.eval()
+    if into is not None:
+        raise CheckpointError(f"into is {into!r}, and {source} holds no transformers model")
+    if model is None and "architecture" not in config:
+        raise CheckpointError(f"{source / CONFIG} names no architecture; give the freshly built dense model as model=")
     if model is None:
-        raise CheckpointError(
-            f"{source / 'config.json'} names no architecture; give the freshly built dense model as model="
-        )
+        model = timm_model(config, source / CONFIG).to(stored_dtype(source, manifest))
     narrow_to(model, checkpoint_shape(source), source)
-    _fill(model, source)
+    fill_from_files(unwrapped(model), source, manifest)
     return model.eval()
 
 
-def _load_transformers(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> Any:
-    import transformers
+def _is_timm(model: nn.Module) -> bool:
+    return hasattr(model, "pretrained_cfg") and not hasattr(model, "save_pretrained")
 
-    name = (config["architectures"] or ["none"])[0]
-    base: Any = getattr(transformers, name, None)
-    if not isinstance(base, type):
-        raise CheckpointError(
-            f"{folder / 'config.json'}: transformers has no class {name}; give the dense model as model="
-        )
-    shape = checkpoint_shape(folder)
-    kind: Any = _narrow_class(base, shape, folder) if shape.widths else base
+
+def _shape(model: nn.Module) -> dict[str, Any]:
+    with unpatched(model):
+        return model_shape(model).as_json()
+
+
+def _replaced_with(target: Path) -> Callable[[str], bool]:
+    """Whether an entry of the old folder, by name, belongs to the model that is replaced."""
+    listed: set[str] = set()
+    if (target / MANIFEST).is_file():
+        with suppress(CheckpointError):  # a damaged one is replaced
+            manifest = read_manifest(target)
+            listed = set(manifest.model_files) if manifest is not None else set()
+    return lambda name: name in listed or name == MANIFEST or _STANDARD.fullmatch(name) is not None
+
+
+def _write(model: nn.Module, side: Path, config: dict[str, Any], options: Mapping[str, Any]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_model
+
     try:
-        model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder}: its weights do not fit its config ({error})") from error
-    model.__class__ = base
-    _align(model)
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if keys := report[problem]:
-            raise CheckpointError(
-                f"{folder}: {problem.replace('_', ' ')}: {sorted(map(str, keys))[:3]}, ...; it is incomplete"
-            )
-    return model
+        if hasattr(model, "save_pretrained"):
+            cast(Any, model).save_pretrained(side, **options)
+        else:
+            (side / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            save_model(model, str(side / "model.safetensors"))
+    except SafetensorError as error:
+        raise CheckpointError(f"{side.parent} cannot hold the weights ({error}); nothing was changed") from error
 
 
-@torch.no_grad()
-def _align(model: nn.Module) -> None:
-    """Move weights that lie in a mapped file, at any address, to memory of their own.
-
-    Matrix kernels of some processors sum in another order where data is not aligned, and loading would then change the
-    last bit of the logits.
-    """
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
-            tensor.data = tensor.data.clone()
-
-
-def _narrow_class(base: Any, shape: Shape, folder: Path) -> Any:
-    """`base`, built at the checkpoint's widths; name and module stay, because transformers finds key conversions by
-    them."""
-
-    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        base.__init__(self, config, *args, **kwargs)
-        narrow_to(self, shape, folder)
-
-    return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
-
-
-def timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and arguments that rebuild a timm model, checked by rebuilding it without memory.
-
-    Args:
-        model: a timm VisionTransformer, cut or whole.
-        model_args: arguments of `timm.create_model` that cannot be read off the model.
-
-    Returns:
-        {"architecture", "model_args"}.
-
-    Raises:
-        CheckpointError: the rebuilt model has other parameters.
-    """
-    import timm
-
-    attention, embedding, last = model.blocks[0].attn, model.patch_embed, model.blocks[-1]
-    arguments = {
-        "num_classes": model.num_classes,
-        "img_size": list(embedding.img_size),
-        "patch_size": list(embedding.patch_size),
-        "in_chans": embedding.proj.in_channels,
-        "embed_dim": model.embed_dim,
-        "depth": len(model.blocks),
-        "num_heads": attention.num_heads,
-        "qkv_bias": attention.qkv.bias is not None,
-        "qk_norm": not isinstance(attention.q_norm, nn.Identity),
-        # no parameter tells of them, and a model that trains on must not lose them
-        "drop_rate": model.head_drop.p,
-        "pos_drop_rate": model.pos_drop.p,
-        "proj_drop_rate": attention.proj_drop.p,
-        "attn_drop_rate": attention.attn_drop.p,
-        "patch_drop_rate": getattr(model.patch_drop, "prob", 0.0),
-        "drop_path_rate": getattr(last.drop_path1, "drop_prob", 0.0),
-        **model_args,
-    }
-    architecture = model.pretrained_cfg["architecture"]
-    with torch.device("meta"):
-        rebuilt = timm.create_model(architecture, pretrained=False, **arguments)
-    narrow_to(rebuilt, model_shape(model), Path(architecture))
-    here = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    there = {name: tuple(value.shape) for name, value in rebuilt.state_dict().items()}
-    if here != there:
-        different = sorted(name for name in set(here) | set(there) if here.get(name) != there.get(name))
-        raise CheckpointError(
-            f"{architecture}: {different[0]} differs when the model is rebuilt; "
-            "pass the other arguments of create_model as model_args={...}"
-        )
-    return {"architecture": architecture, "model_args": arguments}
-
-
-def _fill(model: nn.Module, folder: Path) -> None:
-    from safetensors.torch import load_model
-
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            load_model(model, path)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: its weights do not fit the model ({error})") from error
-
-
-def _dtype(folder: Path) -> torch.dtype:
-    """The floating-point dtype of the first stored tensor that has one: timm builds float32 whatever was saved."""
-    from safetensors import safe_open
-
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as stored:
-            for name in stored.keys():
-                tensor: Tensor = stored.get_tensor(name)
-                if tensor.is_floating_point():
-                    return tensor.dtype
-    raise CheckpointError(f"{folder} holds no weights; save the model again")
+def _difference(model: nn.Module, side: Path, options: Mapping[str, Any]) -> str | None:
+    """What a load of the folder does otherwise; None if it is the same, or can only be filled into the user's class."""
+    manifest = verified(side)
+    config = read_json(side / CONFIG)
+    loading = {"variant": options["variant"]} if options.get("variant") else {}
+    with torch.random.fork_rng(devices=[]):
+        if "architectures" in config:
+            implementation = cast(Any, model).config._attn_implementation
+            stock = {"attn_implementation": implementation} if implementation else {}
+            rebuilt = load_transformers(side, manifest, {**stock, **loading})
+        elif "architecture" in config:
+            rebuilt = from_pretrained(side)
+        else:
+            return None
+    return first_difference(model, rebuilt)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     listing, holds = content.get("sha256"), content.get("holds", MODEL)
     if not isinstance(listing, dict) or not all(isinstance(value, str) for value in listing.values()):
         raise CheckpointError(f"{path}: sha256 must map names of files to digests; save the model again")
-    shape = {name: content[name] for name in ("widths", "heads", "biases") if name in content}
+    shape: dict[str, Any] = {name: content[name] for name in ("widths", "heads", "biases") if name in content}
     return Manifest(listing, shape, str(holds), version)
 
 
@@ -194,7 +195,11 @@ def only_listed(folder: Path, manifest: Manifest) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="ecospa-") as place:
         for name in manifest.model_files:
-            (Path(place) / name).symlink_to(listed(folder, name).resolve())
+            file = listed(folder, name).resolve()
+            try:
+                (Path(place) / name).symlink_to(file)
+            except OSError:  # not everybody may make links everywhere
+                shutil.copyfile(file, Path(place) / name)
         yield Path(place)
 
 
