@@ -67,6 +67,10 @@ def _check_parameter(name: str, parameter: Tensor) -> None:
         raise _refused(
             name, f"it is {parameter.layout} of {parameter.dtype}, not dense floating point", "make it dense first"
         )
+    if parameter.is_inference():
+        raise _refused(
+            name, "it is an inference tensor, which nothing may change", "make the model outside of that mode"
+        )
 
 
 def _check_gradient(name: str, parameter: nn.Parameter, grad: Tensor | None) -> None:

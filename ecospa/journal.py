@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -155,30 +155,17 @@ def _signals_wait() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    waiting = _Waiting({number: handler for number, handler in handlers.items() if callable(handler)})
-    try:
-        for number in waiting.handlers:
-            signal.signal(number, waiting)
+    came: list[int] = []
+    with ExitStack() as after:
+        after.callback(_raise_signals, came)  # the first to be noted is the last to be done: with the handlers back
+        for number in signal.valid_signals():
+            if callable(handler := signal.getsignal(number)):
+                after.callback(signal.signal, number, handler)
+                signal.signal(number, lambda number, frame: came.append(number))
         yield
-    finally:
-        waiting.over = True
-        for number, handler in waiting.handlers.items():
-            signal.signal(number, handler)
-        with ExitStack() as later:  # one that raises does not swallow the others
-            for number in waiting.came:
-                later.callback(signal.raise_signal, number)
 
 
-class _Waiting:
-    """Handler that notes signals; once the wait is over it passes on what still reaches it."""
-
-    def __init__(self, handlers: dict[int, Callable[[int, Any], Any]]) -> None:
-        self.handlers, self.over = handlers, False
-        self.came: list[int] = []
-
-    def __call__(self, number: int, frame: Any) -> None:
-        if self.over:
-            self.handlers[number](number, frame)
-        else:
-            self.came.append(number)
+def _raise_signals(numbers: Sequence[int]) -> None:
+    with ExitStack() as each:  # one that raises does not swallow the others
+        for number in reversed(numbers):
+            each.callback(signal.raise_signal, number)

@@ -23,6 +23,7 @@ from ecospa.selection import PairWidth, best_units, choose_widths, retained_scor
 from ecospa.tying import tie, tie_values, twins, untie
 from ecospa.width_rule import WidthRule
 from ecospa.width_timing import device_rule
+from ecospa.wrappers import refuse_unsupported
 
 
 class CoupledSparsifier:
@@ -222,9 +223,11 @@ def plan_shrink(
 
     Raises:
         ConfigError: a value is out of range, or the target cannot be reached.
+        UnsupportedModelError: the model cannot be cut, or its weights are not here to be scored.
 
     Source: paper, coupled sparsification, all rounds at once.
     """
+    refuse_unsupported(model, needs_weights=scores is None)
     config = EcoSpaConfig(
         top_k=top_k, importance_threshold=importance_threshold, target_size=target_size, target_scope=target_scope,
         width_multiple=width_multiple, min_width=min_width,

@@ -69,9 +69,7 @@ def apply_plan(
         done: list[str] = []
         try:
             for part in _parts(targets[0], by_block):
-                with _short_of_memory(_NOTHING_OF_BLOCK if by_block else _BY_BLOCK):
-                    changes = [change for target in targets for change in _changes(target, part)]
-                commit(changes)
+                _cut(targets, part, _NOTHING_OF_BLOCK if by_block else _BY_BLOCK)
                 done.append(targets[0].pairs[part[0]].block)
         except BaseException as error:
             if done:
@@ -210,6 +208,13 @@ def _parts(target: _Target, by_block: bool) -> list[list[str]]:
     for name in target.kept:
         blocks.setdefault(target.pairs[name].block, []).append(name)
     return list(blocks.values())
+
+
+def _cut(targets: Sequence[_Target], part: Sequence[str], advice: str) -> None:
+    """Cut some pairs of all models; what is old is let go before the next part begins."""
+    with _short_of_memory(advice):
+        changes = [change for target in targets for change in _changes(target, part)]
+    commit(changes)
 
 
 def _changes(target: _Target, part: Sequence[str]) -> Iterator[Change]:
