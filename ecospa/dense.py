@@ -15,6 +15,7 @@ from ecospa.accounting import parameters
 from ecospa.config import TargetScope
 from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair
+from ecospa.wrappers import unwrapped
 
 _MEMORY = "_ecospa_dense"
 
@@ -27,13 +28,14 @@ def remember_dense(model: nn.Module, pairs: Iterable[CoupledPair]) -> None:
         pairs: as they are before the cut.
     """
     for pair in pairs:
-        module = model.get_submodule(pair.module)
+        module = unwrapped(model.get_submodule(pair.module))
         known = {pair.kind.value: (pair.groups, pair.width), **getattr(module, _MEMORY, {})}
         setattr(module, _MEMORY, known)
 
 
 def dense_shape(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Key/value heads (1 for a feed-forward pair) and width of every pair before the first cut, by name of pair."""
+    model = unwrapped(model)
     return {pair.name: _dense(model, pair) for pair in coupled_pairs(model)}
 
 
@@ -46,7 +48,7 @@ def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int
         model: a model of a supported family, cut or whole.
         scope: "parameters" counts everything, "blocks" what lies inside the transformer blocks.
     """
-    removed = 0
+    model, removed = unwrapped(model), 0
     for pair in coupled_pairs(model):
         heads, width = _dense(model, pair)
         removed += (heads * width - pair.groups * pair.width) * _per_index(model, pair)
@@ -54,7 +56,7 @@ def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int
 
 
 def _dense(model: nn.Module, pair: CoupledPair) -> tuple[int, int]:
-    known = getattr(model.get_submodule(pair.module), _MEMORY, {})
+    known = getattr(unwrapped(model.get_submodule(pair.module)), _MEMORY, {})
     heads, width = known.get(pair.kind.value, (pair.groups, pair.width))
     return heads, width
 

@@ -22,6 +22,12 @@ from ecospa.wrappers import named_parameters
 MatrixKey = tuple[str, str, str]
 """Pair name, side ("left" or "right") and parameter name of one matrix."""
 
+WindowMark = Mapping[str, Any]
+"""What `CoupledEstimator.mark` took note of."""
+
+_WINDOW = ("steps", "_sums")
+"""Fields that a step changes."""
+
 
 class CoupledEstimator:
     """Accumulates the empirical Fisher information of every matrix of every pair.
@@ -66,6 +72,15 @@ class CoupledEstimator:
         }
         self.reset()
 
+    def mark(self) -> WindowMark:
+        """The window as it is now, for `rewind`."""
+        return {name: _kept(getattr(self, name)) for name in _WINDOW}
+
+    def rewind(self, mark: WindowMark) -> None:
+        """Take back, exactly, what was added since a mark."""
+        for name, value in mark.items():
+            setattr(self, name, _kept(value))
+
     def reset(self) -> None:
         """Forget the window."""
         self.steps, self._sums = 0, None
@@ -74,23 +89,28 @@ class CoupledEstimator:
     def update(self) -> None:
         """Add the squared gradient norms of this step; reads `.grad`, changes nothing, waits for nothing.
 
+        A matrix that the step did not use (layer drop, a branch not taken, frozen since) has no gradient, which is a
+        gradient of zero.
+
         Raises:
-            RuntimeError: a matrix has no gradient: the model was not trained, the matrix is frozen, or the gradients
-                were cleared before this call.
+            RuntimeError: no matrix has a gradient: the model was not trained, or the gradients were cleared before
+                this call.
         """
         if self.mode == "adam":
             self.steps += 1
             return
-        weights, gradients = [], []
-        for (_, _, name), matrix in self._matrices.items():
-            if matrix.parameter.grad is None:
-                raise RuntimeError(
-                    f"{name} has no gradient; call after backward() and before zero_grad(), "
-                    "and leave every coupled matrix trainable"
-                )
-            weights.append(matrix.part(matrix.parameter))
-            gradients.append(matrix.part(matrix.parameter.grad))
+        weights, gradients, used = [], [], []
+        for number, matrix in enumerate(self._matrices.values()):
+            if matrix.parameter.grad is not None:
+                weights.append(matrix.part(matrix.parameter))
+                gradients.append(matrix.part(matrix.parameter.grad))
+                used.append(number)
+        if not used:
+            raise RuntimeError("no coupled matrix has a gradient; call after backward() and before zero_grad()")
         added = self.step_sums(weights, gradients)
+        if len(used) < len(self._matrices):
+            every = added.new_zeros(len(self._matrices))
+            added = every.index_copy_(0, torch.tensor(used, device=added.device), added)
         self._sums = added if self._sums is None else self._sums.add_(added)
         self.steps += 1
 
@@ -185,6 +205,10 @@ class _Matrix:
     def part(self, value: Tensor) -> Tensor:
         """Its part of a tensor of the parameter's shape: a view."""
         return value if self.count == value.shape[self.axis] else value.narrow(self.axis, self.start, self.count)
+
+
+def _kept(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _finite(values: Sequence[float]) -> bool:

@@ -160,19 +160,20 @@ class _Simulation:
     def __init__(self, model: nn.Module, config: EcoSpaConfig) -> None:
         self.config = config
         self.sparsifier = CoupledSparsifier(model, config)
-        self.schedule = Schedule(config, self.sparsifier.full_size, self.sparsifier.target_size)
+        self.schedule = Schedule(config, self.sparsifier.start_size, self.sparsifier.target_size)
         pairs = coupled_pairs(model)
+        self.now = {pair.name: pair.width for pair in pairs}
         self.unit = {pair.name: pair.unit for pair in pairs}
-        self.tied = twins(pairs) if self.sparsifier.rule.tied else ()
+        self.tied = twins(self.sparsifier.pairs(model)) if self.sparsifier.rule.tied else ()
         self.pairs = tie(self.tied, self.sparsifier.pair_widths(model))
         self.whole = {name: pair.width for name, pair in self.pairs.items()}
-        self.size = self.sparsifier.full_size
+        self.size = self.sparsifier.size(model)
 
     @property
     def widths(self) -> dict[str, int]:
         """Width of every pair, in indices."""
         widths = untie(self.tied, {name: pair.width for name, pair in self.pairs.items()})
-        return {name: round(widths[name]) * unit for name, unit in self.unit.items()}
+        return self.now | {name: round(width) * self.unit[name] for name, width in widths.items()}
 
     @property
     def landed(self) -> bool:
