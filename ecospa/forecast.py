@@ -147,19 +147,29 @@ def forecast(model: nn.Module, config: EcoSpaConfig, workload: Workload) -> Fore
         ConfigError: the target cannot be reached, or a field is outside its range.
         UnsupportedModelError: the model cannot be cut.
     """
-    simulation, costs = _Simulation(model, config), _Costs(model, workload)
+    simulation, costs = Simulation(model, config), _Costs(model, workload)
     sizes = [(0, simulation.widths), *((step, simulation.widths) for step in simulation.events(workload.steps))]
     ends = [*(step for step, _ in sizes[1:]), workload.steps]  # an event after the last step begins a stage of none
     stages = tuple(costs.stage(step, end, widths) for (step, widths), end in zip(sizes, ends, strict=True))
     return Forecast(stages, simulation.landed, simulation.sparsifier.target_size)
 
 
-class _Simulation:
-    """Widths over a run in which all pairs are equally important: those that have lost least are cut first."""
+class Simulation:
+    """Widths over a run in which all pairs are equally important: those that have lost least are cut first.
 
-    def __init__(self, model: nn.Module, config: EcoSpaConfig) -> None:
+    Args:
+        model: the model; it is not changed.
+        config: of the run.
+        sparsifier: of a run that has begun; None for one that has not.
+
+    Attributes:
+        sparsifier: whose sizes and widths are counted with.
+        size: parameters in the target scope.
+    """
+
+    def __init__(self, model: nn.Module, config: EcoSpaConfig, sparsifier: CoupledSparsifier | None = None) -> None:
         self.config = config
-        self.sparsifier = CoupledSparsifier(model, config)
+        self.sparsifier = CoupledSparsifier(model, config) if sparsifier is None else sparsifier
         self.schedule = Schedule(config, self.sparsifier.start_size, self.sparsifier.target_size)
         pairs = coupled_pairs(model)
         self.now = {pair.name: pair.width for pair in pairs}
@@ -185,9 +195,9 @@ class _Simulation:
             for below in (pair.narrower(pair.width),)
         )
 
-    def events(self, steps: int) -> Iterator[int]:
-        """Steps at which something is cut; the widths are those after it."""
-        step, cuts = 0, 0
+    def events(self, steps: int, step: int = 0) -> Iterator[int]:
+        """Steps after `step`, and up to `steps`, at which something is cut; the widths are those after it."""
+        cuts = 0
         while not self.landed:
             step = self._next(step, cuts)
             if step > steps:

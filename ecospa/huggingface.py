@@ -7,6 +7,7 @@ cut when the step has ended and no gradient is alive.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,8 @@ from transformers.trainer_callback import ExportableState
 from ecospa.checkpoint import checkpoint_shape, narrow_to, verify, write_manifest
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.memory_budget import MemoryBudget
-from ecospa.sparsity import CoupledSparsity, ShrinkEvent
+from ecospa.outlook import outlook
+from ecospa.sparsity import CoupledSparsity, ShrinkEvent, TargetNotReachedWarning
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,8 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
     """Coupled sparsity on any `transformers.Trainer`.
 
     With gradient accumulation the gradient that is squared is the mean over the micro-batches, and with clipping it is
-    the clipped one: a common factor within a step, so the ranking inside it is unchanged.
+    the clipped one: a common factor within a step, so the ranking inside it is unchanged. A target that the run will
+    not reach is told when training begins, and one that it has not reached when it ends, as a TargetNotReachedWarning.
 
     Args:
         config: the method's configuration (a mapping of its fields is fine, as a restored callback gets it).
@@ -51,6 +54,8 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         """Refuse what cannot work, bind to model and optimizer, continue from a checkpoint's state."""
         check_arguments(args)
         model, optimizer = kwargs["model"], kwargs["optimizer"]
+        if self.sparsity is not None:  # training begins again: a second train(), or a smaller batch size
+            self.sparsity.release()
         callbacks: Any = state.stateful_callbacks or {}
         saved = callbacks.get(type(self).__name__) if state.global_step > 0 else None
         resume = saved["attributes"]["saved_state"] if saved else None
@@ -60,6 +65,16 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
                 f"{type(self).__name__}; start a new run from its weights instead"
             )
         self.sparsity = CoupledSparsity(model, optimizer, self.config, on_cut=self._report, resume=resume)
+        if state.max_steps > 0 and (doubt := outlook(self.sparsity, state.max_steps)) is not None:
+            warnings.warn(doubt, TargetNotReachedWarning, stacklevel=2)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say whether the target was reached, with a warning where it was not, and let go of the optimizer."""
+        if self.sparsity is not None:
+            logger.info(self.sparsity.report())
+            self.sparsity.close()
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -85,10 +100,10 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
 
     def _report(self, event: ShrinkEvent) -> None:
         following = None if self.sparsity is None else self.sparsity.next_event
+        ahead = "the last event" if following is None else f"next event at step {following}"
         logger.info(
-            "step %d: %d parameters, %d in blocks, next event at step %s",
-            event.step, event.parameters, event.block_parameters, following,
-        )  # fmt: skip
+            "step %d: %d parameters, %d in blocks, %s", event.step, event.parameters, event.block_parameters, ahead
+        )
 
 
 class EcoSpaTrainer(Trainer):
