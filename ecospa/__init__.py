@@ -16,11 +16,12 @@ from ecospa.estimator import CoupledEstimator, TiedImportanceWarning
 from ecospa.families import coupled_pairs
 from ecospa.memory_budget import MemoryBudget
 from ecospa.merged import merge_projections, split_projections
+from ecospa.one_shot import plan_shrink
 from ecospa.optimizer_state import OptimizerStateError
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
 from ecospa.plan import PlanError, SparsityPlan
-from ecospa.sparsifier import CoupledSparsifier, plan_shrink
-from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning
+from ecospa.sparsifier import CoupledSparsifier
+from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning, TargetNotReachedWarning
 from ecospa.surgery import apply_plan
 from ecospa.width_rule import WidthRule
 
@@ -54,6 +55,7 @@ __all__ = [
     "ShrinkEvent",
     "SkippedEventWarning",
     "SparsityPlan",
+    "TargetNotReachedWarning",
     "TiedImportanceWarning",
     "UnsupportedModelError",
     "WeightAxis",

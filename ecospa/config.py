@@ -10,7 +10,8 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
 
 from ecospa.pairs import PairKind
 from ecospa.width_rule import WidthRule
@@ -20,6 +21,7 @@ Pace = Literal["paper", "curve"]
 Curve = Literal["linear", "cubic"]
 Granularity = Literal["layer", "head"]
 EstimatorMode = Literal["fisher", "adam"]
+RelativeTo = Literal["dense", "current"]
 
 _CHOICES = {
     "target_scope": TargetScope,
@@ -27,7 +29,15 @@ _CHOICES = {
     "curve": Curve,
     "granularity": Granularity,
     "estimator": EstimatorMode,
+    "relative_to": RelativeTo,
 }
+_SHARES = (
+    ("top_k", False, "0.30 is the paper's value"),
+    ("importance_threshold", True, "0.90 is the paper's value"),
+    ("target_size", False, "0.5 keeps half of the parameters"),
+)
+_LARGEST = 2**53
+"""Whole numbers up to here are exact in floating point too, which the size curve counts steps in."""
 
 
 class ConfigError(ValueError):
@@ -57,6 +67,10 @@ class EcoSpaConfig:
         granularity: "layer" takes theta over all heads of a layer together, "head" makes every head keep theta of
             its own score; either way all heads of a layer end equally wide.
         estimator: "fisher" accumulates squared gradients between events, "adam" reads the optimizer's second moment.
+        relative_to: what `target_size` is a share of: the "dense" model, however often it has been cut since, so that
+            training twice ends where training once does, or the "current" model, as it is when the run begins.
+
+    Numbers may be numpy's; they are kept as Python's.
 
     Raises:
         ConfigError: a field is outside its range.
@@ -78,59 +92,87 @@ class EcoSpaConfig:
     min_width: int | None = None
     granularity: Granularity = "layer"
     estimator: EstimatorMode = "fisher"
+    relative_to: RelativeTo = "dense"
 
     def __post_init__(self) -> None:
-        _share("top_k", self.top_k, upper_open=False, way_out="0.30 is the paper's value")
-        _share("importance_threshold", self.importance_threshold, upper_open=True, way_out="0.90 is the paper's value")
-        _share("target_size", self.target_size, upper_open=False, way_out="0.5 keeps half of the parameters")
-        object.__setattr__(self, "width_multiple", _multiple(self.width_multiple))
-        _whole("start_step", self.start_step, 0)
-        for name, least in (("interval", 1), ("end_step", 1), ("min_width", 1)):
+        for name, upper_open, way_out in _SHARES:
+            self._set(name, _share(name, getattr(self, name), upper_open=upper_open, way_out=way_out))
+        self._set("width_multiple", _multiple(self.width_multiple))
+        self._set("start_step", _whole("start_step", self.start_step, 0))
+        for name in ("interval", "end_step", "min_width"):
             value = getattr(self, name)
             if value is not None:
-                _whole(name, value, least)
+                self._set(name, _whole(name, value, 1))
         for name, literal in _CHOICES.items():
-            if getattr(self, name) not in get_args(literal):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(get_args(literal))}")
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(literal):
+                raise ConfigError(
+                    f"{name} is {_shown(getattr(self, name))}; choose one of {', '.join(get_args(literal))}"
+                )
         if self.end_step is not None and self.end_step <= self.start_step:
             raise ConfigError(f"end_step is {self.end_step}; it must come after start_step, {self.start_step}")
         if self.pace == "curve" and self.end_step is None:
             raise ConfigError("end_step is None; pace='curve' needs the step at which the target is reached")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # frozen, but still being made
 
     def floor_width(self, rule: WidthRule, kind: PairKind) -> int:
         """Width in indices below which no pair of a kind is cut, under the rule that `width_multiple` led to."""
         return rule.multiple(kind) if self.min_width is None else self.min_width
 
 
-def _multiple(given: object) -> int | Literal["auto"] | WidthRule:
-    if given == "auto":
+def _multiple(given: Any) -> int | Literal["auto"] | WidthRule:
+    if isinstance(given, str) and given == "auto":
         return "auto"
     if isinstance(given, Mapping):  # as JSON gives it back
         fields = {field.name for field in dataclasses.fields(WidthRule)}
         if unknown := set(given) - fields or {"qk", "vo", "ffn"} - set(given):
             raise ConfigError(
-                f"width_multiple is {dict(given)!r}, where {', '.join(sorted(unknown))} is missing or unknown; "
+                f"width_multiple is {dict(given)!r}, where {', '.join(sorted(map(str, unknown)))} is missing or unknown; "
                 "give the fields of a WidthRule: qk, vo, ffn, tied, reason"
             )
         given = WidthRule(**given)
     if isinstance(given, WidthRule):
-        for kind in ("qk", "vo", "ffn"):
-            _whole(f"width_multiple.{kind}", getattr(given, kind), 1)
-        return given
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        qk, vo, ffn = (_whole(f"width_multiple.{kind}", getattr(given, kind), 1) for kind in ("qk", "vo", "ffn"))
+        if type(given.tied) is not bool or not isinstance(given.reason, str):
+            raise ConfigError(
+                f"width_multiple is {given!r}; tied must be True or False and reason a text; leave both out"
+            )
+        return WidthRule(qk, vo, ffn, given.tied, given.reason)
+    if not _is_number(given, Integral) or not 1 <= int(given) <= _LARGEST:
         raise ConfigError(
-            f"width_multiple is {given!r}; it must be a whole number of at least 1, 'auto', or a WidthRule; 8 suits "
+            f"width_multiple is {_shown(given)}; it must be a whole number in [1, 2**53], 'auto', or a WidthRule; 8 suits "
             "most machines"
         )
-    return given
+    return int(given)
 
 
-def _share(name: str, value: float, *, upper_open: bool, way_out: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value <= 0 or value > 1 or (upper_open and value == 1):
-        raise ConfigError(f"{name} is {value!r}; it must be a share in (0, 1{')' if upper_open else ']'}; {way_out}")
+def _share(name: str, value: Any, *, upper_open: bool, way_out: str) -> float:
+    # compared before it is converted: a whole number may be too large for a float
+    inside = _is_number(value, Real) and 0 < value <= 1
+    share = float(value) if inside else math.nan
+    if not 0 < share <= 1 or (upper_open and share == 1):
+        raise ConfigError(
+            f"{name} is {_shown(value)}; it must be a share in (0, 1{')' if upper_open else ']'}; {way_out}"
+        )
+    return value if type(value) is int else share
 
 
-def _whole(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+def _whole(name: str, value: Any, least: int) -> int:
+    if not _is_number(value, Integral) or not least <= int(value) <= _LARGEST:
+        raise ConfigError(
+            f"{name} is {_shown(value)}; it must be a whole number of at least {least}, and at most 2**53"
+        )
+    return int(value)
+
+
+def _is_number(value: object, kind: type[Integral] | type[Real]) -> bool:
+    """A number of Python's or numpy's; True and False are numbers too, but nobody means them."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """A value for a message; of a number that Python refuses to print, its size."""
+    return (
+        f"a whole number of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 1e300 else repr(value)
+    )

@@ -15,6 +15,7 @@ from ecospa.accounting import parameters
 from ecospa.config import TargetScope
 from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair
+from ecospa.wrappers import unwrapped
 
 MEMORY = "_ecospa_dense"
 """Name of the attribute of a module in which its pairs' dense heads and widths are kept."""
@@ -32,13 +33,14 @@ def dense_memory(model: nn.Module, pairs: Iterable[CoupledPair]) -> dict[str, di
     """
     memory: dict[str, dict[str, tuple[int, int]]] = {}
     for pair in pairs:
-        known = memory.setdefault(pair.module, dict(getattr(model.get_submodule(pair.module), MEMORY, {})))
+        known = memory.setdefault(pair.module, dict(getattr(unwrapped(model.get_submodule(pair.module)), MEMORY, {})))
         known.setdefault(pair.kind.value, (pair.groups, pair.width))
     return memory
 
 
 def dense_shape(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Key/value heads (1 for a feed-forward pair) and width of every pair before the first cut, by name of pair."""
+    model = unwrapped(model)
     return {pair.name: _dense(model, pair) for pair in coupled_pairs(model)}
 
 
@@ -51,7 +53,7 @@ def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int
         model: a model of a supported family, cut or whole.
         scope: "parameters" counts everything, "blocks" what lies inside the transformer blocks.
     """
-    removed = 0
+    model, removed = unwrapped(model), 0
     for pair in coupled_pairs(model):
         heads, width = _dense(model, pair)
         removed += (heads * width - pair.groups * pair.width) * _per_index(model, pair)
@@ -59,7 +61,7 @@ def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int
 
 
 def _dense(model: nn.Module, pair: CoupledPair) -> tuple[int, int]:
-    known = getattr(model.get_submodule(pair.module), MEMORY, {})
+    known = getattr(unwrapped(model.get_submodule(pair.module)), MEMORY, {})
     heads, width = known.get(pair.kind.value, (pair.groups, pair.width))
     return heads, width
 

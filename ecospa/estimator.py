@@ -32,6 +32,12 @@ FLOORS = {torch.float64: 2.0**-980, torch.float32: 2.0**-100, torch.bfloat16: 2.
 _EXPONENTS = 480
 """Powers of two by which a norm may be away from the scale of its window: squares of more do not fit into float64."""
 
+WindowMark = Mapping[str, Any]
+"""What `CoupledEstimator.mark` took note of."""
+
+_WINDOW = ("steps", "_sums", "_shift")
+"""Fields that a step changes."""
+
 
 class TiedImportanceWarning(RuntimeWarning):
     """Pairs of importance zero were more than an event cuts: which of them were cut is an accident of their order."""
@@ -80,6 +86,15 @@ class CoupledEstimator:
         }
         self.reset()
 
+    def mark(self) -> WindowMark:
+        """The window as it is now, for `rewind`."""
+        return {name: _kept(getattr(self, name)) for name in _WINDOW}
+
+    def rewind(self, mark: WindowMark) -> None:
+        """Take back, exactly, what was added since a mark."""
+        for name, value in mark.items():
+            setattr(self, name, _kept(value))
+
     def reset(self) -> None:
         """Forget the window."""
         self.steps, self._sums, self._shift = 0, None, 0
@@ -88,25 +103,31 @@ class CoupledEstimator:
     def update(self) -> None:
         """Add the squared gradient norms of this step; reads `.grad`, changes nothing, waits for nothing.
 
+        A matrix that the step did not use (layer drop, a branch not taken, frozen since) has no gradient, which is a
+        gradient of zero.
+
         Raises:
-            RuntimeError: a matrix has no gradient: the model was not trained, the matrix is frozen, or the gradients
-                were cleared before this call; or its gradient is sparse.
+            RuntimeError: no matrix has a gradient: the model was not trained, or the gradients were cleared before
+                this call; or a gradient is sparse.
         """
         if self.mode == "adam":
             self.steps += 1
             return
-        weights, gradients = [], []
-        for (_, _, name), matrix in self._matrices.items():
+        weights, gradients, used = [], [], []
+        for number, ((_, _, name), matrix) in enumerate(self._matrices.items()):
             if matrix.parameter.grad is None:
-                raise RuntimeError(
-                    f"{name} has no gradient; call after backward() and before zero_grad(), "
-                    "and leave every coupled matrix trainable"
-                )
+                continue
             if matrix.parameter.grad.layout is not torch.strided:
                 raise RuntimeError(f"the gradient of {name} is sparse; a coupled matrix is cut whole, make it dense")
             weights.append(matrix.part(matrix.parameter))
             gradients.append(matrix.part(matrix.parameter.grad))
+            used.append(number)
+        if not used:
+            raise RuntimeError("no coupled matrix has a gradient; call after backward() and before zero_grad()")
         added = self.step_sums(weights, gradients)
+        if len(used) < len(self._matrices):
+            every = added.new_zeros(len(self._matrices))
+            added = every.index_copy_(0, torch.tensor(used, device=added.device), added)
         self._sums = added if self._sums is None else self._sums.add_(added)
         self.steps += 1
 
@@ -245,6 +266,10 @@ def tied_at_zero(importances: Mapping[str, float], chosen: int) -> tuple[str, ..
     """
     zero = tuple(name for name, value in importances.items() if value == 0)
     return zero if len(zero) > chosen else ()
+
+
+def _kept(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _finite(values: Sequence[float]) -> bool:

@@ -152,32 +152,43 @@ def forecast(model: nn.Module, config: EcoSpaConfig, workload: Workload) -> Fore
         ConfigError: the target cannot be reached, or a field is outside its range.
         UnsupportedModelError: the model cannot be cut.
     """
-    simulation, costs = _Simulation(model, config), _Costs(model, workload)
+    simulation, costs = Simulation(model, config), _Costs(model, workload)
     sizes = [(0, simulation.widths), *((step, simulation.widths) for step in simulation.events(workload.steps))]
     ends = [*(step for step, _ in sizes[1:]), workload.steps]  # an event after the last step begins a stage of none
     stages = tuple(costs.stage(step, end, widths) for (step, widths), end in zip(sizes, ends, strict=True))
     return Forecast(stages, simulation.landed, simulation.sparsifier.target_size)
 
 
-class _Simulation:
-    """Widths over a run in which all pairs are equally important: those that have lost least are cut first."""
+class Simulation:
+    """Widths over a run in which all pairs are equally important: those that have lost least are cut first.
 
-    def __init__(self, model: nn.Module, config: EcoSpaConfig) -> None:
+    Args:
+        model: the model; it is not changed.
+        config: of the run.
+        sparsifier: of a run that has begun; None for one that has not.
+
+    Attributes:
+        sparsifier: whose sizes and widths are counted with.
+        size: parameters in the target scope.
+    """
+
+    def __init__(self, model: nn.Module, config: EcoSpaConfig, sparsifier: CoupledSparsifier | None = None) -> None:
         self.config = config
-        self.sparsifier = CoupledSparsifier(model, config)
-        self.schedule = Schedule(config, self.sparsifier.full_size, self.sparsifier.target_size)
+        self.sparsifier = CoupledSparsifier(model, config) if sparsifier is None else sparsifier
+        self.schedule = Schedule(config, self.sparsifier.start_size, self.sparsifier.target_size)
         pairs = coupled_pairs(model)
+        self.now = {pair.name: pair.width for pair in pairs}
         self.unit = {pair.name: pair.unit for pair in pairs}
-        self.tied = twins(pairs) if self.sparsifier.rule.tied else ()
+        self.tied = twins(self.sparsifier.pairs(model)) if self.sparsifier.rule.tied else ()
         self.pairs = tie(self.tied, self.sparsifier.pair_widths(model))
         self.whole = {name: pair.width for name, pair in self.pairs.items()}
-        self.size = self.sparsifier.full_size
+        self.size = self.sparsifier.size(model)
 
     @property
     def widths(self) -> dict[str, int]:
         """Width of every pair, in indices."""
         widths = untie(self.tied, {name: pair.width for name, pair in self.pairs.items()})
-        return {name: round(widths[name]) * unit for name, unit in self.unit.items()}
+        return self.now | {name: round(width) * self.unit[name] for name, width in widths.items()}
 
     @property
     def landed(self) -> bool:
@@ -189,15 +200,15 @@ class _Simulation:
             for below in (pair.narrower(pair.width),)
         )
 
-    def events(self, steps: int) -> Iterator[int]:
-        """Steps at which something is cut; the widths are those after it.
+    def events(self, steps: int, step: int = 0) -> Iterator[int]:
+        """Steps after `step`, and up to `steps`, at which something is cut; the widths are those after it.
 
         Raises:
             ConfigError: there are more events than can be followed.
         """
-        step, cuts, followed = 0, 0, 0
+        cuts, followed = 0, 0
         if self.config.pace == "curve" and self.config.end_step is not None and not self.landed:
-            lasts = min(steps, self.config.end_step) - self.config.start_step
+            lasts = min(steps, self.config.end_step) - max(step, self.config.start_step)
             if lasts // self.schedule.curve_interval > _MOST_EVENTS:  # known beforehand: nobody waits for the error
                 raise self._too_many(steps)
         while not self.landed:

@@ -7,6 +7,7 @@ cut when the step has ended and no gradient is alive.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,9 +25,10 @@ from ecospa.folders import replacing
 from ecospa.manifest import CheckpointError, plain_files, write_manifest
 from ecospa.memory_budget import MemoryBudget, check_limit
 from ecospa.optimizers import names_of
+from ecospa.outlook import outlook
 from ecospa.resume import config_changes
 from ecospa.saved_shape import model_shape
-from ecospa.sparsity import CoupledSparsity, ShrinkEvent
+from ecospa.sparsity import CoupledSparsity, ShrinkEvent, TargetNotReachedWarning
 from ecospa.trainer_checkpoint import (
     SCALER,
     STATE,
@@ -50,7 +52,8 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
     """Coupled sparsity on any `transformers.Trainer`.
 
     With gradient accumulation the gradient that is squared is the mean over the micro-batches, and with clipping it is
-    the clipped one: a common factor within a step, so the ranking inside it is unchanged.
+    the clipped one: a common factor within a step, so the ranking inside it is unchanged. A target that the run will
+    not reach is told when training begins, and one that it has not reached when it ends, as a TargetNotReachedWarning.
 
     Args:
         config: the method's configuration (a mapping of its fields is fine, as a restored callback gets it).
@@ -74,11 +77,23 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         """Refuse what cannot work, bind to model and optimizer, continue from a checkpoint's state."""
         check_arguments(args)
         model, optimizer = kwargs["model"], kwargs["optimizer"]
+        if self.sparsity is not None:  # training begins again: a second train(), or a smaller batch size
+            self.sparsity.release()
         resume = None
         if state.global_step > 0:
             resume = saved_run(state.stateful_callbacks, type(self).__name__, state.global_step)
             check_resumed(model, optimizer, resume)
         self.sparsity = CoupledSparsity(model, optimizer, self.config, on_cut=self._report, resume=resume)
+        if state.max_steps > 0 and (doubt := outlook(self.sparsity, state.max_steps)) is not None:
+            warnings.warn(doubt, TargetNotReachedWarning, stacklevel=2)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say whether the target was reached, with a warning where it was not, and let go of the optimizer."""
+        if self.sparsity is not None:
+            logger.info(self.sparsity.report())
+            self.sparsity.close()
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -115,10 +130,10 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
 
     def _report(self, event: ShrinkEvent) -> None:
         following = None if self.sparsity is None else self.sparsity.next_event
+        ahead = "the last event" if following is None else f"next event at step {following}"
         logger.info(
-            "step %d: %d parameters, %d in blocks, next event at step %s",
-            event.step, event.parameters, event.block_parameters, following,
-        )  # fmt: skip
+            "step %d: %d parameters, %d in blocks, %s", event.step, event.parameters, event.block_parameters, ahead
+        )
 
 
 class EcoSpaTrainer(Trainer):

@@ -20,7 +20,8 @@ class Schedule:
 
     Args:
         config: interval, start_step, end_step, pace and curve.
-        full_size: parameters in the target scope before the first event.
+        full_size: parameters in the target scope before the first event, of a run on a model that has been cut before
+            fewer than the dense model's.
         target_size: parameters in the target scope at the end.
 
     Raises:
@@ -90,6 +91,8 @@ class Schedule:
         rate = config.top_k * (1 - config.importance_threshold)
         if events > 0 and size < self.full_size:
             rate = -math.expm1(math.log(size / self.full_size) / events)
+        if rate <= 0 or self.target_size <= 0:  # K and theta so gentle that their product is no number
+            return start + 1
         needed = max(1, math.ceil(math.log(self.target_size / size) / math.log1p(-rate)))
         return start + max(1, left // needed)
 

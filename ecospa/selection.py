@@ -34,7 +34,7 @@ def select_pairs(importances: Mapping[str, float], top_k: float) -> list[str]:
         if not math.isfinite(value):
             raise ValueError(f"the importance of {name} is {value}; nothing can be ranked by it")
     # the small slack keeps 0.3 * 10 from becoming 4 pairs through rounding
-    count = math.ceil(top_k * len(importances) - 1e-9)
+    count = max(1, math.ceil(top_k * len(importances) - 1e-9))
     return sorted(importances, key=lambda name: importances[name])[:count]
 
 

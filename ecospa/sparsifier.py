@@ -5,25 +5,28 @@ It reads the model and never changes it; `surgery.apply_plan` does that with the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from math import lcm
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ecospa.accounting import parameters
-from ecospa.config import ConfigError, EcoSpaConfig, TargetScope
+from ecospa.config import ConfigError, EcoSpaConfig, RelativeTo, TargetScope
+from ecospa.dense import dense_parameters, dense_shape
 from ecospa.families import coupled_pairs
+from ecospa.frozen import told, trained_pairs
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices, unit_positions
 from ecospa.plan import SparsityPlan, index_parameters
 from ecospa.selection import PairWidth, best_units, choose_widths, retained_scores
 from ecospa.tying import tie, tie_values, twins, untie
 from ecospa.width_rule import WidthRule
 from ecospa.width_timing import device_rule
-from ecospa.wrappers import refuse_unsupported
+from ecospa.wrappers import unwrapped
 
 
 class CoupledSparsifier:
@@ -32,12 +35,17 @@ class CoupledSparsifier:
     Args:
         model: model of a supported family.
         config: K, theta, target, widths.
-        full_size: parameters in the target scope that the target is a share of; None counts the model as it is.
+        full_size: parameters in the target scope that the target is a share of; None counts the dense model, also
+            where the model has been cut before, or the model as it is for `relative_to="current"`.
         rule: which widths pairs may have, as an earlier run settled it; None settles it from the configuration, which
             takes a few seconds where "auto" measures.
+        cut_frozen: choose from pairs that do not train as well; they stay whole otherwise.
 
     Attributes:
         rule: which widths pairs may have.
+        full_size: parameters in the target scope that the target is a share of.
+        start_size: parameters in the target scope when the run began, not less than the target.
+        target_size: parameters in the target scope at the end.
 
     Raises:
         ConfigError: the target cannot be reached, or a width multiple is larger than a width.
@@ -49,16 +57,38 @@ class CoupledSparsifier:
     """
 
     def __init__(
-        self, model: nn.Module, config: EcoSpaConfig, full_size: int | None = None, rule: WidthRule | None = None
+        self,
+        model: nn.Module,
+        config: EcoSpaConfig,
+        full_size: int | None = None,
+        rule: WidthRule | None = None,
+        *,
+        cut_frozen: bool = False,
     ) -> None:
-        self.config = config
+        model = unwrapped(model)
+        self.config, self._cut_frozen = config, cut_frozen
         pairs = coupled_pairs(model)
         self.rule = width_rule(model, config) if rule is None else rule
-        self.full_size = parameters(model, config.target_scope) if full_size is None else full_size
-        self.target_size = round(config.target_size * self.full_size)
+        if full_size is None:
+            count = dense_parameters if config.relative_to == "dense" else parameters
+            full_size = count(model, config.target_scope)
+        self.full_size = full_size
+        self.target_size = round(config.target_size * full_size)
+        self.start_size = max(self.size(model), self.target_size)
         self._wanted = {pair.name: float(pair.units) for pair in pairs}
-        _check_widths(pairs, config, self.rule)
-        self._check_reachable(model)
+        if self.size(model) > self.target_size:
+            _check_widths(model, self.pairs(model), config, self.rule)
+            self._check_reachable(model)
+
+    def pairs(self, model: nn.Module) -> tuple[CoupledPair, ...]:
+        """The pairs that may be cut: those that train, or all."""
+        return coupled_pairs(model) if self._cut_frozen else trained_pairs(model, self.rule.tied)
+
+    def standing(self, model: nn.Module) -> str:
+        """Where the model is and what was asked for, in words."""
+        whole = _whole(self.config.target_scope, self.config.relative_to)
+        share = self.size(model) / self.full_size
+        return f"the model has {share:.3f} of the {whole}, {self.config.target_size:g} was asked for"
 
     def size(self, model: nn.Module) -> int:
         """Parameters of the model in the target scope."""
@@ -78,6 +108,7 @@ class CoupledSparsifier:
 
         v_j = ||left_j||_2 * ||right_j||_2, over all matrices, copies and rotary partners of unit j of a group
         """
+        model = unwrapped(model)
         return {pair.name: pair_scores(model, pair) for pair in coupled_pairs(model)}
 
     def plan(
@@ -91,7 +122,7 @@ class CoupledSparsifier:
 
         Args:
             model: the model as it is now.
-            importances: importance of every pair, finite.
+            importances: importance of every pair that may be cut, finite.
             goal: parameters in the target scope that the event comes down to, and not below; None is the paper's pace,
                 at which K and theta alone decide, and the target is the only limit.
             scores: index scores to use instead of the norm products of the current weights.
@@ -102,10 +133,11 @@ class CoupledSparsifier:
         Raises:
             ValueError: an importance or a score is NaN or infinite, or one is missing.
         """
-        pairs = {pair.name: pair for pair in coupled_pairs(model)}
+        model = unwrapped(model)
+        pairs = {pair.name: pair for pair in self.pairs(model)}
         if missing := sorted(set(pairs) - set(importances)):
-            raise ValueError(f"importances lacks {missing[0]}; give the importance of every pair")
-        scores = self.scores(model) if scores is None else scores
+            raise ValueError(f"importances lacks {missing[0]}; give the importance of every pair that may be cut")
+        scores = {name: pair_scores(model, pair) for name, pair in pairs.items()} if scores is None else scores
         limit = self.target_size if goal is None else max(goal, self.target_size)
         per_head = self.config.granularity == "head"
         retained = {name: retained_scores(scores[name], per_head) for name in pairs}
@@ -119,7 +151,7 @@ class CoupledSparsifier:
             compound=goal is not None,
             land=limit == self.target_size,
         )
-        self._wanted = untie(tied, wanted)
+        self._wanted |= untie(tied, wanted)
         if not chosen:
             return None
         kept = {
@@ -131,12 +163,13 @@ class CoupledSparsifier:
     def pair_widths(
         self, model: nn.Module, retained: Mapping[str, Float[Tensor, " units_plus_one"]] | None = None
     ) -> dict[str, PairWidth]:
-        """Every pair as the choice of widths sees it, before twins are tied.
+        """Every pair that may be cut as the choice of widths sees it, before twins are tied.
 
         Args:
             model: the model as it is now.
             retained: (units + 1,) per pair, score left with the best units; None takes all units for equal.
         """
+        model = unwrapped(model)
         return {
             pair.name: PairWidth(
                 width=pair.units,
@@ -146,12 +179,12 @@ class CoupledSparsifier:
                 retained=_flat(pair.units) if retained is None else retained[pair.name],
                 wanted=self._wanted[pair.name],
             )
-            for pair in coupled_pairs(model)
+            for pair in self.pairs(model)
         }
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state: sizes and wanted widths."""
-        sizes = {"full_size": self.full_size, "target_size": self.target_size}
+        sizes = {"full_size": self.full_size, "start_size": self.start_size, "target_size": self.target_size}
         return {**sizes, "wanted": dict(self._wanted), "rule": asdict(self.rule)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -159,10 +192,13 @@ class CoupledSparsifier:
         if "rule" in state:  # states of earlier releases have none: their multiple was a number
             self.rule = WidthRule(**state["rule"])
         self.full_size, self.target_size = int(state["full_size"]), int(state["target_size"])
+        self.start_size = int(
+            state.get("start_size", self.full_size)
+        )  # runs of earlier releases began with a full model
         self._wanted = {name: float(width) for name, width in state["wanted"].items()}
 
     def _entries(self, model: nn.Module) -> dict[str, PairWidth]:
-        tied = twins(coupled_pairs(model)) if self.rule.tied else ()
+        tied = twins(self.pairs(model)) if self.rule.tied else ()
         return tie(tied, self.pair_widths(model))
 
     def _next_cuts(self, model: nn.Module) -> Iterator[int]:
@@ -177,12 +213,34 @@ class CoupledSparsifier:
             narrowest = min(entry.width, -(-entry.floor // entry.step) * entry.step)
             smallest -= (entry.width - narrowest) * entry.unit_parameters
         if self.target_size < smallest:
-            share = smallest / self.full_size
-            raise ConfigError(
-                f"target_size is {self.config.target_size}; the smallest reachable value is {share:.4f} of the "
-                f"{self.config.target_scope} (embeddings, norms and the floors of min_width and width_multiple stay); "
-                "raise target_size, lower min_width, or count target_scope='blocks'"
+            raise ConfigError(self._unreachable(model, smallest))
+
+    def _unreachable(self, model: nn.Module, smallest: int) -> str:
+        asked = f"target_size is {self.config.target_size}"
+        pairs = coupled_pairs(model)
+        frozen = {pair.name for pair in pairs} - {pair.name for pair in self.pairs(model)}
+        if len(frozen) == len(pairs):
+            return (
+                f"{asked}, but all {len(pairs)} pairs are frozen (requires_grad is False), so nothing is left to cut "
+                "while training: adapters beside a frozen base train no coupled matrix. Set requires_grad before "
+                "CoupledSparsity is made, or cut at once with plan_shrink and apply_plan and train afterwards"
             )
+        whole = _whole(self.config.target_scope, self.config.relative_to)
+        share = (
+            math.ceil(smallest / self.full_size * 1e4) / 1e4
+        )  # rounded up, so that the value itself can be asked for
+        left = f"; {told(frozen, len(pairs))}" if frozen else ""
+        way_out = "train more pairs, raise target_size" if frozen else "raise target_size"
+        return (
+            f"{asked}; the smallest reachable value is {share:.4f} of the {whole} (embeddings, norms and the floors of "
+            f"min_width and width_multiple stay){left}; {way_out}, lower min_width, or count target_scope='blocks'"
+        )
+
+
+def _whole(scope: TargetScope, relative_to: RelativeTo) -> str:
+    """What a target is a share of, in words."""
+    of = "dense model" if relative_to == "dense" else "model as it was given"
+    return f"{'block parameters' if scope == 'blocks' else 'parameters'} of the {of}"
 
 
 def width_rule(model: nn.Module, config: EcoSpaConfig) -> WidthRule:
@@ -191,52 +249,6 @@ def width_rule(model: nn.Module, config: EcoSpaConfig) -> WidthRule:
     if isinstance(given, WidthRule):
         return given
     return device_rule(model) if given == "auto" else WidthRule.uniform(given)
-
-
-def plan_shrink(
-    model: nn.Module,
-    target_size: float = 0.5,
-    *,
-    target_scope: TargetScope = "parameters",
-    width_multiple: int | Literal["auto"] | WidthRule = 8,
-    min_width: int | None = None,
-    top_k: float = 1.0,
-    importance_threshold: float = 0.9,
-    importances: Mapping[str, float] | None = None,
-    scores: Mapping[str, Float[Tensor, "groups units"]] | None = None,
-) -> SparsityPlan:
-    """One-shot plan that brings a model to a size at once.
-
-    Args:
-        model: model of a supported family.
-        target_size: c, share that is left.
-        target_scope: share of all "parameters", or of the "blocks" alone.
-        width_multiple: widths stay multiples of this many indices; "auto" or a WidthRule as for EcoSpaConfig.
-        min_width: no pair becomes narrower; None means the multiple of its kind.
-        top_k: share of the pairs that carry the cut, the least important first; 1 spreads it over all.
-        importance_threshold: theta of each of the rounds that the cut is made of.
-        importances: importance of every pair, such as `CoupledEstimator.importances()`; None ranks all equally.
-        scores: index scores of every pair; None takes the norm products of the weights.
-
-    Returns:
-        The plan; the size lands within one width step above the target.
-
-    Raises:
-        ConfigError: a value is out of range, or the target cannot be reached.
-        UnsupportedModelError: the model cannot be cut, or its weights are not here to be scored.
-
-    Source: paper, coupled sparsification, all rounds at once.
-    """
-    refuse_unsupported(model, needs_weights=scores is None)
-    config = EcoSpaConfig(
-        top_k=top_k, importance_threshold=importance_threshold, target_size=target_size, target_scope=target_scope,
-        width_multiple=width_multiple, min_width=min_width,
-    )  # fmt: skip
-    sparsifier = CoupledSparsifier(model, config)
-    if importances is None:
-        importances = dict.fromkeys((pair.name for pair in coupled_pairs(model)), 1.0)
-    plan = sparsifier.plan(model, importances, goal=sparsifier.target_size, scores=scores)
-    return SparsityPlan.build(model, {}) if plan is None else plan
 
 
 @torch.no_grad()
@@ -288,14 +300,16 @@ def _flat(units: int) -> Float[Tensor, " units_plus_one"]:
     return torch.arange(units + 1, dtype=torch.float64)
 
 
-def _check_widths(pairs: tuple[CoupledPair, ...], config: EcoSpaConfig, rule: WidthRule) -> None:
+def _check_widths(model: nn.Module, pairs: tuple[CoupledPair, ...], config: EcoSpaConfig, rule: WidthRule) -> None:
+    dense = dense_shape(model)  # a pair that earlier cuts left narrower than a multiple is at its floor, which is fine
     for pair in sorted(pairs, key=lambda pair: pair.width):
+        width = max(pair.width, dense[pair.name][1])
         for field, value in (
             ("width_multiple", rule.multiple(pair.kind)),
             ("min_width", config.floor_width(rule, pair.kind)),
         ):
-            if value > pair.width:
+            if value > width:
                 raise ConfigError(
-                    f"{field} is {value}, larger than the width {pair.width} of {pair.name}, "
-                    f"which could never be cut; choose a value in [1, {pair.width}]"
+                    f"{field} is {value}, larger than the width {width} of {pair.name}, "
+                    f"which could never be cut; choose a value in [1, {width}]"
                 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,20 +17,30 @@ import torch
 from torch import nn
 
 from ecospa.accounting import parameters
+from ecospa.claim import Claim
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import CoupledEstimator, TiedImportanceWarning, tied_at_zero
 from ecospa.families import coupled_pairs
+from ecospa.frozen import told
+from ecospa.gradient_window import GradientWindow
 from ecospa.optimizer_state import OptimizerStateError
 from ecospa.optimizers import held_parameters, names_of
-from ecospa.plan import SparsityPlan
+from ecospa.pairs import CoupledPair
+from ecospa.plan import PlanError, SparsityPlan
 from ecospa.resume import config_changes, report_changes
 from ecospa.schedule import Schedule
 from ecospa.selection import select_pairs
 from ecospa.sparsifier import CoupledSparsifier
+from ecospa.step_counter import StepCounter
 from ecospa.surgery import apply_plan
 from ecospa.width_rule import WidthRule
+from ecospa.wrappers import original_name, refuse_unsupported, unwrapped
 
 logger = logging.getLogger(__name__)
+
+
+class TargetNotReachedWarning(UserWarning):
+    """A run ended above its target, or is about to: the message says what was asked for, what came of it, and why."""
 
 
 class SkippedEventWarning(RuntimeWarning):
@@ -57,18 +67,27 @@ class ShrinkEvent:
 class CoupledSparsity:
     """Shrinks a model while it trains.
 
+    What counts is what the optimizer does: after_step() may be called for every micro-batch, and a step that loss
+    scaling skips is no step. Of several after_backward() calls before one optimizer step the last one counts, whose
+    gradients are the accumulated ones. An optimizer that tells of no steps (no torch.optim.Optimizer, or one whose
+    `step` was replaced) is taken to step before every after_step().
+
+    Pairs with a frozen matrix stay whole. An event that fails leaves the model as it was and is over: the next one
+    comes when the schedule has it, with the gradients of both.
+
     Args:
-        model: model of a supported family, on its device.
-        optimizer: optimizer that holds the model's parameters.
+        model: model of a supported family, on its device; `torch.compile` may stand around it or its blocks.
+        optimizer: optimizer that holds the model's parameters, or a list of those that share them.
         config: the method's configuration.
         followers: models to cut alike, such as moving averages.
-        on_cut: called with the ShrinkEvent after every cut, for progress.
+        on_cut: called with the ShrinkEvent after every cut, when everything else is done, for progress.
         resume: state of an interrupted run, as `state_dict` gave it, for a model that was loaded at its widths.
 
     Raises:
-        ConfigError: the target cannot be reached with this model, a field is out of range, or the run that is resumed
-            had another value of a field that cannot change (ecospa.resume).
-        UnsupportedModelError: the model cannot be cut.
+        ConfigError: the target cannot be reached with this model, a field is out of range, another CoupledSparsity is
+            at work on the model, or the run that is resumed had another value of a field that cannot change
+            (ecospa.resume).
+        UnsupportedModelError: the model cannot be cut, or not where it is (sharded, replicated, offloaded).
         OptimizerStateError: the optimizer does not hold the model's parameters.
 
     Attributes:
@@ -86,50 +105,119 @@ class CoupledSparsity:
         on_cut: Callable[[ShrinkEvent], None] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> None:
+        refuse_unsupported(model)
         check_one_process()
         if resume is not None:
             config_changes(resume, config)  # before anything is built by a configuration that cannot go on
-        self.config, self.model, self.optimizer = config, model, optimizer
+        self.config, self.model, self.optimizer = config, unwrapped(model), optimizer
         self.followers, self._on_cut = tuple(followers), on_cut
         saved = {} if resume is None else resume["sparsifier"]
         rule = WidthRule(**saved["rule"]) if "rule" in saved else None
-        self.sparsifier = CoupledSparsifier(model, config, saved.get("full_size"), rule)
-        check_optimizer_holds(model, optimizer)
-        self.estimator = CoupledEstimator(model, coupled_pairs(model), config.estimator, optimizer)
-        self.schedule = Schedule(config, self.sparsifier.full_size, self.sparsifier.target_size)
-        self.step, self.finished = 0, self.sparsifier.landed(model)
+        self.sparsifier = CoupledSparsifier(self.model, config, saved.get("full_size"), rule)
+        check_optimizer_holds(self.model, optimizer)
+        pairs = self.sparsifier.pairs(self.model)
+        self.estimator = CoupledEstimator(self.model, pairs, config.estimator, optimizer)
+        self.schedule = self._scheduled()
+        self.step, self.finished = 0, self.sparsifier.landed(self.model)
         self.history = [self._event()]
-        self._next = self._next_event(0)
-        if resume is not None:
-            self.load_state_dict(resume)
+        self._next, self._skipped, self._closed = self._next_event(0), 0, False
+        self._shapes = self._current_shapes()
+        self._counter = StepCounter(optimizer)
+        self._window = GradientWindow(self.estimator, self._counter)
+        self._claim: Claim | None = None
+        try:
+            self._introduce(pairs) if resume is None else self.load_state_dict(resume)
+            self._hold()
+        except BaseException:
+            self._counter.close()
+            raise
 
     @property
     def next_event(self) -> int | None:
         """Optimizer step of the next event, or None when there is none."""
         return None if self.finished else self._next
 
+    @property
+    def reached(self) -> bool:
+        """Whether the size is within one width step of the target."""
+        return self.finished and not self._left_over()
+
     def after_backward(self) -> None:
-        """Call after backward() and before the gradients are cleared: adds this step to the importance estimate."""
-        if not self.finished and self.step >= self.config.start_step:
-            self.estimator.update()
+        """Call after backward() and before the gradients are cleared: they rank the pairs once the optimizer steps.
+
+        Raises:
+            PlanError: the model was cut by hand since the last event.
+            RuntimeError: no coupled matrix has a gradient.
+        """
+        if self.finished:
+            return
+        self._check_usable()
+        if self.step + self._counter.waiting >= self.config.start_step:
+            self._window.measure()
 
     def after_step(self) -> None:
-        """Call after optimizer.step(): counts the step, and shrinks the model when an event is due."""
-        self.step += 1
-        if self.finished or self.step < self._next:
+        """Call after optimizer.step(): counts the steps that were taken, and shrinks the model when an event is due.
+
+        Raises:
+            PlanError: the model was cut by hand since the last event.
+        """
+        if not self.finished:
+            self._check_usable()
+        steps = self._counter.read()
+        self.step += steps
+        if self.finished or steps == 0:
             return
-        self._shrink()
-        self._next = self._next_event(self.step)
+        self._window.commit()
+        if self.step < self._next:
+            return
+        try:
+            event = self._shrink()
+        finally:  # whatever failed, this event is over
+            self._next = self._next_event(self.step)
+        if event is not None and self._on_cut is not None:
+            self._on_cut(event)
+
+    def absorb_cut(self) -> None:
+        """Go on from a cut made by hand: a new window of gradients begins, and the cut is an event of the history.
+
+        The target stays what it was.
+        """
+        self._settle()
+        self._finish_when_landed()
+
+    def report(self) -> str:
+        """How the run stands, in one line: the target is reached, or what was asked for, what came of it, and why."""
+        standing = self.sparsifier.standing(self.model)
+        if self.reached:
+            return f"step {self.step}: the target is reached: {standing}"
+        return f"step {self.step}: the target is not reached: {standing}; {self._why_not()}"
+
+    def close(self) -> None:
+        """End the run: let go of the optimizer and the model, and warn when the target was not reached."""
+        if self._closed:
+            return
+        self.release()
+        if not self.reached:
+            warnings.warn(self.report(), TargetNotReachedWarning, stacklevel=2)
+
+    def release(self) -> None:
+        """Let go of the optimizer and the model without a word, for another CoupledSparsity to take over."""
+        self._closed = True
+        self._counter.close()
+        if self._claim is not None:
+            self._claim.release()
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state; the widths themselves are in the model's checkpoint."""
+        waiting = {"waiting": self._counter.waiting} if self._counter.waiting else {}
         return {
             "config": asdict(self.config),
             "step": self.step,
             "next": self._next,
             "finished": self.finished,
             "sparsifier": self.sparsifier.state_dict(),
-            "estimator": self.estimator.state_dict(),
+            **self._window.state_dict(),
+            **waiting,
             "history": [asdict(event) for event in self.history],
         }
 
@@ -143,7 +231,7 @@ class CoupledSparsity:
         changes = config_changes(state, self.config)
         history = [ShrinkEvent(**event) for event in state["history"]]
         now = {pair.name: pair.width for pair in coupled_pairs(self.model)}
-        if dict(history[-1].widths) != now:
+        if {original_name(name): width for name, width in history[-1].widths.items()} != now:
             raise ValueError(
                 "the model's widths are not those of the saved state; load the model with ecospa.from_pretrained from "
                 "the same checkpoint first"
@@ -151,11 +239,30 @@ class CoupledSparsity:
         self.history, self.step, self._next = history, int(state["step"]), int(state["next"])
         self.finished = bool(state["finished"])
         self.sparsifier.load_state_dict(state["sparsifier"])
-        self.estimator.load_state_dict(state["estimator"])
-        self.schedule = Schedule(self.config, self.sparsifier.full_size, self.sparsifier.target_size)
+        self._counter.carry(int(state.get("waiting", 0)))
+        self._window.load_state_dict(state)
+        self.schedule, self._shapes = self._scheduled(), self._current_shapes()
         if changes:
             report_changes(changes, self.step)
             self._next = self._next_event(self.step)
+
+    def _scheduled(self) -> Schedule:
+        return Schedule(self.config, self.sparsifier.start_size, self.sparsifier.target_size)
+
+    def _introduce(self, pairs: Sequence[CoupledPair]) -> None:
+        every = coupled_pairs(self.model)
+        if frozen := {pair.name for pair in every} - {pair.name for pair in pairs}:
+            logger.warning("%s; the target has to come from the others", told(frozen, len(every)))
+        if self.finished:
+            smaller = self.sparsifier.size(self.model) < self.sparsifier.full_size
+            logger.log(
+                logging.WARNING if smaller else logging.INFO,
+                "nothing to cut, the target is reached already: %s", self.sparsifier.standing(self.model),
+            )  # fmt: skip
+
+    def _hold(self) -> None:
+        if not self.finished:
+            self._claim = Claim(self.model.get_submodule(pair.module) for pair in coupled_pairs(self.model))
 
     def _next_event(self, step: int) -> int:
         if self.config.pace == "paper":
@@ -165,56 +272,66 @@ class CoupledSparsity:
             following += 1
         return following
 
-    def _shrink(self) -> None:
+    def _shrink(self) -> ShrinkEvent | None:
+        importances = self._importances()
+        if importances is None:
+            return None
+        before, event = self.sparsifier.state_dict(), None
+        try:
+            plan = self.sparsifier.plan(self.model, importances, goal=self._goal())
+            if plan is not None:
+                event = self._apply(plan)
+        except BaseException:
+            if not self._cut_since():
+                self.sparsifier.load_state_dict(before)
+            raise
+        if event is None:
+            self._new_window()
+        self._finish_when_landed()
+        return event
+
+    def _importances(self) -> dict[str, float] | None:
+        """Importance of every pair that may be cut; None, and a warning, where they cannot be ranked."""
         if self.estimator.steps == 0:
             # loss scaling may have skipped every step of a short window; that must not end a long run
-            message = (
-                f"step {self.step}: no gradient was seen since the last event, so nothing was cut; "
+            self._skip(
+                "no gradient was seen since the last event, so nothing was cut; "
                 "call after_backward() before every after_step(), unless loss scaling skipped the steps"
             )
-            warnings.warn(message, SkippedEventWarning, stacklevel=3)
-            return
-        importances = self.estimator.importances()
-        broken = [name for name, value in importances.items() if not math.isfinite(value)]
-        self.estimator.reset()
+            return None
+        measured, names = self.estimator.importances(), [pair.name for pair in self.sparsifier.pairs(self.model)]
+        broken = [name for name in names if not math.isfinite(measured.get(name, 0.0))]
         if broken:
-            message = (
-                f"step {self.step}: the gradients of {broken[0]} since the last event are NaN or infinite; "
+            self._skip(
+                f"the gradients of {broken[0]} since the last event are NaN or infinite; "
                 "nothing was cut, the next event will use new gradients"
             )
-            warnings.warn(message, SkippedEventWarning, stacklevel=3)
-            return
-        if not self._told_apart(importances):
-            return
-        plan = self.sparsifier.plan(self.model, importances, goal=self._goal())
-        if plan is not None:
-            self._apply(plan)
-        if self.sparsifier.landed(self.model):
-            self.finished = True
-            floor = self.sparsifier.exhausted(self.model)
-            reason = "every pair is at its floor, nothing is left to cut" if floor else "the target is reached"
-            size, target = self.sparsifier.size(self.model), self.sparsifier.target_size
-            level = logging.WARNING if floor else logging.INFO
-            logger.log(
-                level, "step %d: %s at %d parameters (target %d); training goes on", self.step, reason, size, target
-            )
+            return None
+        # a pair that has begun to train in this window is not measured yet, and goes last
+        most = max((value for value in measured.values() if math.isfinite(value)), default=1.0)
+        importances = {name: measured.get(name, most) for name in names}
+        return importances if self._told_apart(importances) else None
+
+    def _skip(self, why: str) -> None:
+        self._new_window()
+        self._skipped += 1
+        warnings.warn(f"step {self.step}: {why}", SkippedEventWarning, stacklevel=5)
 
     def _told_apart(self, importances: Mapping[str, float]) -> bool:
         """Whether the gradients say anything about which pairs matter; where they say it of some only, that is told."""
         zero = tied_at_zero(importances, len(select_pairs(importances, self.config.top_k)))
         if len(zero) == len(importances):
-            message = (
-                f"step {self.step}: every gradient since the last event is exactly zero, which ranks no pair; nothing "
-                "was cut. Does the loss depend on the model (labels all ignored, a detached output)?"
+            self._skip(
+                "every gradient since the last event is exactly zero, which ranks no pair; nothing was cut. Does the "
+                "loss depend on the model (labels all ignored, a detached output)?"
             )
-            warnings.warn(message, SkippedEventWarning, stacklevel=4)
             return False
         if zero:
             message = (
                 f"{len(zero)} pairs have gradients of exactly zero, {zero[0]} among them; those that an event cuts are "
                 "the first in the order of the model, not the least important"
             )
-            warnings.warn(message, TiedImportanceWarning, stacklevel=4)
+            warnings.warn(message, TiedImportanceWarning, stacklevel=5)
         return True
 
     def _goal(self) -> int | None:
@@ -222,16 +339,72 @@ class CoupledSparsity:
             return self.sparsifier.target_size
         return self.schedule.goal(self.step) if self.config.pace == "curve" else None
 
-    def _apply(self, plan: SparsityPlan) -> None:
-        apply_plan(self.model, plan, self.optimizer, self.followers)
-        self.estimator.rebind(coupled_pairs(self.model))
+    def _apply(self, plan: SparsityPlan) -> ShrinkEvent:
+        try:
+            apply_plan(self.model, plan, self.optimizer, self.followers)
+        finally:  # an interrupt may come after the cut as well as before it
+            if self._cut_since():
+                self._settle()
+        return self.history[-1]
+
+    def _settle(self) -> None:
+        """Take the model as a cut has left it."""
+        self._shapes = self._current_shapes()
+        self._new_window()
         self.history.append(self._event())
-        if self._on_cut is not None:
-            self._on_cut(self.history[-1])
+
+    def _new_window(self) -> None:
+        self._window.commit()
+        self.estimator.rebind(self.sparsifier.pairs(self.model))
+
+    def _finish_when_landed(self) -> None:
+        if not self.sparsifier.landed(self.model):
+            return
+        self.finished = True
+        if self._claim is not None:
+            self._claim.release()
+        floor = self.sparsifier.exhausted(self.model)
+        reason = "every pair is at its floor, nothing is left to cut" if floor else "the target is reached"
+        size, target = self.sparsifier.size(self.model), self.sparsifier.target_size
+        level = logging.WARNING if floor else logging.INFO
+        logger.log(level, "step %d: %s at %d parameters (target %d); training goes on", self.step, reason, size, target)
+
+    def _left_over(self) -> bool:
+        """Whether pairs at their floors, or frozen ones, kept the size above the target."""
+        return self.sparsifier.exhausted(self.model) and self.sparsifier.size(self.model) > self.sparsifier.target_size
+
+    def _why_not(self) -> str:
+        config, events = self.config, len(self.history) - 1
+        skipped = f"; {self._skipped} events cut nothing, as was warned of" if self._skipped else ""
+        if self.finished:
+            return "every pair that trains is at its floor (min_width, width_multiple), nothing is left to cut"
+        if self._counter.seen == 0 and self.step == 0:
+            return "no optimizer step was seen; give the optimizer that steps, and call after_step() after its step()"
+        if self.step <= config.start_step:
+            return f"training ended before start_step, which is {config.start_step}"
+        if config.end_step is not None and self.step < config.end_step:
+            return f"training ended before end_step, which is {config.end_step}{skipped}"
+        return f"{events} events have cut, the next would have come at step {self._next}{skipped}"
 
     def _event(self) -> ShrinkEvent:
         widths = {pair.name: pair.width for pair in coupled_pairs(self.model)}
         return ShrinkEvent(self.step, parameters(self.model), parameters(self.model, "blocks"), widths)
+
+    def _current_shapes(self) -> list[tuple[nn.Parameter, torch.Size]]:
+        names = {axis.parameter: None for pair in coupled_pairs(self.model) for axis in pair.axes}
+        return [(parameter, parameter.shape) for parameter in map(self.model.get_parameter, names)]
+
+    def _cut_since(self) -> bool:
+        return any(parameter.shape != shape for parameter, shape in self._shapes)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise RuntimeError("this CoupledSparsity was closed; make a new one for another run")
+        if self._cut_since():
+            raise PlanError(
+                "the model was cut since the last event by something else than this CoupledSparsity (apply_plan or "
+                "keep_heads by hand?), so gradients and sizes no longer fit; call absorb_cut() right after such a cut"
+            )
 
 
 def check_one_process() -> None:

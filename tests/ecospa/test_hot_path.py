@@ -141,6 +141,7 @@ def test_the_host_waits_for_nothing_between_events() -> None:
     try:
         for _ in range(3):
             sparsity.after_backward()
+            optimizer.step()
             sparsity.after_step()
         with pytest.raises(RuntimeError, match="synchronizing"):
             next(model.parameters()).sum().item()

@@ -37,6 +37,7 @@ LAYERS = (
         "folders",
         "optimizer_state",
         "projections",
+        "step_counter",
         "tying",
         "width_rule",
         "wrappers",
@@ -48,7 +49,9 @@ LAYERS = (
     },
     {
         "batch_parts",
+        "claim",
         "estimator",
+        "frozen",
         "merged",
         "plan",
         "resume",
@@ -57,6 +60,7 @@ LAYERS = (
     },
     {
         "accounting",
+        "gradient_window",
         "loss_weights",
         "roofline",
     },
@@ -71,6 +75,7 @@ LAYERS = (
     },
     {
         "forecast",
+        "one_shot",
         "surgery",
     },
     {
@@ -81,6 +86,7 @@ LAYERS = (
         "agreement",
         "filling",
         "loading",
+        "outlook",
         "timm_models",
         "trainer_checkpoint",
     },
