@@ -16,7 +16,7 @@ from ecospa.estimator import CoupledEstimator
 from ecospa.families import coupled_pairs
 from ecospa.memory_budget import MemoryBudget
 from ecospa.merged import merge_projections, split_projections
-from ecospa.optimizer_state import OptimizerStateError
+from ecospa.optimizer_state import InexactOptimizerWarning, OptimizerStateError
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
 from ecospa.plan import PlanError, SparsityPlan
 from ecospa.sparsifier import CoupledSparsifier, plan_shrink
@@ -46,6 +46,7 @@ __all__ = [
     "EcoSpaCallback",
     "EcoSpaConfig",
     "EcoSpaTrainer",
+    "InexactOptimizerWarning",
     "MemoryBudget",
     "OptimizerStateError",
     "PairKind",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ecospa.accounting import state_tensors
 from ecospa.config import ConfigError
+from ecospa.optimizers import all_of
 from ecospa.trace import StepTrace, trace_step, weightless
 
 MARGIN = 1.1
@@ -32,7 +33,7 @@ class MemoryBudget:
     Args:
         limit: bytes that the step may hold at once, of the tensors of model, optimizer and pass.
         model: what is trained; asked again whenever it has become smaller.
-        optimizer: its optimizer.
+        optimizer: its optimizer, or a list of those that share its parameters.
         mixed: the passes run in bf16 under autocast.
 
     Raises:
@@ -108,26 +109,16 @@ class MemoryBudget:
         return sum(_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad)
 
     def _state(self) -> int:
-        values = (value for state in self.optimizer.state.values() for value in state.values())
+        values = (value for one in all_of(self.optimizer) for state in one.state.values() for value in state.values())
         return sum(_bytes(value) for value in values if isinstance(value, Tensor))
 
     def _state_to_come(self) -> int:
-        """What an optimizer will hold after its first step, by its kind; two moments for one that is not known."""
-        kind = type(getattr(self.optimizer, "optimizer", self.optimizer)).__name__.lower()
-        options = self.optimizer.param_groups[0]
-        if kind.startswith("sgd"):
-            return state_tensors("sgd_momentum" if options.get("momentum") else "sgd") * self._trained()
-        return state_tensors("amsgrad" if options.get("amsgrad") else "adamw") * self._trained()
+        """What the optimizers will hold after their first step."""
+        return sum(_moments(one) * sum(map(_bytes, _held(one))) for one in all_of(self.optimizer))
 
     def _update(self) -> int:
-        """Work space of the optimizer: one copy of what trains where all tensors go together, else of the largest."""
-        options = self.optimizer.param_groups[0]
-        if options.get("fused"):
-            return 0
-        cuda = any(parameter.is_cuda for parameter in self.model.parameters())
-        together = options.get("foreach") or (options.get("foreach") is None and cuda)
-        sizes = [_bytes(parameter) for parameter in self.model.parameters() if parameter.requires_grad]
-        return sum(sizes) if together else 2 * max(sizes, default=0)
+        """Work space of the optimizers: one copy of what trains where all tensors go together, else of the largest."""
+        return max((_work_space(one) for one in all_of(self.optimizer)), default=0)
 
     def _trace(self, batch: Mapping[str, Tensor], examples: int) -> StepTrace:
         empty = {
@@ -139,6 +130,28 @@ class MemoryBudget:
             copied = copied.to(torch.bfloat16)
             empty = {name: value.bfloat16() if value.is_floating_point() else value for name, value in empty.items()}
         return trace_step(copied, empty)
+
+
+def _held(optimizer: Any) -> list[Tensor]:
+    return [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
+
+
+def _moments(optimizer: Any) -> int:
+    """Tensors of state for each that trains, by the optimizer's kind; two for one that is not known."""
+    kind, options = type(optimizer).__name__.lower(), optimizer.param_groups[0]
+    if kind.startswith("sgd"):
+        return state_tensors("sgd_momentum" if options.get("momentum") else "sgd")
+    return state_tensors("amsgrad" if options.get("amsgrad") else "adamw")
+
+
+def _work_space(optimizer: Any) -> int:
+    held, options = _held(optimizer), optimizer.param_groups[0]
+    if options.get("fused"):
+        return 0
+    cuda = any(parameter.is_cuda for parameter in held)
+    together = options.get("foreach") or (options.get("foreach") is None and cuda)
+    sizes = [_bytes(parameter) for parameter in held]
+    return sum(sizes) if together else 2 * max(sizes, default=0)
 
 
 def _bytes(tensor: Tensor) -> int:

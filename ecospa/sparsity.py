@@ -20,7 +20,7 @@ from ecospa.accounting import parameters
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import CoupledEstimator
 from ecospa.families import coupled_pairs
-from ecospa.optimizer_state import OptimizerStateError
+from ecospa.optimizer_state import OptimizerStateError, check_optimizers
 from ecospa.optimizers import held_parameters, names_of
 from ecospa.plan import SparsityPlan
 from ecospa.schedule import Schedule
@@ -57,7 +57,7 @@ class CoupledSparsity:
 
     Args:
         model: model of a supported family, on its device.
-        optimizer: optimizer that holds the model's parameters.
+        optimizer: optimizer that holds the model's parameters, or a list of those that share them.
         config: the method's configuration.
         followers: models to cut alike, such as moving averages.
         on_cut: called with the ShrinkEvent after every cut, for progress.
@@ -218,8 +218,9 @@ def check_optimizer_holds(model: nn.Module, optimizer: Any) -> None:
     """Refuse an optimizer that does not train the model's coupled weights, before any step is lost.
 
     Raises:
-        OptimizerStateError: names the first parameter that it does not hold.
+        OptimizerStateError: names the first parameter that it does not hold, or why it cannot go on after a cut.
     """
+    check_optimizers(model, optimizer)
     held = held_parameters(optimizer)
     for pair in coupled_pairs(model):
         for axis in pair.axes:

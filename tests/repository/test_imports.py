@@ -22,7 +22,8 @@ MAY_IMPORT = {
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
     {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers"},
-    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
+    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace"},
+    {"state_layout", "optimizer_twin", "optimizer_trial", "optimizer_state"},
     {"roofline", "tying"},
     {"families"},
     {"plan", "merged", "width_timing"},
