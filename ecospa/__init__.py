@@ -17,7 +17,7 @@ from ecospa.families import coupled_pairs
 from ecospa.memory_budget import MemoryBudget
 from ecospa.merged import merge_projections, split_projections
 from ecospa.one_shot import plan_shrink
-from ecospa.optimizer_state import OptimizerStateError
+from ecospa.optimizer_state import InexactOptimizerWarning, OptimizerStateError
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
 from ecospa.plan import PlanError, SparsityPlan
 from ecospa.sparsifier import CoupledSparsifier
@@ -48,6 +48,7 @@ __all__ = [
     "EcoSpaCallback",
     "EcoSpaConfig",
     "EcoSpaTrainer",
+    "InexactOptimizerWarning",
     "MemoryBudget",
     "OptimizerStateError",
     "PairKind",

@@ -20,6 +20,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ecospa.config import ConfigError, EstimatorMode
+from ecospa.optimizers import all_of, names_of
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices
 from ecospa.wrappers import named_parameters
 
@@ -55,7 +56,7 @@ class CoupledEstimator:
         pairs: the model's pairs.
         mode: "fisher" sums squared gradients since the last reset, "adam" reads the optimizer's second moment instead,
             which is a running mean of the same squares over about 1 / (1 - beta2) steps.
-        optimizer: needed by "adam".
+        optimizer: needed by "adam"; of several, the one that holds a matrix is asked.
 
     Raises:
         ConfigError: mode "adam" without an optimizer.
@@ -223,11 +224,12 @@ class CoupledEstimator:
         self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
 
     def _second_moment(self, matrix: _Matrix) -> float:
-        state = self._optimizer.state.get(matrix.parameter, {})
-        if "exp_avg_sq" not in state or state["exp_avg_sq"].shape != matrix.parameter.shape:
-            kind = type(self._optimizer).__name__
-            raise RuntimeError(f"{kind} keeps no exp_avg_sq of the parameter's shape; use estimator='fisher'")
-        return float(matrix.part(state["exp_avg_sq"]).to(torch.float64).mean())
+        for one in all_of(self._optimizer):
+            moment = one.state.get(matrix.parameter, {}).get("exp_avg_sq")
+            if moment is not None and moment.shape == matrix.parameter.shape:
+                return float(matrix.part(moment).to(torch.float64).mean())
+        kind = names_of(self._optimizer)
+        raise RuntimeError(f"{kind} keeps no exp_avg_sq of the parameter's shape; use estimator='fisher'")
 
 
 @dataclass(frozen=True)

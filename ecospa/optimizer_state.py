@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxtyping import Int64
 from torch import Tensor, nn
 
-from ecospa.optimizers import all_of, held_parameters, names_of
+from ecospa.optimizer_trial import key_of, verdict_of
+from ecospa.optimizers import all_of, held_parameters, held_twice, names_of
+from ecospa.state_layout import Cut, Layout, OptimizerStateError, cut_entries, sliced, unknown_entry
 
-Cut = tuple[int, Int64[Tensor, " positions"]]
-"""An axis and the positions along it that stay."""
+__all__ = [
+    "Cut",
+    "InexactOptimizerWarning",
+    "OptimizerStateError",
+    "check_optimizers",
+    "check_state",
+    "cut_state",
+    "sliced",
+]
 
-_FACTORED = {
-    "exp_avg_sq_row": -1,  # transformers' Adafactor: the parameter's shape without its last axis
-    "exp_avg_sq_col": -2,  # without the last but one
-}
+_WAY_OUT = (
+    "use one that keeps state of the parameter's shape, such as AdamW, SGD or Lion, or cut before training: "
+    "plan_shrink and apply_plan without an optimizer, then build it"
+)
+_TOLD: set[Any] = set()
 
 
-class OptimizerStateError(ValueError):
-    """Optimizer state that cannot be cut with its parameter; the message names optimizer, parameter and entry."""
+class InexactOptimizerWarning(UserWarning):
+    """After a cut, this optimizer trains on, but not as if the removed entries had been zero all along."""
+
+
+def check_optimizers(model: nn.Module, optimizer: Any) -> None:
+    """Refuse an optimizer that cannot go on after a cut, before any step is lost; warn of one that is not exact.
+
+    An optimizer whose update of an entry depends on the whole matrix (its norm, its mean, its singular vectors) sees
+    the size of the matrix too, so training after a cut is not quite training of the masked dense model.
+
+    Args:
+        model: the model that is to be cut.
+        optimizer: None, an optimizer, or several that share the parameters among them.
+
+    Raises:
+        OptimizerStateError: two hold the same parameter; or after a cut the step of one fails, or its state cannot be
+            cut: the message says why.
+
+    Deviation: the paper trains with Adam alone and tries no other optimizer.
+    """
+    if twice := held_twice(optimizer):
+        for name, parameter in model.named_parameters():
+            if id(parameter) in twice:
+                first, second = twice[id(parameter)]
+                raise OptimizerStateError(
+                    f"{name}: both the {first} and the {second} hold this parameter, and would both move it; "
+                    "give every parameter to one optimizer"
+                )
+    for one in all_of(optimizer):
+        verdict, name = verdict_of(one), type(one).__name__
+        if verdict.refusal is not None:
+            raise OptimizerStateError(f"{name} cannot train a model that is cut: {verdict.refusal}; {_WAY_OUT}")
+        if verdict.difference and (key := key_of(one)) not in _TOLD:
+            message = (
+                f"{name}: training after a cut is not exactly that of the masked dense model, because an update depends "
+                f"on the whole matrix; on small matrices the weights differ by up to {verdict.difference:.1g} of the "
+                "distance that they move"
+            )
+            warnings.warn(message, InexactOptimizerWarning, stacklevel=3)
+            _TOLD.add(key)  # not where the warning is an error: then nothing has begun
 
 
 def check_state(model: nn.Module, optimizer: Any, cuts: Mapping[str, Cut]) -> None:
@@ -32,9 +80,11 @@ def check_state(model: nn.Module, optimizer: Any, cuts: Mapping[str, Cut]) -> No
         cuts: what is cut of which parameter.
 
     Raises:
-        OptimizerStateError: a parameter that trains is held by none of them, or has state of unknown layout.
+        OptimizerStateError: a parameter that trains is held by none of them or by two, has state of unknown layout, or
+            the optimizer cannot go on after a cut.
     """
-    if not (optimizers := all_of(optimizer)):
+    optimizers = all_of(optimizer)
+    if not optimizers or not cuts:
         return
     held = held_parameters(optimizers)
     for name, cut in cuts.items():
@@ -42,20 +92,19 @@ def check_state(model: nn.Module, optimizer: Any, cuts: Mapping[str, Cut]) -> No
         if parameter.requires_grad and id(parameter) not in held:
             raise OptimizerStateError(
                 f"{name}: the {names_of(optimizers)} does not hold this parameter, so its state would go stale; "
-                "give the optimizer that trains this very model"
+                "give the optimizer that trains this very model, or every one of several"
             )
         for one in optimizers:
-            for key, value in one.state.get(parameter, {}).items():
-                if isinstance(value, Tensor) and _state_axis(key, value, parameter, cut) is None:
-                    raise OptimizerStateError(
-                        f"{name}: {type(one).__name__} state {key!r} has shape {tuple(value.shape)}, "
-                        f"the parameter {tuple(parameter.shape)}; "
-                        "only state of the parameter's shape, factored rows and columns, and scalars can be cut; "
-                        "use such an optimizer, or make it anew after the event"
-                    )
+            if (unknown := unknown_entry(one.state, parameter, cut, layout_of(one, parameter))) is not None:
+                raise OptimizerStateError(
+                    f"{name}: {type(one).__name__} {unknown}; "
+                    "only state of the parameter's shape, factored rows and columns, and scalars can be cut; "
+                    "use such an optimizer, or make it anew after the event"
+                )
+    check_optimizers(model, optimizers)
 
 
-def cut_state(parameter: nn.Parameter, cut: Cut, optimizer: Any) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+def cut_state(parameter: nn.Parameter, cut: Cut, optimizer: Any) -> Iterator[tuple[Any, Any, Tensor]]:
     """The state of one parameter as it is after a cut; nothing is assigned.
 
     Args:
@@ -64,34 +113,13 @@ def cut_state(parameter: nn.Parameter, cut: Cut, optimizer: Any) -> Iterator[tup
         optimizer: None, an optimizer, or several.
 
     Returns:
-        (state of the parameter in its optimizer, key, new tensor) of every entry that changes.
+        (container, key, new tensor) of every entry that changes: `container[key] = new tensor` cuts it. The container
+        is the parameter's state in its optimizer, or a list or dictionary inside it.
     """
     for one in all_of(optimizer):
-        state = one.state.get(parameter, {})
-        for key, value in state.items():
-            if isinstance(value, Tensor) and (axis := _state_axis(key, value, parameter, cut)) not in (None, -1):
-                yield state, key, sliced(value, axis, cut[1])
+        yield from cut_entries(one.state, parameter, cut, layout_of(one, parameter))
 
 
-def sliced(value: Tensor, axis: int, positions: Tensor) -> Tensor:
-    """A copy of its own: a view would keep the whole storage alive."""
-    return value.index_select(axis, positions.to(value.device)).contiguous()
-
-
-def _state_axis(key: str, value: Tensor, parameter: Tensor, cut: Cut) -> int | None:
-    """Axis of a state tensor to cut; -1 leaves it as it is; None is an unknown layout."""
-    axis = cut[0]
-    if value.shape == parameter.shape:
-        return axis
-    if value.ndim == 0 or value.shape == (1,):
-        return -1
-    if key in _FACTORED and parameter.ndim > 1:
-        dropped = _FACTORED[key] % parameter.ndim
-        expected = [size for position, size in enumerate(parameter.shape) if position != dropped]
-        if list(value.shape) != expected:
-            return None
-        return -1 if axis == dropped else axis - (axis > dropped)
-    # torch's Adafactor: factored state broadcasts against the parameter
-    if value.ndim == parameter.ndim and all(a in (1, b) for a, b in zip(value.shape, parameter.shape, strict=True)):
-        return -1 if value.shape[axis] == 1 else axis
-    return None
+def layout_of(optimizer: Any, parameter: Tensor) -> Layout:
+    """What a trial learned about an optimizer's state; only asked where the parameter has some."""
+    return verdict_of(optimizer).layout if parameter in optimizer.state else Layout()

@@ -23,7 +23,7 @@ from ecospa.estimator import CoupledEstimator, TiedImportanceWarning, tied_at_ze
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told
 from ecospa.gradient_window import GradientWindow
-from ecospa.optimizer_state import OptimizerStateError
+from ecospa.optimizer_state import OptimizerStateError, check_optimizers
 from ecospa.optimizers import held_parameters, names_of
 from ecospa.pairs import CoupledPair
 from ecospa.plan import PlanError, SparsityPlan
@@ -422,8 +422,9 @@ def check_optimizer_holds(model: nn.Module, optimizer: Any) -> None:
     """Refuse an optimizer that does not train the model's coupled weights, before any step is lost.
 
     Raises:
-        OptimizerStateError: names the first parameter that it does not hold.
+        OptimizerStateError: names the first parameter that it does not hold, or why it cannot go on after a cut.
     """
+    check_optimizers(model, optimizer)
     held = held_parameters(optimizer)
     for pair in coupled_pairs(model):
         for axis in pair.axes:
