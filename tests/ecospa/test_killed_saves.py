@@ -14,7 +14,9 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills")
 COUNT, LARGE = 3, 180
 SHARDED = {"max_shard_size": "40KB"}
-CASES = [(kind, size, options) for kind in ("gpt2", "llama") for size in ("small", "large") for options in ({}, SHARDED)]
+CASES = [
+    (kind, size, options) for kind in ("gpt2", "llama") for size in ("small", "large") for options in ({}, SHARDED)
+]
 CASES += [("timm", size, {}) for size in ("small", "large")]
 
 
@@ -38,9 +40,7 @@ def test_a_killed_save_leaves_a_whole_model(tmp_path: Path, two_renames: bool) -
 
 @pytest.mark.kill
 @pytest.mark.parametrize(("kind", "size", "options"), CASES)
-def test_many_killed_saves_leave_whole_models(
-    tmp_path: Path, kind: str, size: str, options: dict[str, Any]
-) -> None:
+def test_many_killed_saves_leave_whole_models(tmp_path: Path, kind: str, size: str, options: dict[str, Any]) -> None:
     found = kills(tmp_path, kind, size, options, LARGE // len(CASES), two_renames=False)
     print(f"{kind} {size} {options}: {found}")
     assert sum(found.values()) == LARGE // len(CASES)
