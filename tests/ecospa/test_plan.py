@@ -119,7 +119,8 @@ def edit_text(rng, text):
             text[:digit] + rng.choice(["NaN", "Infinity", "-Infinity", "1e3", "9" * 5000, "[" * 9]) + text[digit + 1 :],
             "[" * 100_000, '{"a":' * 100_000, "", "null", "[]", text.replace('"version"', '"version": 1, "version"'),
             text.replace('"kept": {', '"kept": {"a": [[0]], "a": [[0]], ', 1), text + text, text[:at] + "\ud800",
-            text.replace('"kept": {', '"kept": {}, "kept": {', 1), text.encode(), text.encode("utf-16"), None, 3, ["plan"],
+            text.replace('"kept": {', '"kept": {}, "kept": {', 1), text.encode(), text.encode("utf-16"), 3,
+            None, ["plan"],
             text.replace("[[", "[" * 60_000, 1), text[:at] + "\x00" + text[at:],
         ]
     )  # fmt: skip
