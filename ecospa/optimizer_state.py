@@ -63,9 +63,9 @@ def check_optimizers(model: nn.Module, optimizer: Any) -> None:
             raise OptimizerStateError(f"{name} cannot train a model that is cut: {verdict.refusal}; {_WAY_OUT}")
         if verdict.difference and (key := key_of(one)) not in _TOLD:
             message = (
-                f"{name}: training after a cut is not exactly that of the masked dense model, because an update depends "
-                f"on the whole matrix; on small matrices the weights differ by up to {verdict.difference:.1g} of the "
-                "distance that they move"
+                f"{name}: training after a cut is not exactly that of the masked dense model, because an update "
+                "depends on the whole matrix; on small matrices the weights differ by up to "
+                f"{verdict.difference:.1g} of the distance that they move"
             )
             warnings.warn(message, InexactOptimizerWarning, stacklevel=3)
             _TOLD.add(key)  # not where the warning is an error: then nothing has begun

@@ -35,7 +35,7 @@ def settings(optimizer: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
     Counters that training keeps in the groups are not settings: a fresh optimizer starts with its own.
     """
-    named, defaults = _arguments(type(optimizer)), optimizer.defaults
+    named, defaults = _arguments(type(optimizer)), getattr(optimizer, "defaults", {})
     common = {}
     for name in named:
         value = defaults[name] if name in defaults else getattr(optimizer, name, inspect.Parameter.empty)
