@@ -105,7 +105,9 @@ class EcoSpaConfig:
                 self._set(name, _whole(name, value, 1))
         for name, literal in _CHOICES.items():
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(literal):
-                raise ConfigError(f"{name} is {_shown(getattr(self, name))}; choose one of {', '.join(get_args(literal))}")
+                raise ConfigError(
+                    f"{name} is {_shown(getattr(self, name))}; choose one of {', '.join(get_args(literal))}"
+                )
         if self.end_step is not None and self.end_step <= self.start_step:
             raise ConfigError(f"end_step is {self.end_step}; it must come after start_step, {self.start_step}")
         if self.pace == "curve" and self.end_step is None:
@@ -150,13 +152,17 @@ def _share(name: str, value: Any, *, upper_open: bool, way_out: str) -> float:
     inside = _is_number(value, Real) and 0 < value <= 1
     share = float(value) if inside else math.nan
     if not 0 < share <= 1 or (upper_open and share == 1):
-        raise ConfigError(f"{name} is {_shown(value)}; it must be a share in (0, 1{')' if upper_open else ']'}; {way_out}")
+        raise ConfigError(
+            f"{name} is {_shown(value)}; it must be a share in (0, 1{')' if upper_open else ']'}; {way_out}"
+        )
     return value if type(value) is int else share
 
 
 def _whole(name: str, value: Any, least: int) -> int:
     if not _is_number(value, Integral) or not least <= int(value) <= _LARGEST:
-        raise ConfigError(f"{name} is {_shown(value)}; it must be a whole number of at least {least}, and at most 2**53")
+        raise ConfigError(
+            f"{name} is {_shown(value)}; it must be a whole number of at least {least}, and at most 2**53"
+        )
     return int(value)
 
 
@@ -167,4 +173,6 @@ def _is_number(value: object, kind: type[Integral] | type[Real]) -> bool:
 
 def _shown(value: object) -> str:
     """A value for a message; of a number that Python refuses to print, its size."""
-    return f"a whole number of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 1e300 else repr(value)
+    return (
+        f"a whole number of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 1e300 else repr(value)
+    )

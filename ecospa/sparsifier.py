@@ -192,7 +192,9 @@ class CoupledSparsifier:
         if "rule" in state:  # states of earlier releases have none: their multiple was a number
             self.rule = WidthRule(**state["rule"])
         self.full_size, self.target_size = int(state["full_size"]), int(state["target_size"])
-        self.start_size = int(state.get("start_size", self.full_size))  # runs of earlier releases began with a full model
+        self.start_size = int(
+            state.get("start_size", self.full_size)
+        )  # runs of earlier releases began with a full model
         self._wanted = {name: float(width) for name, width in state["wanted"].items()}
 
     def _entries(self, model: nn.Module) -> dict[str, PairWidth]:
@@ -224,7 +226,9 @@ class CoupledSparsifier:
                 "CoupledSparsity is made, or cut at once with plan_shrink and apply_plan and train afterwards"
             )
         whole = _whole(self.config.target_scope, self.config.relative_to)
-        share = math.ceil(smallest / self.full_size * 1e4) / 1e4  # rounded up, so that the value itself can be asked for
+        share = (
+            math.ceil(smallest / self.full_size * 1e4) / 1e4
+        )  # rounded up, so that the value itself can be asked for
         left = f"; {told(frozen, len(pairs))}" if frozen else ""
         way_out = "train more pairs, raise target_size" if frozen else "raise target_size"
         return (
@@ -296,9 +300,7 @@ def _flat(units: int) -> Float[Tensor, " units_plus_one"]:
     return torch.arange(units + 1, dtype=torch.float64)
 
 
-def _check_widths(
-    model: nn.Module, pairs: tuple[CoupledPair, ...], config: EcoSpaConfig, rule: WidthRule
-) -> None:
+def _check_widths(model: nn.Module, pairs: tuple[CoupledPair, ...], config: EcoSpaConfig, rule: WidthRule) -> None:
     dense = dense_shape(model)  # a pair that earlier cuts left narrower than a multiple is at its floor, which is fine
     for pair in sorted(pairs, key=lambda pair: pair.width):
         width = max(pair.width, dense[pair.name][1])
