@@ -149,3 +149,39 @@ def test_a_budget_that_cannot_be_kept_is_refused() -> None:
         next(MemoryBudget(1000, model, optimizer).split(batch))
     with pytest.raises(ConfigError, match="memory_budget is 0; it must be a whole number of bytes"):
         MemoryBudget(0, model, optimizer)
+
+
+def test_a_limit_of_the_trainer_is_checked_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="memory_budget is -5; it must be a whole number of bytes"):
+        trainer_losses(tmp_path, -5)
+
+
+def test_several_optimizers_and_compiled_models_are_foretold_as_one_and_plain() -> None:
+    model, batch = model_of("gpt2"), batches()[0]
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
+    one = MemoryBudget(10**12, model, torch.optim.AdamW(model.parameters()))
+    several = [torch.optim.AdamW(matrices), torch.optim.AdamW(others)]
+    two = MemoryBudget(10**12, torch.compile(model), several)
+    assert one.peak(batch, 4) == two.peak(batch, 4)
+    mixed = MemoryBudget(10**12, model, [torch.optim.SGD(matrices, momentum=0.9), several[1]])
+    size = 4 * sum(parameter.numel() for parameter in matrices)
+    assert two.peak(batch, BATCH) - mixed.peak(batch, BATCH) == size  # one moment instead of two
+    for optimizer in several:
+        optimizer.step()  # no gradients: no state, which is foretold all the same
+    assert two.peak(batch, 4) == one.peak(batch, 4)
+
+
+def test_shapes_that_were_met_are_not_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = model_of("gpt2"), batches()[0]
+    short = {name: value[:, :20] for name, value in batch.items()}
+    limit = MemoryBudget(10**12, model, torch.optim.AdamW(model.parameters())).peak(batch, 5)
+    budget = MemoryBudget(limit, model, torch.optim.AdamW(model.parameters()))
+    chosen = []
+    for own in (batch, short):
+        next(budget.split(own))
+        chosen.append(budget.micro_batch)
+    monkeypatch.setattr(budget, "_trace", None)
+    for own, micro_batch in zip((batch, short, batch), (*chosen, chosen[0]), strict=True):
+        next(budget.split(own))
+        assert budget.micro_batch == micro_batch
