@@ -22,6 +22,7 @@ from ecospa.plan import PlanError, SparsityPlan
 from ecospa.sparsifier import CoupledSparsifier, plan_shrink
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning
 from ecospa.surgery import apply_plan
+from ecospa.verification import Verification, verify
 from ecospa.width_rule import WidthRule
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ __all__ = [
     "SkippedEventWarning",
     "SparsityPlan",
     "UnsupportedModelError",
+    "Verification",
     "WeightAxis",
     "WidthRule",
     "accounting",
@@ -67,6 +69,7 @@ __all__ = [
     "schedule",
     "selection",
     "split_projections",
+    "verify",
 ]
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ecospa.attention import narrow_attention, swap_attention
 from ecospa.dense import remember_dense
+from ecospa.exactness import require_exact
 from ecospa.families import coupled_pairs, family_of
 from ecospa.optimizer_state import Cut, check_state, cut_state, sliced
 from ecospa.pairs import CoupledPair, PairKind
@@ -39,11 +40,15 @@ def apply_plan(
     Raises:
         PlanError: the plan belongs to another model or follower.
         OptimizerStateError: the optimizer does not hold a parameter that is cut, or holds state of unknown layout.
+        UnsupportedModelError: a block would become another function.
 
     Source: paper, coupled sparsification: rows, columns and optimizer state are removed together.
     """
     targets = [(unwrapped(model), optimizer)] + [(_follower(plan, unwrapped(one)), None) for one in followers]
     prepared = [(target, plan.pairs_of(target), held) for target, held in targets]
+    if plan.kept:
+        for target, _ in targets:
+            require_exact(target, apply_plan)
     cuts = [_cuts(target, plan, pairs) for target, pairs, _ in prepared]
     for (target, _, held), parameter_cuts in zip(prepared, cuts, strict=True):
         check_state(target, held, parameter_cuts)

@@ -22,16 +22,26 @@ MAY_IMPORT = {
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
     {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers"},
-    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
+    {
+        "importance",
+        "selection",
+        "schedule",
+        "attention",
+        "projections",
+        "architecture",
+        "trace",
+        "optimizer_state",
+        "stock",
+    },
     {"roofline", "tying"},
     {"families"},
-    {"plan", "merged", "width_timing"},
+    {"plan", "merged", "width_timing", "exactness"},
     {"accounting", "dense", "estimator", "surgery"},
     {"memory_budget"},
     {"sparsifier"},
     {"sparsity", "forecast"},
     {"huggingface", "distributed", "checkpoint", "export", "forecast_time"},
-    {"forecast_text"},
+    {"forecast_text", "verification"},
     {"__main__"},
 )
 PURE = ("importance", "selection")
