@@ -23,6 +23,7 @@ from ecospa.plan import PlanError, SparsityPlan
 from ecospa.sparsifier import CoupledSparsifier
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning, TargetNotReachedWarning
 from ecospa.surgery import apply_plan
+from ecospa.verification import Verification, verify
 from ecospa.width_rule import WidthRule
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ __all__ = [
     "TargetNotReachedWarning",
     "TiedImportanceWarning",
     "UnsupportedModelError",
+    "Verification",
     "WeightAxis",
     "WidthRule",
     "accounting",
@@ -73,6 +75,7 @@ __all__ = [
     "schedule",
     "selection",
     "split_projections",
+    "verify",
 ]
 
 

@@ -1,10 +1,15 @@
-"""The command line of the library: `python -m ecospa plan MODEL` says what a run would save before it starts."""
+"""The command line of the library: what a run would save before it starts, and whether a checkpoint is what it says.
+
+`python -m ecospa plan MODEL` and `python -m ecospa verify FOLDER`.
+"""
 
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from torch import nn
 
@@ -14,10 +19,18 @@ from ecospa.forecast_text import as_json, as_markdown
 from ecospa.forecast_time import step_times
 from ecospa.pairs import UnsupportedModelError
 from ecospa.roofline import DEVICES
+from ecospa.verification import verify_folder
 from ecospa.width_rule import WidthRule
 from ecospa.width_timing import device_rule
 
-_USAGE = 2
+_FOUND, _USAGE = 1, 2
+_ABOUT = "ecospa: transformers that become smaller while they train, by coupled sparsity."
+_PLAN = "What a run would save, before it starts: from shapes alone, without weights and without a device."
+_VERIFY = (
+    "Whether a checkpoint is whole and can be trusted: every file against its manifest, every block cut on a copy in "
+    "float64 and compared with the same entries at zero, every width against the config."
+)
+_EXIT = "Exit code: 0 all is well, 1 something was found, 2 a wrong argument."
 
 
 @dataclass(frozen=True)
@@ -72,21 +85,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Obey one command.
 
     Returns:
-        0, or 2 for a wrong argument, whose message names field, value, range and way out.
+        0; 1 where `verify` found something; 2 for a wrong argument, whose message names field, value, range and way
+        out.
     """
-    from transformers import HfArgumentParser
-
-    about = "What a run would save, before it starts: from shapes alone."
-    parser = HfArgumentParser(PlanArguments, prog="python -m ecospa", description=about)  # type: ignore[arg-type]
-    parser.add_argument("command", choices=["plan"], help="plan: what a run would save, from shapes alone")
-    parser.add_argument("model", metavar="MODEL", help="folder with a config.json, Hugging Face id, or timm/NAME")
-    (options, rest) = parser.parse_args_into_dataclasses(args=arguments)
+    given = _parser().parse_args(arguments)
     try:
-        print(_plan(rest.model, options))
+        if given.command == "verify":
+            return _verify(given.folder)
+        print(_plan(given.model, _plan_arguments(given)))
     except (ConfigError, UnsupportedModelError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return _USAGE
     return 0
+
+
+def _parser() -> ArgumentParser:
+    from transformers import HfArgumentParser
+
+    parser = ArgumentParser(prog="python -m ecospa", description=_ABOUT)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=HfArgumentParser)
+    plan = commands.add_parser("plan", help=_PLAN, description=_PLAN, dataclass_types=PlanArguments)
+    plan.add_argument("model", metavar="MODEL", help="folder with a config.json, Hugging Face id, or timm/NAME")
+    check = commands.add_parser("verify", help=_VERIFY, description=_VERIFY, epilog=_EXIT)
+    check.add_argument("folder", metavar="FOLDER", help="that ecospa.save_pretrained or a trainer wrote")
+    return parser
+
+
+def _plan_arguments(given: Namespace) -> PlanArguments:
+    return PlanArguments(**{one.name: getattr(given, one.name) for one in fields(PlanArguments)})
+
+
+def _verify(folder: str) -> int:
+    from ecospa.checkpoint import CheckpointError
+
+    if not Path(folder).is_dir():
+        raise ConfigError(f"FOLDER is {folder!r}, which is no folder; give one that ecospa.save_pretrained wrote")
+    try:
+        found = verify_folder(folder)
+    except CheckpointError as error:
+        print(f"damaged: {error}")
+        return _FOUND
+    print(found)
+    return 0 if found.exact else _FOUND
 
 
 def _plan(name: str, options: PlanArguments) -> str:

@@ -1,6 +1,7 @@
 """CoupledSparsifier: importances and weights to a plan (paper, coupled sparsification).
 
-It reads the model and never changes it; `surgery.apply_plan` does that with the plan.
+It reads the model and never changes it; `surgery.apply_plan` does that with the plan, and with copies of blocks that
+are not stock, to see whether they can be cut at all.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 from ecospa.accounting import parameters
 from ecospa.config import ConfigError, EcoSpaConfig, RelativeTo, TargetScope
 from ecospa.dense import dense_parameters, dense_shape
+from ecospa.exactness import require_exact
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told, trained_pairs
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices, unit_positions
 from ecospa.plan import SparsityPlan, index_parameters
 from ecospa.selection import PairWidth, best_units, choose_widths, retained_scores
+from ecospa.surgery import apply_plan
 from ecospa.tying import tie, tie_values, twins, untie
 from ecospa.width_rule import WidthRule
 from ecospa.width_timing import device_rule
@@ -68,6 +71,7 @@ class CoupledSparsifier:
         model = unwrapped(model)
         self.config, self._cut_frozen = config, cut_frozen
         pairs = coupled_pairs(model)
+        require_exact(model, apply_plan)
         self.rule = width_rule(model, config) if rule is None else rule
         if full_size is None:
             count = dense_parameters if config.relative_to == "dense" else parameters

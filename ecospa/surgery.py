@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ecospa.cuttable import refuse_uncuttable
+from ecospa.exactness import require_exact
 from ecospa.families import coupled_pairs
 from ecospa.journal import Change, NewEntry, NewShape, NewValues, commit
 from ecospa.optimizer_state import Cut, check_state, cut_state, sliced
@@ -58,7 +59,7 @@ def apply_plan(
     Raises:
         PlanError: the plan is malformed, counts other parameters, or belongs to another model or follower.
         OptimizerStateError: the optimizer does not hold a parameter that is cut, or holds state of unknown layout.
-        UnsupportedModelError: a weight is not here or not plain (sharded, replicated, offloaded, sharing its memory).
+        UnsupportedModelError: a block would become another function, or a weight is not here or not plain (sharded, replicated, offloaded, sharing its memory).
 
     Source: paper, coupled sparsification: rows, columns and optimizer state are removed together.
     """
@@ -110,6 +111,7 @@ def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], opt
     with _plain_mode():
         cuts = _staying(model, _removed({pair.name: _gone_heads(pair, stays[pair.module]) for pair in affected}, pairs))
         refuse_uncuttable(model, cuts)
+        require_exact(model, apply_plan)
         check_state(model, optimizer, cuts)
         heads = {name: len(stays.get(name, range(count))) for name, count in groups.items()}
         with _short_of_memory(_NOTHING):
@@ -196,6 +198,8 @@ def _checked_target(
 ) -> _Target:
     cuts = _cuts(model, kept, pairs)
     refuse_uncuttable(model, cuts)
+    if kept:
+        require_exact(model, apply_plan)
     check_state(model, optimizer, cuts)
     return _Target(model, optimizer, pairs, kept, cuts, dict(plan.widths))
 

@@ -11,14 +11,16 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ecospa.attention import CoupledAttention, HeadGeometry
 from ecospa.class_swap import original_class
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
 from ecospa.projections import Mergeable, MergedLinear
+from ecospa.stock import Known
 from ecospa.wrappers import named_modules, named_parameters, refuse_sharded, unwrapped
 
 
@@ -33,6 +35,8 @@ class Family:
         attention: forward for unequal widths.
         geometry: widths of an attention module of this family, cut or not.
         mergeable: projections that can become one (`ecospa.merge_projections`); none where they are one already.
+        stock: classes of the modules of a block, by their dotted names in it; cutting is exact for these.
+        inputs: (block, hidden states) -> what the block must be called with besides them.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Family:
     attention: type[CoupledAttention]
     geometry: Callable[[nn.Module], HeadGeometry]
     mergeable: tuple[Mergeable, ...] = ()
+    stock: Known = field(default_factory=dict)
+    inputs: Callable[[nn.Module, Tensor], dict[str, Any]] = lambda block, states: {}
 
 
 @functools.cache
@@ -152,7 +158,8 @@ def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list
         if pair.kind is PairKind.QK and original_class(module).__module__ not in homes:
             kind = type(module)
             raise unsupported(pair.module, f"{kind.__module__}.{kind.__qualname__} has a forward of its own")
-        if "forward" in vars(unwrapped(module)):
+        # a feed-forward keeps its forward when it is cut, whoever wrote it; an attention gets another
+        if pair.kind is not PairKind.FFN and "forward" in vars(unwrapped(module)):
             raise unsupported(pair.module, "its forward was replaced on the instance", "remove the hook that did so")
 
 

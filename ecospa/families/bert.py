@@ -11,6 +11,7 @@ from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cach
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 from ecospa.projections import Mergeable, project
+from ecospa.stock import ACTIVATION, DROPOUT, LAYER_NORM, LINEAR, Known
 
 _QKV = ("query", "key", "value")
 
@@ -72,6 +73,30 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
     yield CoupledPair(f"{name}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, name, name, left, right)
 
 
+def _stock() -> Known:
+    def classes(part: str) -> frozenset[str]:
+        return frozenset(f"transformers.models.{f.lower()}.modeling_{f.lower()}.{f}{part}" for f in ("Bert", "Roberta"))
+
+    linear = (
+        *(f"attention.self.{part}" for part in _QKV),
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    )
+    return {
+        "": classes("Layer"),
+        "attention": classes("Attention"),
+        "attention.self": classes("SelfAttention"),
+        "attention.output": classes("SelfOutput"),
+        "intermediate": classes("Intermediate"),
+        "intermediate.intermediate_act_fn": ACTIVATION,
+        "output": classes("Output"),
+        **dict.fromkeys(("attention.output.LayerNorm", "output.LayerNorm"), LAYER_NORM),
+        **dict.fromkeys(("attention.self.dropout", "attention.output.dropout", "output.dropout"), DROPOUT),
+        **dict.fromkeys(linear, LINEAR),
+    }
+
+
 FAMILY = Family(
     name="BERT, RoBERTa (transformers)",
     blocks=frozenset(
@@ -81,5 +106,6 @@ FAMILY = Family(
     find=find,
     attention=BertCoupledAttention,
     geometry=geometry,
+    stock=_stock(),
     mergeable=(Mergeable("qkv", "attention.self", _QKV, ("BertSelfAttention", "RobertaSelfAttention")),),
 )

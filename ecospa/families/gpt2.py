@@ -10,6 +10,9 @@ from torch import Tensor
 from ecospa.attention import CoupledAttention, HeadGeometry, attend, extend_cache, split_heads
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
+from ecospa.stock import ACTIVATION, CONV1D, DROPOUT, LAYER_NORM
+
+_HOME = "transformers.models.gpt2.modeling_gpt2"
 
 
 class GPT2CoupledAttention(CoupledAttention):
@@ -73,8 +76,17 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
 
 FAMILY = Family(
     name="GPT-2 (transformers)",
-    blocks=frozenset({"transformers.models.gpt2.modeling_gpt2.GPT2Block"}),
+    blocks=frozenset({f"{_HOME}.GPT2Block"}),
     find=find,
     attention=GPT2CoupledAttention,
     geometry=geometry,
+    stock={
+        "": frozenset({f"{_HOME}.GPT2Block"}),
+        "attn": frozenset({f"{_HOME}.GPT2Attention"}),
+        "mlp": frozenset({f"{_HOME}.GPT2MLP"}),
+        "mlp.act": ACTIVATION,
+        **dict.fromkeys(("ln_1", "ln_2"), LAYER_NORM),
+        **dict.fromkeys(("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"), CONV1D),
+        **dict.fromkeys(("attn.attn_dropout", "attn.resid_dropout", "mlp.dropout"), DROPOUT),
+    },
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ecospa.attention import (
@@ -26,6 +27,7 @@ from ecospa.class_swap import Swapped
 from ecospa.families import Family, require_plain
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 from ecospa.projections import Mergeable, project
+from ecospa.stock import ACTIVATION, LINEAR, Known
 
 _FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 _QKV = ("q_proj", "k_proj", "v_proj")
@@ -115,6 +117,29 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
     yield CoupledPair(f"{mlp}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, mlp, name, left, right)
 
 
+def _inputs(block: Any, states: Tensor) -> dict[str, Any]:
+    """Rotary tables of random angles, one per couple."""
+    half = geometry(block.self_attn).head_width // 2
+    angles = torch.rand(1, states.shape[1], half, dtype=states.dtype, device=states.device).mul(6.0).repeat(1, 1, 2)
+    return {"position_embeddings": (angles.cos(), angles.sin())}
+
+
+def _stock() -> Known:
+    def classes(part: str) -> frozenset[str]:
+        return frozenset(f"transformers.models.{f.lower()}.modeling_{f.lower()}.{f}{part}" for f in _FAMILIES)
+
+    norms = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
+    linear = (f"self_attn.{part}" for part in (*_QKV, "o_proj"))
+    return {
+        "": classes("DecoderLayer"),
+        "self_attn": classes("Attention"),
+        "mlp": classes("MLP"),
+        "mlp.act_fn": ACTIVATION,
+        **dict.fromkeys(norms, classes("RMSNorm")),
+        **dict.fromkeys((*linear, *(f"mlp.{part}" for part in (*_GATE_UP, "down_proj"))), LINEAR),
+    }
+
+
 FAMILY = Family(
     name="LLaMA, Mistral, Qwen2, Qwen3 (transformers)",
     blocks=frozenset(
@@ -127,4 +152,6 @@ FAMILY = Family(
         Mergeable("qkv", "self_attn", _QKV, tuple(f"{family}Attention" for family in _FAMILIES)),
         Mergeable("gate_up", "mlp", _GATE_UP, tuple(f"{family}MLP" for family in _FAMILIES), MergedFeedForward),
     ),
+    stock=_stock(),
+    inputs=_inputs,
 )

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from ecospa.attention import CoupledAttention, HeadGeometry, kernel_device, pad_to_equal, split_heads
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
+from ecospa.stock import ACTIVATION, DROPOUT, IDENTITY, LINEAR, qualified
 
-_IDENTITY = "torch.nn.modules.linear.Identity"
 _NORMS = (
-    _IDENTITY,
+    *IDENTITY,
     "torch.nn.modules.normalization.LayerNorm",
     "torch.nn.modules.normalization.RMSNorm",
     *(f"timm.layers.norm.{name}" for name in ("LayerNorm", "LayerNormFp32", "RmsNorm", "RmsNormFp32")),
@@ -143,12 +143,12 @@ def geometry(attention: Any) -> HeadGeometry:
 def _check(name: str, block: Any) -> None:
     attention, mlp = block.attn, block.mlp
     for label, norm in (("attn.q_norm", attention.q_norm), ("attn.k_norm", attention.k_norm)):
-        kind = f"{type(norm).__module__}.{type(norm).__name__}"
-        if kind not in _NORMS:
-            raise unsupported(f"{name}.{label}", f"{kind} is not known here; {', '.join(_NORMS)} are")
+        found = qualified(type(norm))
+        if found not in _NORMS:
+            raise unsupported(f"{name}.{label}", f"{found} is not known here; {', '.join(_NORMS)} are")
         if "forward" in vars(norm):
             raise unsupported(f"{name}.{label}", "its forward was replaced on the instance", "remove the replacement")
-        if kind != _IDENTITY and tuple(norm.normalized_shape) != (attention.head_dim,):
+        if found not in IDENTITY and tuple(norm.normalized_shape) != (attention.head_dim,):
             raise unsupported(f"{name}.{label}", f"it normalises {tuple(norm.normalized_shape)}, not one head")
     kind = attention.original if isinstance(attention, CoupledAttention) else type(attention)
     if (kind.__module__, kind.__name__) != ("timm.layers.attention", "Attention"):
@@ -181,10 +181,25 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
     yield CoupledPair(f"{mlp}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, mlp, name, left, right)
 
 
+_LAYERS = "timm.layers"
+_SCALES = frozenset(f"timm.{home}.LayerScale" for home in ("layers.layer_scale", "models.vision_transformer"))
+_PATH = IDENTITY | _SCALES | {f"{_LAYERS}.drop.DropPath"}
+
 FAMILY = Family(
     name="VisionTransformer, DeiT (timm)",
     blocks=frozenset({"timm.models.vision_transformer.Block"}),
     find=find,
     attention=TimmCoupledAttention,
     geometry=geometry,
+    stock={
+        "": frozenset({"timm.models.vision_transformer.Block"}),
+        "attn": frozenset({f"{_LAYERS}.attention.Attention"}),
+        "mlp": frozenset({f"{_LAYERS}.mlp.Mlp"}),
+        "mlp.act": ACTIVATION,
+        **dict.fromkeys(("attn.norm", "mlp.norm"), IDENTITY),
+        **dict.fromkeys(("norm1", "norm2", "attn.q_norm", "attn.k_norm"), frozenset(_NORMS)),
+        **dict.fromkeys(("ls1", "ls2", "drop_path1", "drop_path2"), _PATH),
+        **dict.fromkeys(("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), LINEAR),
+        **dict.fromkeys(("attn.attn_drop", "attn.proj_drop", "mlp.drop1", "mlp.drop2"), DROPOUT),
+    },
 )

@@ -11,6 +11,7 @@ from ecospa.attention import CoupledAttention, HeadGeometry, attend, split_heads
 from ecospa.families import Family, require_plain
 from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_axes
 from ecospa.projections import Mergeable, project
+from ecospa.stock import ACTIVATION, DROPOUT, LAYER_NORM, LINEAR, Known
 
 _QKV = ("q_proj", "k_proj", "v_proj")
 
@@ -60,6 +61,22 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
     yield CoupledPair(f"{mlp}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, mlp, name, left, right)
 
 
+def _stock() -> Known:
+    def classes(part: str) -> frozenset[str]:
+        return frozenset(f"transformers.models.{f.lower()}.modeling_{f.lower()}.{f}{part}" for f in ("ViT", "DeiT"))
+
+    linear = (*(f"attention.{part}" for part in (*_QKV, "o_proj")), "mlp.fc1", "mlp.fc2")
+    return {
+        "": classes("Layer"),
+        "attention": classes("Attention"),
+        "mlp": classes("MLP"),
+        "mlp.activation_fn": ACTIVATION,
+        "dropout": DROPOUT,
+        **dict.fromkeys(("layernorm_before", "layernorm_after"), LAYER_NORM),
+        **dict.fromkeys(linear, LINEAR),
+    }
+
+
 FAMILY = Family(
     name="ViT, DeiT (transformers)",
     blocks=frozenset(
@@ -68,5 +85,6 @@ FAMILY = Family(
     find=find,
     attention=ViTCoupledAttention,
     geometry=geometry,
+    stock=_stock(),
     mergeable=(Mergeable("qkv", "attention", _QKV, ("ViTAttention", "DeiTAttention")),),
 )
