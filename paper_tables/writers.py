@@ -42,7 +42,7 @@ _SPECIAL = re.compile(r"[\\`*<>~$|]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|\](?=[(
 at the edge of a word."""
 _LONG = 32  # letters, from which a cell is broken into lines
 _ENTITY = re.compile(r"&(?=#?\w+;)")
-_LIST = re.compile(r"^(\s*\d{0,9})([-+.)=])(?=\s|$|[-=])")
+_START = re.compile(r"^(\s*\d{0,9})([-+.)=#])(?=\s|$|[-=#])")
 """What makes a list, a rule or a heading of a line at its beginning."""
 _NUMBERS = set("0123456789+-.")
 
@@ -61,7 +61,7 @@ def markdown(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
     """Return title, caption, aligned table, notes, and the record ids of every row."""
     parts = [f"# {item.title}", item.caption, markdown_rows(table), *(_markdown_text(note) for note in notes)]
     named = zip(_markdown_cells(shown(table))[1:], ids(table), strict=True)
-    behind = [f"- {', '.join(row[:2])}: {', '.join(own)}" for row, own in named if own]
+    behind = [f"- {_line_start(', '.join(row[:2]))}: {', '.join(own)}" for row, own in named if own]
     if behind:
         parts += ["Records:", "\n".join(behind)]
     return "\n\n".join(parts) + "\n"
@@ -260,4 +260,9 @@ def _guarded(line: str) -> str:
 def _markdown_text(text: str) -> str:
     """Return text that Markdown shows as it is: what a model wrote may look like markup."""
     escaped = "".join("\\" + character if character in "\\`*_[]<>#|~$" else character for character in one_line(text))
-    return _LIST.sub(r"\1\\\2", _ENTITY.sub(r"\\&", escaped))
+    return _line_start(_ENTITY.sub(r"\\&", escaped))
+
+
+def _line_start(text: str) -> str:
+    """Return text that begins no list, rule or heading at the beginning of a line."""
+    return _START.sub(r"\1\\\2", text)

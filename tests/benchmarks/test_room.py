@@ -42,9 +42,7 @@ def refused(capsys: pytest.CaptureFixture[str], begun: list[str]) -> str:
 
 
 @pytest.mark.parametrize("option", ["records", "work"])
-def test_a_file_is_no_folder(
-    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], begun: list[str]
-) -> None:
+def test_a_file_is_no_folder(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], begun: list[str]) -> None:
     (tmp_path / option).write_text("a file")
     assert run(tmp_path) == 2
     assert f"{option} is '{tmp_path / option}', which is a file; give a folder" in refused(capsys, begun)

@@ -54,7 +54,9 @@ def test_who_waits_says_for_whom_and_a_killed_call_holds_nothing(tmp_path: Path)
     finally:
         holder.kill()
         holder.communicate()
-    assert re.match(rf"waiting for process {holder.pid} on \S+ \(since .* UTC: python -m benchmarks.*\), which runs", lines[0])
+    assert re.match(
+        rf"waiting for process {holder.pid} on \S+ \(since .* UTC: python -m benchmarks.*\), which runs", lines[0]
+    )
     with occupied_if_free(tmp_path, ["smoke-a", "smoke-b"]) as ours:
         assert ours
     assert not list((tmp_path / FOLDER).glob("*.holder"))

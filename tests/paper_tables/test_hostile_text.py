@@ -1,4 +1,4 @@
-"""What names and errors may hold is shown as it is: in Markdown read by a parser, in LaTeX read back command by command."""
+"""What names and errors may hold is shown as it is: in Markdown for a parser, in LaTeX read back by command."""
 
 from __future__ import annotations
 
@@ -16,9 +16,30 @@ from tests.results.factory import make_record
 
 HOSTILE = (
     *("a|b", "`code`", "*a* **b**", "_a_ __b__ snake_case", "<b>x</b>", "<script>alert(1)</script>", "a & b &amp; c"),
-    *("50 % of $x$", "#1 # 2", "{x} }{", "\\", "\\|", "a\\", "~a~ ~~b~~", "x^2^", "two\nlines", "gap\n\npar", "cr\r\nx"),
-    *("[x](javascript:alert(1))", "![i](http://x)", "[x]: http://x", "[ ] todo", "https://x", "<http://x>", "- 1", "+ 2"),
-    *("\\input{/etc/passwd}", "\\write18{rm}", "%comment", "[1cm]", "*", "", " ", "'\"", "\x1b[31mred", "\udc80half"),
+    *(
+        "50 % of $x$",
+        "#1 # 2",
+        "{x} }{",
+        "\\",
+        "\\|",
+        "a\\",
+        "~a~ ~~b~~",
+        "x^2^",
+        "two\nlines",
+        "gap\n\npar",
+        "cr\r\nx",
+    ),
+    *(
+        "[x](javascript:alert(1))",
+        "![i](http://x)",
+        "[x]: http://x",
+        "[ ] todo",
+        "https://x",
+        "<http://x>",
+        "- 1",
+        "+ 2",
+    ),
+    *("\\input{/etc/passwd}", "\\write18{rm}", "%comment", "[1cm]", "*", "", " ", "\"'", "\x1b[31mred", "# x"),
     *("$$x$$", "---", "===", "1. one", "1) one", "> q", "\t", "\\end{tabular}", "^^5c", "a\u2028b", "é ü 中", "&#42;"),
 )
 ITEM = Table("hostile", "Hostile", "Words.", (), build=lambda records: pd.DataFrame())
