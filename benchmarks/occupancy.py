@@ -71,7 +71,7 @@ def _one(path: Path, say: Callable[[str], None] | None) -> Iterator[None]:
             )
             lock.acquire(poll_interval=_LOOK_SECONDS)
             say(f"{path.stem} is free, going on")
-    except (OSError, NotImplementedError) as error:
+    except (OSError, RuntimeError) as error:  # a file system without locks is the latter
         if isinstance(error, Timeout):
             raise
         reason = getattr(error, "strerror", None) or error

@@ -11,6 +11,7 @@ import os
 import secrets
 from pathlib import Path
 
+from results.printable import printable
 from results.record import RunRecord, utc
 from results.strict import RecordError
 
@@ -74,6 +75,26 @@ class Store:
             if all(value is None or getattr(record, name) == value for name, value in wanted.items())
         ]
         return sorted(chosen, key=lambda record: (utc(record.start), record.id))
+
+    def readable(self, tier: str | None = None, status: str | None = "finished") -> tuple[list[RunRecord], list[str]]:
+        """Return the records that match, oldest first, and what is wrong with the files that are none.
+
+        A damaged file is told where it could belong to the tier, by its name.
+        """
+        found, damaged = [], []
+        for path in sorted(self.folder.glob("*/*.json")):
+            if tier is not None and not path.name.startswith(f"{tier}-"):
+                continue  # the name is part of a record: `read` would refuse another
+            try:
+                found.append(self.read(path))
+            except RecordError as error:
+                damaged.append(printable(str(error)))
+        chosen = [
+            record
+            for record in found
+            if (tier is None or record.tier == tier) and (status is None or record.status == status)
+        ]
+        return sorted(chosen, key=lambda record: (utc(record.start), record.id)), damaged
 
     def find(self, config_hash: str, seed: int, tier: str) -> RunRecord | None:
         """Return the newest finished record of one configuration, seed and tier, or None: what is left to run."""
