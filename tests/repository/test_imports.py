@@ -22,18 +22,8 @@ MAY_IMPORT = {
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
     {"config", "pairs", "class_swap", "width_rule", "wrappers", "optimizers"},
-    {
-        "importance",
-        "selection",
-        "schedule",
-        "attention",
-        "projections",
-        "architecture",
-        "trace",
-        "optimizer_state",
-        "claim",
-        "step_counter",
-    },
+    {"importance", "selection", "schedule", "attention", "projections", "architecture", "trace", "optimizer_state"},
+    {"claim", "step_counter"},
     {"roofline", "tying"},
     {"families"},
     {"plan", "merged", "width_timing"},
