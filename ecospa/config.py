@@ -128,8 +128,8 @@ def _multiple(given: Any) -> int | Literal["auto"] | WidthRule:
         fields = {field.name for field in dataclasses.fields(WidthRule)}
         if unknown := set(given) - fields or {"qk", "vo", "ffn"} - set(given):
             raise ConfigError(
-                f"width_multiple is {dict(given)!r}, where {', '.join(sorted(map(str, unknown)))} is missing or unknown; "
-                "give the fields of a WidthRule: qk, vo, ffn, tied, reason"
+                f"width_multiple is {dict(given)!r}, where {', '.join(sorted(map(str, unknown)))} is missing or "
+                "unknown; give the fields of a WidthRule: qk, vo, ffn, tied, reason"
             )
         given = WidthRule(**given)
     if isinstance(given, WidthRule):
@@ -141,8 +141,8 @@ def _multiple(given: Any) -> int | Literal["auto"] | WidthRule:
         return WidthRule(qk, vo, ffn, given.tied, given.reason)
     if not _is_number(given, Integral) or not 1 <= int(given) <= _LARGEST:
         raise ConfigError(
-            f"width_multiple is {_shown(given)}; it must be a whole number in [1, 2**53], 'auto', or a WidthRule; 8 suits "
-            "most machines"
+            f"width_multiple is {_shown(given)}; it must be a whole number in [1, 2**53], 'auto', or a WidthRule; "
+            "8 suits most machines"
         )
     return int(given)
 
@@ -174,5 +174,7 @@ def _is_number(value: object, kind: type[Integral] | type[Real]) -> bool:
 def _shown(value: object) -> str:
     """A value for a message; of a number that Python refuses to print, its size."""
     return (
-        f"a whole number of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 1e300 else repr(value)
+        f"a whole number of {value.bit_length()} bits"
+        if isinstance(value, int) and value.bit_length() > 1000
+        else repr(value)
     )

@@ -1,7 +1,7 @@
 """GradientWindow: which gradients count, when a loop shows more of them than the optimizer uses.
 
 The estimate for an event is a mean over optimizer steps. With gradient accumulation a loop shows the growing gradient
-after every micro-batch, and with loss scaling it shows gradients of steps that are skipped; neither may count as a step.
+after every micro-batch, and with loss scaling it shows gradients of steps that are skipped; neither counts as a step.
 """
 
 from __future__ import annotations

@@ -196,9 +196,7 @@ class CoupledSparsifier:
         if "rule" in state:  # states of earlier releases have none: their multiple was a number
             self.rule = WidthRule(**state["rule"])
         self.full_size, self.target_size = int(state["full_size"]), int(state["target_size"])
-        self.start_size = int(
-            state.get("start_size", self.full_size)
-        )  # runs of earlier releases began with a full model
+        self.start_size = int(state.get("start_size", self.full_size))  # earlier releases had no other start
         self._wanted = {name: float(width) for name, width in state["wanted"].items()}
 
     def _entries(self, model: nn.Module) -> dict[str, PairWidth]:
@@ -230,9 +228,7 @@ class CoupledSparsifier:
                 "CoupledSparsity is made, or cut at once with plan_shrink and apply_plan and train afterwards"
             )
         whole = _whole(self.config.target_scope, self.config.relative_to)
-        share = (
-            math.ceil(smallest / self.full_size * 1e4) / 1e4
-        )  # rounded up, so that the value itself can be asked for
+        share = math.ceil(smallest / self.full_size * 1e4) / 1e4  # rounded up: the value itself can be asked for
         left = f"; {told(frozen, len(pairs))}" if frozen else ""
         way_out = "train more pairs, raise target_size" if frozen else "raise target_size"
         return (

@@ -18,7 +18,7 @@ from torch import nn
 
 from ecospa.accounting import parameters
 from ecospa.claim import Claim
-from ecospa.config import ConfigError, EcoSpaConfig
+from ecospa.config import EcoSpaConfig
 from ecospa.estimator import CoupledEstimator, TiedImportanceWarning, tied_at_zero
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told
@@ -34,7 +34,7 @@ from ecospa.sparsifier import CoupledSparsifier
 from ecospa.step_counter import StepCounter
 from ecospa.surgery import apply_plan
 from ecospa.width_rule import WidthRule
-from ecospa.wrappers import original_name, refuse_unsupported, unwrapped
+from ecospa.wrappers import check_one_process, original_name, refuse_unsupported, unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -384,7 +384,7 @@ class CoupledSparsity:
             return f"training ended before start_step, which is {config.start_step}"
         if config.end_step is not None and self.step < config.end_step:
             return f"training ended before end_step, which is {config.end_step}{skipped}"
-        return f"{events} events have cut, the next would have come at step {self._next}{skipped}"
+        return f"{events} events have cut, the next would come at step {self._next}{skipped}"
 
     def _event(self) -> ShrinkEvent:
         widths = {pair.name: pair.width for pair in coupled_pairs(self.model)}
@@ -405,17 +405,6 @@ class CoupledSparsity:
                 "the model was cut since the last event by something else than this CoupledSparsity (apply_plan or "
                 "keep_heads by hand?), so gradients and sizes no longer fit; call absorb_cut() right after such a cut"
             )
-
-
-def check_one_process() -> None:
-    """Refuse to run in one of several processes: each would cut by its own gradients and they would drift apart.
-
-    Raises:
-        ConfigError: torch.distributed runs with more than one process.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        if (world := torch.distributed.get_world_size()) > 1:
-            raise ConfigError(f"world size is {world}; shrinking works in one process, start one")
 
 
 def check_optimizer_holds(model: nn.Module, optimizer: Any) -> None:

@@ -99,7 +99,7 @@ class _Watch:
 
 
 def _skips_inside(optimizer: Optimizer) -> bool:
-    """Whether this step does nothing: fused optimizers are called with infinite gradients too and skip by themselves."""
+    """Whether this step does nothing: fused optimizers are called with infinite gradients too and skip inside."""
     found = getattr(optimizer, "found_inf", None)
     return found is not None and bool(found)
 

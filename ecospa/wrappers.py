@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from ecospa.config import ConfigError
 from ecospa.pairs import UnsupportedModelError
 
 _COMPILED = "_orig_mod"
@@ -137,6 +139,17 @@ def refuse_unsupported(model: nn.Module, needs_weights: bool = True) -> None:
     if needs_weights:
         reason = "it has a shape and no values (meta device), and what to cut is read from the values"
         raise _refused(absent[0], _Holder(reason, "load the weights first; for a forecast use `python -m ecospa plan`"))
+
+
+def check_one_process() -> None:
+    """Refuse to run in one of several processes: each would cut by its own gradients and they would drift apart.
+
+    Raises:
+        ConfigError: torch.distributed runs with more than one process.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if (world := torch.distributed.get_world_size()) > 1:
+            raise ConfigError(f"world size is {world}; shrinking works in one process, start one")
 
 
 def _refuse_class(name: str, module: nn.Module, known: dict[str, _Holder]) -> None:

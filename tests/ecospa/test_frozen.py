@@ -66,7 +66,7 @@ def test_what_frozen_pairs_make_unreachable_is_refused_with_the_smallest_value()
 
 
 def test_a_frozen_base_is_refused_with_the_reason_and_a_one_shot_plan_is_not():
-    with pytest.raises(ecospa.ConfigError, match="all 6 pairs are frozen.*adapters beside a frozen base"):
+    with pytest.raises(ecospa.ConfigError, match=r"all 6 pairs are frozen.*adapters beside a frozen base"):
         frozen("gpt2", "transformer.h.")
     model = ZOO["gpt2"].build().requires_grad_(False)
     assert ecospa.plan_shrink(model, 0.6, target_scope="blocks", width_multiple=2).kept
@@ -106,7 +106,7 @@ def test_freezing_and_thawing_during_training():
 
 
 def test_a_layer_that_a_step_does_not_use_has_a_gradient_of_zero():
-    model, optimizer, sparsity = frozen("gpt2", interval=100)
+    model, _, sparsity = frozen("gpt2", interval=100)
     model(input_ids=IDS, labels=IDS).loss.backward()
     for parameter in model.transformer.h[1].parameters():
         parameter.grad = None
