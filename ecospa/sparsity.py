@@ -7,7 +7,6 @@ loss.backward(); sparsity.after_backward(); optimizer.step(); sparsity.after_ste
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from torch import nn
 from ecospa.accounting import parameters
 from ecospa.claim import Claim
 from ecospa.config import EcoSpaConfig
-from ecospa.estimator import CoupledEstimator, TiedImportanceWarning, tied_at_zero
+from ecospa.estimator import CoupledEstimator, TiedImportanceWarning
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told
 from ecospa.gradient_window import GradientWindow
@@ -27,9 +26,9 @@ from ecospa.optimizer_state import OptimizerStateError, check_optimizers
 from ecospa.optimizers import held_parameters, names_of
 from ecospa.pairs import CoupledPair
 from ecospa.plan import PlanError, SparsityPlan
+from ecospa.ranking import ranking
 from ecospa.resume import config_changes, report_changes
 from ecospa.schedule import Schedule
-from ecospa.selection import select_pairs
 from ecospa.sparsifier import CoupledSparsifier
 from ecospa.step_counter import StepCounter
 from ecospa.surgery import apply_plan
@@ -274,7 +273,7 @@ class CoupledSparsity:
 
     def _shrink(self) -> ShrinkEvent | None:
         importances = self._importances()
-        if importances is None:
+        if not importances:
             return None
         before, event = self.sparsifier.state_dict(), None
         try:
@@ -290,49 +289,17 @@ class CoupledSparsity:
         self._finish_when_landed()
         return event
 
-    def _importances(self) -> dict[str, float] | None:
-        """Importance of every pair that may be cut; None, and a warning, where they cannot be ranked."""
-        if self.estimator.steps == 0:
-            # loss scaling may have skipped every step of a short window; that must not end a long run
-            self._skip(
-                "no gradient was seen since the last event, so nothing was cut; "
-                "call after_backward() before every after_step(), unless loss scaling skipped the steps"
-            )
-            return None
-        measured, names = self.estimator.importances(), [pair.name for pair in self.sparsifier.pairs(self.model)]
-        broken = [name for name in names if not math.isfinite(measured.get(name, 0.0))]
-        if broken:
-            self._skip(
-                f"the gradients of {broken[0]} since the last event are NaN or infinite; "
-                "nothing was cut, the next event will use new gradients"
-            )
-            return None
-        # a pair that has begun to train in this window is not measured yet, and goes last
-        most = max((value for value in measured.values() if math.isfinite(value)), default=1.0)
-        importances = {name: measured.get(name, most) for name in names}
-        return importances if self._told_apart(importances) else None
-
-    def _skip(self, why: str) -> None:
-        self._new_window()
-        self._skipped += 1
-        warnings.warn(f"step {self.step}: {why}", SkippedEventWarning, stacklevel=5)
-
-    def _told_apart(self, importances: Mapping[str, float]) -> bool:
-        """Whether the gradients say anything about which pairs matter; where they say it of some only, that is told."""
-        zero = tied_at_zero(importances, len(select_pairs(importances, self.config.top_k)))
-        if len(zero) == len(importances):
-            self._skip(
-                "every gradient since the last event is exactly zero, which ranks no pair; nothing was cut. Does the "
-                "loss depend on the model (labels all ignored, a detached output)?"
-            )
-            return False
-        if zero:
-            message = (
-                f"{len(zero)} pairs have gradients of exactly zero, {zero[0]} among them; those that an event cuts are "
-                "the first in the order of the model, not the least important"
-            )
-            warnings.warn(message, TiedImportanceWarning, stacklevel=5)
-        return True
+    def _importances(self) -> Mapping[str, float]:
+        """Importance of every pair that may be cut; none, and a warning, where they cannot be ranked."""
+        names = [pair.name for pair in self.sparsifier.pairs(self.model)]
+        found = ranking(self.estimator, names, self.config.top_k)
+        if found.problem:
+            self._new_window()
+            self._skipped += 1
+            warnings.warn(f"step {self.step}: {found.problem}", SkippedEventWarning, stacklevel=5)
+        elif found.doubt:
+            warnings.warn(found.doubt, TiedImportanceWarning, stacklevel=5)
+        return found.importances
 
     def _goal(self) -> int | None:
         if self.schedule.must_land(self.step):

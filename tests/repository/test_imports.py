@@ -21,22 +21,102 @@ MAY_IMPORT = {
 
 # From the bottom up. Modules of one layer may import one another, as long as they form no circle.
 LAYERS = (
-    {"class_swap", "importance", "journal", "manifest", "optimizer_twin", "pairs", "plan_text", "probe", "selection", "state_layout",},
-    {"attention", "folders", "optimizer_trial", "projections", "stock", "tying", "width_rule",},
-    {"config",},
-    {"batch_parts", "claim", "optimizers", "resume", "schedule", "trace", "wrappers",},
-    {"cuttable", "estimator", "families", "loss_weights", "optimizer_state", "roofline", "step_counter",},
-    {"frozen", "gradient_window", "merged", "plan", "width_timing",},
-    {"accounting", "exactness",},
-    {"dense", "memory_budget",},
-    {"reshaping",},
-    {"surgery",},
-    {"saved_shape", "sparsifier",},
-    {"agreement", "filling", "forecast", "loading", "one_shot", "sparsity", "timm_models", "trainer_checkpoint",},
-    {"architecture", "checkpoint", "outlook",},
-    {"distributed", "export", "forecast_time", "huggingface", "verification",},
-    {"forecast_text",},
-    {"__main__",},
+    {
+        "class_swap",
+        "importance",
+        "journal",
+        "manifest",
+        "optimizer_twin",
+        "pairs",
+        "plan_text",
+        "probe",
+        "selection",
+        "state_layout",
+    },
+    {
+        "attention",
+        "folders",
+        "optimizer_trial",
+        "projections",
+        "stock",
+        "tying",
+        "width_rule",
+    },
+    {
+        "config",
+    },
+    {
+        "batch_parts",
+        "claim",
+        "optimizers",
+        "resume",
+        "schedule",
+        "trace",
+        "wrappers",
+    },
+    {
+        "cuttable",
+        "estimator",
+        "families",
+        "loss_weights",
+        "optimizer_state",
+        "roofline",
+        "step_counter",
+    },
+    {
+        "frozen",
+        "gradient_window",
+        "merged",
+        "plan",
+        "ranking",
+        "width_timing",
+    },
+    {
+        "accounting",
+        "exactness",
+    },
+    {
+        "dense",
+        "memory_budget",
+    },
+    {
+        "reshaping",
+    },
+    {
+        "surgery",
+    },
+    {
+        "saved_shape",
+        "sparsifier",
+    },
+    {
+        "agreement",
+        "filling",
+        "forecast",
+        "loading",
+        "one_shot",
+        "sparsity",
+        "timm_models",
+        "trainer_checkpoint",
+    },
+    {
+        "architecture",
+        "checkpoint",
+        "outlook",
+    },
+    {
+        "distributed",
+        "export",
+        "forecast_time",
+        "huggingface",
+        "verification",
+    },
+    {
+        "forecast_text",
+    },
+    {
+        "__main__",
+    },
 )
 PURE = ("importance", "selection")
 
