@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ecospa.families import coupled_pairs, transformer_blocks
 from ecospa.manifest import CONFIG, CheckpointError, Manifest, only_listed, read_json
+from ecospa.pairs import CoupledPair
 from ecospa.saved_shape import Shape, checkpoint_shape, narrow_to, recorded_shape
 
 logger = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def from_config(config: Any, kind: Any = None) -> Any:
 
     Args:
         config: a configuration, such as `model.config` of a cut model.
-        kind: class of the model; None is the first of `config.architectures`.
+        kind: class of the model; None is the first of `config.architectures`, which the first save writes.
 
     Raises:
         CheckpointError: no class is known, or the record fits no such model.
@@ -165,12 +166,15 @@ def from_config(config: Any, kind: Any = None) -> Any:
 
     own = copy.deepcopy(config)
     source = Path("config.ecospa")
-    saved = _class_named((getattr(own, "architectures", None) or ["none"])[0], source) if kind is None else kind
+    names = getattr(own, "architectures", None)
+    if kind is None and not names:
+        raise CheckpointError("config.architectures is empty, because the model was never saved; give kind=type(model)")
+    saved = _class_named(names[0], source) if kind is None else kind
     recorded = getattr(own, "ecospa", None)
     model = saved(own)
     if isinstance(recorded, dict) and recorded.get("widths"):
         shape = recorded_shape(recorded, source)
-        narrow_to(model, _renamed(shape, saved, [pair.name for pair in coupled_pairs(model)]), source)
+        narrow_to(model, _renamed(shape, saved, coupled_pairs(model)), source)
     return model
 
 
@@ -192,22 +196,22 @@ def _checked_target(into: Any, saved: Any) -> Any:
     return into
 
 
-def _renamed(shape: Shape, base: Any, names: Iterable[str]) -> Shape:
+def _renamed(shape: Shape, base: Any, pairs: Iterable[CoupledPair]) -> Shape:
     """A shape with the names of another head: the encoder is the model itself there, or a part of it."""
-    known, prefix = set(names), f"{base.base_model_prefix}."
+    found, prefix = tuple(pairs), f"{base.base_model_prefix}."
+    known, modules = {pair.name for pair in found}, {pair.module for pair in found}
 
     def rename(name: str, known: set[str]) -> str:
         return next((c for c in (name, prefix + name, name.removeprefix(prefix)) if c in known), name)
 
-    attention = {name.rpartition(".")[0] for name in known}
     return Shape(
         {rename(name, known): width for name, width in shape.widths.items()},
-        {rename(name, attention): heads for name, heads in shape.heads.items()},
-        tuple(_like(name, shape.widths, known, prefix) for name in shape.biases),
+        {rename(name, modules): heads for name, heads in shape.heads.items()},
+        tuple(_like(name, known, prefix) for name in shape.biases),
     )
 
 
-def _like(bias: str, old: Iterable[str], new: set[str], prefix: str) -> str:
+def _like(bias: str, new: set[str], prefix: str) -> str:
     """The name of a projection, renamed as its pairs are."""
     inside = any(name.startswith(prefix) for name in new)
     return (prefix if inside else "") + bias.removeprefix(prefix)
@@ -219,7 +223,7 @@ def _narrow_class(base: Any, saved: Any, shape: Shape, folder: Path) -> Any:
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, config, *args, **kwargs)
-        wanted = shape if base is saved else _renamed(shape, base, [pair.name for pair in coupled_pairs(self)])
+        wanted = shape if base is saved else _renamed(shape, base, coupled_pairs(self))
         narrow_to(self, wanted, folder)
 
     # the signature tells transformers which arguments the class takes

@@ -49,7 +49,8 @@ def test_it_says_what_the_folder_is(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "optimizer.pt"])
 def test_a_listed_file_that_changed_or_is_gone_is_named(folder: Path, name: str) -> None:
     path = folder / name
-    path.write_bytes(path.read_bytes() + b" ")
+    content = path.read_bytes()
+    path.write_bytes(b"\n" + content if name == "config.json" else content[:-1] + b"\0")
     with pytest.raises(CheckpointError, match=f"{name} is truncated or was edited"):
         verify(folder)
     renew_manifest(folder)
