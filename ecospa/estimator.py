@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ecospa.config import ConfigError, EstimatorMode
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices
+from ecospa.wrappers import named_parameters
 
 MatrixKey = tuple[str, str, str]
 """Pair name, side ("left" or "right") and parameter name of one matrix."""
@@ -56,7 +57,7 @@ class CoupledEstimator:
 
     def rebind(self, pairs: Sequence[CoupledPair]) -> None:
         """Take over the pairs as they are after a cut, and start a new window."""
-        parameters: dict[str, Any] = dict(self._model.named_parameters())
+        parameters: dict[str, Any] = named_parameters(self._model)
         self._pairs = tuple(pairs)
         self._matrices = {
             (pair.name, side, axis.parameter): _Matrix.of(parameters[axis.parameter], axis)

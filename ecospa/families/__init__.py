@@ -19,7 +19,7 @@ from ecospa.attention import CoupledAttention, HeadGeometry
 from ecospa.class_swap import original_class
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
 from ecospa.projections import Mergeable, MergedLinear
-from ecospa.wrappers import unwrapped
+from ecospa.wrappers import named_modules, named_parameters, refuse_sharded, unwrapped
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ def families() -> tuple[Family, ...]:
 
 
 def family_of(block: nn.Module) -> Family | None:
-    """The family whose block this module is, or None."""
-    kind = original_class(block)
+    """The family whose block this module is (compiled or not), or None."""
+    kind = original_class(unwrapped(block))
     qualified = f"{kind.__module__}.{kind.__qualname__}"
     return next((family for family in families() if qualified in family.blocks), None)
 
 
 def transformer_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Transformer blocks of known families, by dotted name."""
-    return {name: module for name, module in unwrapped(model).named_modules() if family_of(module) is not None}
+    return {name: module for name, module in named_modules(model) if family_of(module) is not None}
 
 
 def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
@@ -77,6 +77,7 @@ def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
 
     Source: paper, coupled weight matrices of attention and feed-forward blocks.
     """
+    refuse_sharded(model)
     model = unwrapped(model)
     blocks = transformer_blocks(model)
     _check_every_layer_is_known(model, blocks)
@@ -124,7 +125,7 @@ def require_plain(projections: Mapping[str, nn.Module], kind: str = "Linear") ->
 
 def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
     inside = tuple(f"{name}." for name in blocks)
-    for name, module in model.named_modules():
+    for name, module in named_modules(model):
         if isinstance(module, MergedLinear):
             raise unsupported(
                 name, "projections are merged for inference", "call ecospa.split_projections(model) first"
@@ -146,17 +147,19 @@ def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list
     homes = (original_class(block).__module__, "timm.layers.attention")
     for pair in pairs:
         module = model.get_submodule(pair.module)
+        if pair.kind is not PairKind.FFN and unwrapped(module) is not module:
+            raise unsupported(pair.module, "it is compiled by itself", "compile the model, or whole blocks of it")
         if pair.kind is PairKind.QK and original_class(module).__module__ not in homes:
             kind = type(module)
             raise unsupported(pair.module, f"{kind.__module__}.{kind.__qualname__} has a forward of its own")
-        if "forward" in vars(module):
+        if "forward" in vars(unwrapped(module)):
             raise unsupported(pair.module, "its forward was replaced on the instance", "remove the hook that did so")
 
 
 def _check_block_is_covered(name: str, block: nn.Module, pairs: list[CoupledPair]) -> None:
     covered = {axis.parameter for pair in pairs for axis in pair.axes}
     prefix = f"{name}." if name else ""
-    for parameter, value in block.named_parameters():
+    for parameter, value in named_parameters(block).items():
         if value.ndim > 1 and prefix + parameter not in covered:
             reason = "this matrix belongs to no coupled pair (cross attention, adapter or another extra path?)"
             raise unsupported(prefix + parameter, reason)
@@ -164,9 +167,9 @@ def _check_block_is_covered(name: str, block: nn.Module, pairs: list[CoupledPair
 
 def _check_nothing_is_shared(model: nn.Module, pairs: list[CoupledPair]) -> None:
     names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    known = named_parameters(model, remove_duplicate=False)
+    for name, parameter in known.items():
         names.setdefault(id(parameter), []).append(name)
-    known = dict(model.named_parameters(remove_duplicate=False))
     for pair in pairs:
         for axis in pair.axes:
             if len(others := names[id(known[axis.parameter])]) > 1:
