@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from transformers import TrainingArguments
 
 import ecospa
 from tests.model_zoo import VOCABULARY, ZOO
+
+gc.freeze()  # accelerate collects garbage at every start; what has been imported is none
 
 STEPS = 6
 CONFIG = ecospa.EcoSpaConfig(
