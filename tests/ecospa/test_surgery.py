@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -179,11 +180,22 @@ def inject_all(numbers):
     return whole
 
 
+@pytest.fixture
+def unchecked_shapes():
+    """Checking shapes is no part of the project, and following it line by line takes most of the time."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_what_is_thrown_into_a_cut_leaves_the_model_before_or_after_it():
     assert inject_all(range(COUNT)) < COUNT / 2
 
 
 @pytest.mark.fuzz
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_many_exceptions_leave_the_model_before_or_after_it():
     whole = inject_all(range(COUNT, COUNT + LARGE))
     print(f"{LARGE} exceptions: {LARGE - whole} times the model before, {whole} times the whole new one")
@@ -237,7 +249,6 @@ class Interrupting:
 
 
 def test_an_interrupt_waits_until_everything_is_in_place():
-    model, optimizer, average, _ = training("gpt2")
     changes = [Interrupting(), Interrupting()]
     with pytest.raises(KeyboardInterrupt):
         journal.commit(changes)
