@@ -248,9 +248,11 @@ def _counts(model: nn.Module, pairs: Mapping[str, CoupledPair], kept: Mapping[st
 
 def _tensor(name: str, rows: Any) -> Tensor:
     try:
-        return torch.tensor(rows_of(rows), dtype=torch.int64, device="cpu")
+        positions = torch.tensor(rows_of(rows), dtype=torch.int64, device="cpu")
     except ValueError as error:
         raise PlanError(f"{shown(name)}: {error}") from error
+    _check_tensor(name, positions)
+    return positions
 
 
 def _check_tensor(name: str, positions: Any) -> None:
