@@ -206,9 +206,14 @@ class _Trial:
             for toy, parameter in zip(self._toys, parameters, strict=True):
                 if step in CUTS and how == "cut":
                     self._cut(toy, parameter, cuts, made)
-                parameter.grad = toy.gradients["cut" if how == "cut" else "masked"][step].clone()
+                # towards zero too: where a loss falls without end, learned step sizes (Prodigy) grow without end
+                pull = 0.1 * parameter.detach()
+                parameter.grad = pull + toy.gradients["cut" if how == "cut" else "masked"][step]
             if step in CUTS and how != "cut":
                 self._mask(parameters, made, cuts, how)
+                for toy, parameter in zip(self._toys, parameters, strict=True):
+                    assert parameter.grad is not None
+                    parameter.grad.index_fill_(toy.axis, toy.gone[cuts - 1], 0)
             _step(made, cuts > 0)
             if cuts and how != "cut":
                 self._mask(parameters, made, cuts, how)
@@ -295,6 +300,7 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
         with (
             torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"),
             torch.inference_mode(False),
+            torch.compiler.set_stance("force_eager"),  # steps of these few shapes are not worth compiling
             torch.enable_grad(),
             # a default device costs time at every call, so it is set only where it is another
             contextlib.nullcontext() if torch.get_default_device() == device else torch.device(device),

@@ -76,13 +76,13 @@ def pytorch_optimizers():
 def of_pytorch_optimizer(model, kind, name):
     inner, rest = matrices_and_rest(model)
     groups = [{"params": inner, "use_muon": True}, {"params": rest, "use_muon": False}]
-    first = None
+    failed = []
     for given in (model.parameters(), groups, model):
         try:
             return kind(given, **NEEDED.get(name, {}))
         except Exception as error:
-            first = first or error
-    raise first
+            failed.append(str(error))
+    raise RuntimeError("; ".join(failed))
 
 
 SOURCES = {
@@ -161,19 +161,22 @@ def masked_state(optimizers, masks, zero_state):
                     value.copy_(torch.where(mask.bool(), value, torch.zeros_like(value)))
 
 
-BASE = None
+BASE = {}
+FLOAT32 = {"pytorch-optimizer-fadam"}
+"""Those that do not step float64."""
 
 
-def base():
-    global BASE
-    BASE = BASE or build("gpt2")
-    return copy.deepcopy(BASE)
+def base(name=""):
+    dtype = torch.float32 if name in FLOAT32 else torch.float64
+    if dtype not in BASE:
+        BASE[dtype] = build("gpt2").to(dtype)
+    return copy.deepcopy(BASE[dtype])
 
 
-def outcome(make):
+def outcome(name, make):
     """Refused (why), warned (how much), exact, and the largest difference of the exact from masked training."""
     try:
-        model, plan, said = train(base(), make)
+        model, plan, said = train(base(name), make)
     except ecospa.OptimizerStateError as refusal:
         return "refused", str(refusal)
     if said:
@@ -183,7 +186,7 @@ def outcome(make):
         differences = []
         for zero_state in (False, True):
             with torch.enable_grad():
-                whole, _, _ = train(base(), make, plan, zero_state)
+                whole, _, _ = train(base(name), make, plan, zero_state)
             differences.append(float((logits(whole, inputs("gpt2", seed=9)) - small).abs().max()))
             if differences[-1] < 1e-8:
                 break
@@ -195,13 +198,13 @@ def outcome(make):
 def test_every_optimizer_is_exact_warned_of_or_refused(name, make, monkeypatch, record_property):
     monkeypatch.setattr(ecospa.optimizer_state, "_TOLD", set())
     try:
-        make(base())
+        make(base(name))
     except UNAVAILABLE as error:
         assert is_needed(error), error
         pytest.skip(f"{name}: {str(error).splitlines()[0][:150]}")
-    verdict, detail = outcome(make)
+    verdict, detail = outcome(name, make)
     record_property("verdict", verdict)
-    assert verdict != "exact" or detail < 1e-7
+    assert verdict != "exact" or detail < (1e-3 if name in FLOAT32 else 1e-7)
     assert verdict != "refused" or "cannot train a model that is cut" in detail
 
 
