@@ -139,6 +139,8 @@ def test_a_checkpoint_between_the_hooks_goes_on_bitwise():
             optimizer.step()
         state = copy.deepcopy(sparsity.state_dict())
         again = copy.deepcopy(model)
+        for mine, theirs in zip(again.parameters(), model.parameters(), strict=True):
+            mine.grad = theirs.grad.clone()
         optimizer = torch.optim.SGD(again.parameters(), lr=0.01)
         resumed = ecospa.CoupledSparsity(again, optimizer, sparsity.config, resume=state)
         if stepped:
