@@ -324,7 +324,7 @@ def test_a_schedule_that_fits_is_not_doubted(fields):
         (
             {"pace": "paper", "interval": 4, "end_step": None},
             5,
-            "1 events have cut, the next would come at step 8",
+            "events have cut, the next would come at step 8",
         ),
         ({}, 0, "no optimizer step was seen"),
     ],
@@ -483,6 +483,9 @@ def test_a_second_one_is_refused_while_the_first_is_at_work():
         with pytest.raises(ecospa.ConfigError, match=r"another CoupledSparsity is at work.*close\(\)"):
             ecospa.CoupledSparsity(other, optimizer, sparsity.config)
     assert len(optimizer._optimizer_step_post_hooks) == 1
+    ecospa.claim.abandon(model)
+    lost = ecospa.CoupledSparsity(model, optimizer, sparsity.config)
+    lost.release()
     sparsity.release()
     ecospa.CoupledSparsity(model, optimizer, sparsity.config)  # and forgotten at once
     second = ecospa.CoupledSparsity(model, optimizer, sparsity.config)
