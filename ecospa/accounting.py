@@ -13,6 +13,7 @@ from ecospa.config import TargetScope
 from ecospa.families import coupled_pairs, family_of, transformer_blocks
 from ecospa.pairs import CoupledPair, PairKind
 from ecospa.plan import SparsityPlan, axis_parameters, index_parameters
+from ecospa.wrappers import unwrapped
 
 _STATE_TENSORS = {"adamw": 2, "adam": 2, "amsgrad": 3, "sgd_momentum": 1, "sgd": 0}
 
@@ -51,7 +52,7 @@ def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPla
     Returns:
         Operations. Causal attention counts the whole score matrix, which is what plain kernels compute.
     """
-    tokens = batch * sequence
+    model, tokens = unwrapped(model), batch * sequence
     matrices = sum(_token_matrix_entries(module) for module in model.modules())
     widths = plan.widths_after() if plan is not None else {}
     flops = 2 * tokens * matrices
@@ -73,6 +74,7 @@ def flops_per_index(model: nn.Module, pair: CoupledPair, batch: int, sequence: i
         batch: sequences or images.
         sequence: tokens per sequence.
     """
+    model = unwrapped(model)
     entries = _matrix_entries_per_index(model, pair)
     return 2 * batch * sequence * (entries + sequence * _score_heads(model, pair))
 
@@ -96,6 +98,7 @@ def memory_bytes(model: nn.Module, plan: SparsityPlan | None = None, optimizer: 
     Raises:
         ValueError: the optimizer is not known.
     """
+    model = unwrapped(model)
     parts = {id(p): (p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()}
     widths = {} if plan is None else plan.widths_after()
     for pair in coupled_pairs(model) if widths else ():

@@ -14,6 +14,16 @@ _HELD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Claim]] = weakref.WeakKe
 """Who cuts a module that holds a pair; by module, so that a model and a part of it cannot be claimed apart."""
 
 
+def abandon(model: nn.Module) -> None:
+    """Let a new CoupledSparsity have a model whose last one is out of reach, such as in the traceback of an error.
+
+    Args:
+        model: the model; the old CoupledSparsity must not be used any more.
+    """
+    for module in model.modules():
+        _HELD.pop(module, None)
+
+
 class Claim:
     """Holds the modules that may be cut, until it is released or nobody holds the claim any more.
 
@@ -31,8 +41,8 @@ class Claim:
         if self._taken():
             raise ConfigError(
                 "another CoupledSparsity is at work on this model and has not reached its target; two would cut "
-                "against each other. Call close() on the first (trainer.ecospa.sparsity.close() in a trainer) before "
-                "the second is made"
+                "against each other. Call close() on the first (trainer.ecospa.sparsity.close() in a trainer), or "
+                "ecospa.claim.abandon(model) where it is lost, before the second is made"
             )
         for module in self._modules:
             _HELD[module] = weakref.ref(self)

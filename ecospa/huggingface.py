@@ -85,7 +85,11 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
             check_resumed(model, optimizer, resume)
         self.sparsity = CoupledSparsity(model, optimizer, self.config, on_cut=self._report, resume=resume)
         if state.max_steps > 0 and (doubt := outlook(self.sparsity, state.max_steps)) is not None:
-            warnings.warn(doubt, TargetNotReachedWarning, stacklevel=2)
+            try:
+                warnings.warn(doubt, TargetNotReachedWarning, stacklevel=2)
+            except TargetNotReachedWarning:  # turned into an error: nothing has begun
+                self.sparsity.release()
+                raise
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

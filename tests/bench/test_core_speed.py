@@ -49,6 +49,7 @@ def test_an_event_costs_a_small_part_of_a_step(benchmark, tell, kind):
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)
         sparsity.after_backward()
+        optimizer.step()  # an event needs a step that was taken
 
     seconds = interleaved(benchmark, {"step": step, "event": sparsity.after_step}, before=gradients)
     assert len(sparsity.history) == len(seconds["event"]) + 3

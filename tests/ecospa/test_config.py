@@ -40,15 +40,7 @@ USUAL = {
     "estimator": ("fisher", "adam"),
     "relative_to": ("dense", "current"),
 }
-ONE_SHOT = (
-    "top_k",
-    "importance_threshold",
-    "target_size",
-    "target_scope",
-    "width_multiple",
-    "min_width",
-    "relative_to",
-)
+ONE_SHOT = ("top_k", "importance_threshold", "target_size", "target_scope", "width_multiple", "relative_to")
 
 
 def fields(seed, names=tuple(USUAL)):
