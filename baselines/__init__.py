@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from types import MappingProxyType
+import traceback
+from types import MappingProxyType, ModuleType
 from typing import TypeGuard
 
 from baselines.method import Budget, TrainingMethod, TrainingState
@@ -57,17 +58,35 @@ def load(location: str) -> type[TrainingMethod]:
         return methods()[location]
     if not module_name or not class_name:
         raise ValueError(f"method is {location!r}; give my_package.my_module:MyMethod")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the newcomer's own import is broken: its message says more than ours
-        raise ValueError(f"method is {location!r}; there is no module {error.name!r} on the Python path") from error
-    found = getattr(module, class_name, None)
+    found = getattr(_imported(module_name, location), class_name, None)
     if not _is_method(found):
         reason = "is no subclass of baselines.TrainingMethod with a `name`" if found is not None else "does not exist"
         raise ValueError(f"method is {location!r}; {class_name} {reason}")
     return found
+
+
+def _imported(name: str, location: str) -> ModuleType:
+    """The module of a newcomer, whose import may do anything.
+
+    Raises:
+        ValueError: it cannot be imported; the message names the method and what went wrong.
+        KeyboardInterrupt: passed on, with the method's place.
+    """
+    try:
+        return importlib.import_module(name)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"while {location} was imported") from error
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(f"method is {location!r}; there is no module {error.name!r} on the Python path") from error
+        raise ValueError(f"method is {location!r}, whose import failed: {error}") from error
+    except BaseException as error:  # SystemExit too: a script that runs on import and ends would end the suite
+        what = traceback.format_exception_only(error)[-1].strip()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"method is {location!r}, whose import failed: {what} ({place.filename}, line {place.lineno}); "
+            "a module of methods only defines them: put what it runs under `if __name__ == '__main__':`"
+        ) from error
 
 
 def _is_method(value: object) -> TypeGuard[type[TrainingMethod]]:

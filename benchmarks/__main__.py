@@ -1,17 +1,15 @@
-"""The command line of the suite: list, show, run, compare, reproduce and why-different, made from commands.py."""
+"""`python -m benchmarks`: the command line of command_line.py, and what Ctrl-C does to it from its first moment on.
+
+Nothing heavy is imported before the handler is there, so that an interrupt of the first second is no traceback.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
-import tyro
-from rich.console import Console
-
-from benchmarks import commands
-from results.strict import RecordError
-
-_USAGE = 2
+from benchmarks.interrupts import INTERRUPTED, MESSAGE, leave_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,39 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 when a run failed or could not be made, 2 for a wrong argument, 130 after an interrupt.
     """
-    console = Console()
-    command = tyro.cli(
-        commands.List | commands.Show | commands.Run | commands.Compare | commands.Reproduce | commands.WhyDifferent,  # type: ignore[arg-type]
-        prog="python -m benchmarks",
-        description="Run the experiments of the EcoSpa reproduction suite.",
-        args=arguments,
-    )
     try:
-        return _obey(command, console)
-    except KeyboardInterrupt:
-        console.print("interrupted; what is finished is kept, the same command goes on from here")
-        return commands.INTERRUPTED
-    except (RecordError, ValueError) as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        return _USAGE
+        from benchmarks import command_line
 
-
-def _obey(command: object, console: Console) -> int:
-    match command:
-        case commands.List():
-            return commands.list_experiments(console)
-        case commands.Show():
-            return commands.show(command, console)
-        case commands.Run():
-            return commands.run(command, console)
-        case commands.Compare():
-            return commands.compare(command, console)
-        case commands.Reproduce():
-            return commands.reproduce(command, console)
-        case commands.WhyDifferent():
-            return commands.why_different(command, console)
-    raise AssertionError(f"no command: {command!r}")
+        return command_line.obey(arguments)
+    except KeyboardInterrupt as error:
+        print(f"{MESSAGE} ({error})" if str(error) else MESSAGE)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGINT, leave_at_once)
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only disturb the runs that are leaving
+    sys.exit(code)

@@ -21,19 +21,26 @@ from benchmarks.isolation import carry_out_apart
 from benchmarks.plan import Plan, PlannedRun
 from benchmarks.progress import Watch
 from benchmarks.recording import is_refusal
+from benchmarks.unwritten import keep
+from results.printable import printable
 from results.record import RunRecord
 from results.store import Store
+from results.strict import RecordError
 
 Executor = Callable[[Run, Workplace, tuple[str, bool]], RunRecord]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a plan: records that finished, that failed, and those of methods not defined for the model."""
+    """What came of a plan: records that finished, that failed, and those of methods not defined for the model.
+
+    `unwritten` are the files of records that could not be written where they belong.
+    """
 
     finished: tuple[RunRecord, ...]
     failed: tuple[RunRecord, ...]
     refused: tuple[RunRecord, ...] = ()
+    unwritten: tuple[Path, ...] = ()
 
 
 def carry_out_plan(
@@ -54,6 +61,7 @@ def carry_out_plan(
     todo = plan.in_state("to do")
     origin = environment.commit()
     records: list[RunRecord] = []
+    unwritten: list[Path] = []
     with Watch(console, [planned.seconds for planned in todo]) as watch:
 
         def work(number: int) -> RunRecord:
@@ -65,14 +73,19 @@ def carry_out_plan(
         for planned, record in _as_they_come(todo, work, workplace.jobs, watch.stop):
             if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
                 _clear(planned.run, workplace.folder)  # meet the same end
-            store.append(record)
             records.append(record)
+            try:
+                store.append(record)
+            except RecordError as error:
+                unwritten.append(keep(record, store, workplace.folder))
+                _alarm(watch.console, f"{error}; the record is kept in {unwritten[-1]}")
             _say(watch.console, record, planned.run)
             _clear(planned.run, workplace.folder)
     return Summary(
         tuple(record for record in records if record.status == "finished"),
         tuple(record for record in records if record.status == "failed" and not is_refusal(record)),
         tuple(filter(is_refusal, records)),
+        tuple(unwritten),
     )
 
 
@@ -104,11 +117,11 @@ def _as_they_come(
     done: SimpleQueue[Future[RunRecord]] = SimpleQueue()
     with ThreadPoolExecutor(jobs) as pool:
         numbers = {}
-        for number in range(len(todo)):
-            future = pool.submit(work, number)
-            numbers[future] = number
-            future.add_done_callback(done.put)
         try:
+            for number in range(len(todo)):
+                future = pool.submit(work, number)
+                numbers[future] = number
+                future.add_done_callback(done.put)
             for _ in todo:
                 future = done.get()
                 yield todo[numbers[future]], future.result()
@@ -121,7 +134,7 @@ def _as_they_come(
 def last_line(record: RunRecord) -> str:
     """The line of a failed run's error that says what went wrong."""
     lines = (record.error or "").strip().splitlines()
-    return lines[-1] if lines else "no message"
+    return printable(lines[-1]) if lines else "no message"
 
 
 def _say(console: Console, record: RunRecord, run: Run) -> None:
@@ -130,8 +143,12 @@ def _say(console: Console, record: RunRecord, run: Run) -> None:
         console.print(f"refused  {name}: {last_line(record)}", markup=False, highlight=False)
         return
     if record.status == "failed":
-        console.print(f"failed   {name}: {last_line(record)}", style="red", markup=False, highlight=False)
+        _alarm(console, f"failed   {name}: {last_line(record)}")
         return
     shown = record.metrics.get("perplexity")
     score = "" if shown is None else f", perplexity {shown.value:.2f}"
     console.print(f"finished {name}: {record.seconds:.0f} s{score}", markup=False, highlight=False)
+
+
+def _alarm(console: Console, text: str) -> None:
+    console.print(text, style="red", markup=False, highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -17,16 +18,20 @@ from rich.console import Console
 from benchmarks import registry, report
 from benchmarks.campaign import Executor, carry_out_plan, clear_finished
 from benchmarks.environment import ROOT
-from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, Workplace
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, Workplace
 from benchmarks.experiments import compare as one_shot
+from benchmarks.interrupts import raise_from_now_on
 from benchmarks.isolation import carry_out_apart
+from benchmarks.occupancy import occupied, occupied_if_free
+from benchmarks.option_checks import check_folders, check_numbers, check_tier, each_once, methods_of, shares
 from benchmarks.plan import Plan, make_plan
+from benchmarks.room import check_room
+from benchmarks.unwritten import adopt
 from benchmarks.weights import started_from
 from results.record import RunRecord
 from results.store import DEFAULT_FOLDER, Store
 
 WORK_FOLDER = ROOT / ".ecospa-runs"
-INTERRUPTED = 130
 _MOST_THREADS = 8  # the models of the small tiers get slower beyond
 _MOST_JOBS = 4  # each holds about a gigabyte
 
@@ -154,13 +159,13 @@ def run(command: Run, console: Console, execute: Executor = carry_out_apart) -> 
     """Run the named experiments."""
     if not command.names:
         raise ValueError(f"names is empty; give one or more of {', '.join(registry.experiments())}")
-    experiments = [registry.experiment(name) for name in command.names]
+    experiments = [registry.experiment(name) for name in each_once(command.names)]
     return _plan_and_run(experiments, command, console, execute)
 
 
 def reproduce(command: Reproduce, console: Console, execute: Executor = carry_out_apart) -> int:
     """Run everything of a tier and make the tables."""
-    names: Sequence[str] = command.only or tuple(registry.experiments())
+    names: Sequence[str] = each_once(command.only) or tuple(registry.experiments())
     code = _plan_and_run([registry.experiment(name) for name in names], command, console, execute)
     if command.dry_run:
         return code
@@ -173,7 +178,7 @@ def compare(command: Compare, console: Console, execute: Executor = carry_out_ap
     if command.tier not in one_shot.SUBJECTS or command.model not in {s.model for s in one_shot.SUBJECTS[command.tier]}:
         there = [f"{s.model} in tier {tier}" for tier, found in one_shot.SUBJECTS.items() for s in found]
         raise ValueError(f"model is {command.model!r} in tier {command.tier}; choose {', '.join(there)}")
-    sizes = _shares(command.sizes)
+    sizes = shares(command.sizes)
 
     def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
         return tuple(one_shot.chosen_cells(tier, methods, command.model, sizes))
@@ -205,22 +210,12 @@ def _find(store: Store, name: str) -> RunRecord:
     return found[0]
 
 
-def _shares(text: str) -> tuple[float, ...]:
-    """Shares from "0.8,0.5"."""
-    try:
-        shares = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        shares = ()
-    if not shares or not all(0 < share <= 1 for share in shares):
-        raise ValueError(f"sizes is {text!r}; give shares in (0, 1] with commas between them, such as 0.8,0.5")
-    return shares
-
-
 def make_tables(tier: Tier, records: Path) -> int:
     """Make every table and figure of a tier in a process of its own (imports go down only); 0 or 1.
 
     Those of other records than the checkout's are put beside these, so that nothing that is committed changes.
     """
+    raise_from_now_on()
     words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve())]
     if records.resolve() != DEFAULT_FOLDER.resolve():
         words += ["--out", str(records.resolve() / "rendered" / tier)]
@@ -228,45 +223,52 @@ def make_tables(tier: Tier, records: Path) -> int:
 
 
 def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, console: Console, execute: Executor) -> int:
-    plan = _plan(experiments, options)
-    # smoke models are so small that threads cost more than they bring, and nobody quotes their times
-    smoke = options.tier == "smoke"
-    jobs = options.jobs or (min(_cores(), _MOST_JOBS) if smoke else 1)
-    report.print_plan(plan, console, jobs)
-    if options.dry_run:
-        return 0
-    clear_finished(plan, options.work)
-    if not plan.in_state("to do"):
-        return int(bool(plan.in_state("missing")))  # the plan has told why
-    threads = 1 if smoke else min(_cores(), _MOST_THREADS)
-    workplace = Workplace(options.work, options.threads or threads, jobs)
-    summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
-    report.print_summary(summary, options.records, console)
-    return max(report.print_missing(plan, console), int(bool(summary.failed)))
-
-
-def _plan(experiments: Sequence[Experiment], options: RunOptions) -> Plan:
-    for name in ("threads", "jobs"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    if options.tier not in TIERS:
-        raise ValueError(f"tier is {options.tier!r}; choose from {', '.join(TIERS)}")
-    methods = tuple(MethodRef.parse(text) for words in options.methods for text in words.split(","))
-    _check_methods(methods, experiments)
+    check_tier(options.tier)
+    check_numbers(options.seeds, options.threads, options.jobs)
+    check_folders(records=options.records, work=options.work, weights=options.weights)
+    methods = methods_of(options.methods, experiments)
     if options.weights is not None:
         experiments = started_from(experiments, options.weights, options.tier)
-    return make_plan(experiments, options.tier, Store(options.records), methods, options.seeds, options.force)
+
+    def planned() -> Plan:
+        seeds = each_once(options.seeds)
+        return make_plan(experiments, options.tier, Store(options.records), methods, seeds, options.force)
+
+    plan, jobs = planned(), _jobs(options)
+    held = [f"{options.tier}-{experiment.name}" for experiment in experiments]
+    if options.dry_run or not plan.in_state("to do"):
+        report.print_plan(plan, console, jobs)
+        if not options.dry_run:
+            with occupied_if_free(options.work, held) as ours:
+                if ours:  # else what looks unfinished may be another call's
+                    clear_finished(plan, options.work)
+        return 0 if options.dry_run else int(bool(plan.in_state("missing")))  # the plan has told why
+    say = functools.partial(report.say, console)
+    check_room(plan, Store(options.records), options.work, say)
+    with occupied(options.work, held, say):
+        names = [experiment.name for experiment in experiments]
+        adopt(Store(options.records), options.work, names, options.tier, say)
+        return _run_held(planned(), options, jobs, console, execute)
 
 
-def _check_methods(methods: Sequence[MethodRef], experiments: Sequence[Experiment]) -> None:
-    """Refuse a misspelt method before anything runs; only names that no experiment knows cost the import of torch."""
-    known = {name for experiment in experiments for name in experiment.methods}
-    for reference in methods:
-        if reference.location is not None or reference.name not in known:
-            from benchmarks.competitors import find_method
+def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, execute: Executor) -> int:
+    """Carry out a plan that was made while no other call could change what it is about."""
+    report.print_plan(plan, console, jobs)
+    clear_finished(plan, options.work)
+    if not plan.in_state("to do"):
+        return int(bool(plan.in_state("missing")))
+    # smoke models are so small that threads cost more than they bring, and nobody quotes their times
+    threads = 1 if options.tier == "smoke" else min(_cores(), _MOST_THREADS)
+    workplace = Workplace(options.work, options.threads or threads, jobs)
+    raise_from_now_on()
+    summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
+    report.print_summary(summary, options.records, console)
+    return max(report.print_missing(plan, console), int(bool(summary.failed or summary.unwritten)))
 
-            find_method(reference)
+
+def _jobs(options: RunOptions) -> int:
+    """Runs at a time."""
+    return options.jobs or (min(_cores(), _MOST_JOBS) if options.tier == "smoke" else 1)
 
 
 def _cores() -> int:

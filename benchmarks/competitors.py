@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import baselines
 from benchmarks.experiment import MethodRef, ShrinkSpec, TrainingSpec
+from results.record import NAME
 
 
 def find_method(reference: MethodRef) -> type[baselines.TrainingMethod]:
@@ -15,6 +17,34 @@ def find_method(reference: MethodRef) -> type[baselines.TrainingMethod]:
         ValueError: no such method; the message lists those that there are.
     """
     return baselines.load(reference.location or reference.name)
+
+
+def named(reference: MethodRef, taken: Collection[str]) -> MethodRef:
+    """A method of the command line under the name that it gives itself.
+
+    One of `baselines` that was named by its place is that method; a class that inherits its name is called as itself.
+
+    Args:
+        reference: which.
+        taken: names of methods that experiments have.
+
+    Raises:
+        ValueError: no such method, or its name is another's or cannot name a file.
+    """
+    found = find_method(reference)
+    if reference.location is None:
+        return reference
+    if baselines.methods().get(found.name) is found:
+        return MethodRef(found.name)
+    name = found.name if "name" in vars(found) else found.__name__
+    if name in taken or name in baselines.methods():
+        raise ValueError(f"method is {reference.location!r}, whose name {name!r} is another method's; rename it")
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"method is {reference.location!r}, whose name is {name!r}; a name has letters, digits, '_' and '.' only, "
+            "and begins with a letter or a digit, because it names files"
+        )
+    return MethodRef(name, reference.location, newcomer=True)
 
 
 def build_method(

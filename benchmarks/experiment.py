@@ -100,18 +100,23 @@ class ShrinkSpec:
 class MethodRef:
     """A method by its name in `baselines`, or by the place of its class, `my_package.my_module:MyMethod`.
 
-    A newcomer is called as its class. An experiment that runs one class under several settings gives each a name of its
-    own, because a method at a target is one cell of a table.
+    A newcomer is called as it calls itself (`competitors.named`). An experiment that runs one class under several
+    settings gives each a name of its own, because a method at a target is one cell of a table.
+
+    Attributes:
+        name: what records, tables and plots call it.
+        location: where its class is, where that is not `baselines` under this name.
+        newcomer: whether the command line named it by its place.
     """
 
     name: str
     location: str | None = None
+    newcomer: bool = field(default=False, compare=False)
 
     @property
     def argument(self) -> str:
         """What the command line takes for it: its name, or the place of a newcomer."""
-        newcomer = self.location is not None and self.location.endswith(f":{self.name}")
-        return str(self.location) if newcomer else self.name
+        return str(self.location) if self.newcomer else self.name
 
     @classmethod
     def parse(cls, text: str) -> MethodRef:
@@ -123,7 +128,7 @@ class MethodRef:
         module, colon, name = text.partition(":")
         if not module or (colon and not name):
             raise ValueError(f"method is {text!r}; give a name of `baselines` or my_package.my_module:MyMethod")
-        return cls(name, text) if colon else cls(module)
+        return cls(name, text, newcomer=True) if colon else cls(module)
 
 
 @dataclass(frozen=True)

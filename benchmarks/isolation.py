@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -43,7 +45,8 @@ def carry_out_apart(run: Run, workplace: Workplace, origin: tuple[str, bool]) ->
     here, there = context.Pipe(duplex=False)
     quiet = replace(workplace, progress=ignore_progress)
     process = context.Process(target=_enter, args=(there, run, quiet, origin), daemon=True)
-    process.start()
+    with _deaf():
+        process.start()
     there.close()
     try:
         text = _listen(here, workplace.progress)
@@ -56,9 +59,24 @@ def carry_out_apart(run: Run, workplace: Workplace, origin: tuple[str, bool]) ->
             process.join()
         here.close()
     if text is None:
-        message = f"the process of the run ended with exit code {process.exitcode} without a result (out of memory?)"
+        code = process.exitcode
+        why = " (out of memory?)" if code == -signal.SIGKILL else ""
+        message = f"the process of the run ended with exit code {code} without a result{why}"
         return failed(run, workplace, origin, began, message)
     return RunRecord.from_json(text)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let a process begin with Ctrl-C blocked: this process decides what it means, and imports take seconds."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _enter(connection: Connection, run: Run, workplace: Workplace, origin: tuple[str, bool]) -> None:

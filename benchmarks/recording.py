@@ -10,11 +10,16 @@ from typing import Any
 
 from benchmarks import environment
 from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.progress import Stopped
 from benchmarks.registry import experiment
 from results.record import SCHEMA_VERSION, RunRecord, new_id
 
 _UNREAD = "not read"
 _REFUSAL = "UnsupportedModelError"  # by its name: a plan reads records without importing torch
+
+
+class Ended(SystemExit):
+    """Raised where a run's process is told to end from outside: no outcome of the run."""
 
 
 def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRecord:
@@ -32,11 +37,14 @@ def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRe
     began = datetime.now(UTC)
     try:
         outcome = experiment(run.cell.experiment).execute(run, workplace)
-    except Exception as error:  # whatever it is, the other runs go on and the record tells it in full
+        seconds = outcome.seconds_before + (datetime.now(UTC) - began).total_seconds()
+        return _record(run, workplace, origin, began, seconds, outcome, None)
+    except (KeyboardInterrupt, Stopped, Ended):
+        raise
+    except BaseException as error:  # whatever it is, the other runs go on and the record tells it in full; a method of
+        # someone else's may call sys.exit
         text = _without_places("".join(traceback.format_exception(error)))
         return failed(run, workplace, origin, began, text, refused=type(error).__name__ == _REFUSAL)
-    seconds = outcome.seconds_before + (datetime.now(UTC) - began).total_seconds()
-    return _record(run, workplace, origin, began, seconds, outcome, None)
 
 
 def failed(

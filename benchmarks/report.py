@@ -16,6 +16,7 @@ from benchmarks.experiment import Experiment, Tier
 from benchmarks.machine import gigabytes, needs_cuda
 from benchmarks.plan import Needs, Plan, PlannedRun
 from results.difference import causes, effects
+from results.printable import printable
 from results.record import RunRecord
 
 
@@ -50,6 +51,11 @@ def print_missing(plan: Plan, console: Console) -> int:
     return int(bool(missing))
 
 
+def say(console: Console, text: str) -> None:
+    """Print a line of text as it is."""
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
 def print_summary(summary: Summary, records: Path, console: Console) -> None:
     """How many runs finished, where their records are, and every failure with the line that says why."""
     refused = f", {len(summary.refused)} refused by their methods" if summary.refused else ""
@@ -58,6 +64,8 @@ def print_summary(summary: Summary, records: Path, console: Console) -> None:
     for record in summary.failed:
         name = f"{record.experiment} {record.method} target {record.config.get('target')} seed {record.seed}"
         _alarm(console, f"FAILED {name}: {last_line(record)}")
+    for path in summary.unwritten:
+        _alarm(console, f"NOT WRITTEN where it belongs: {path}; the same command moves it there once that is possible")
     if summary.failed:
         console.print("the full errors are in the records; the same command tries the failed runs again")
 
@@ -73,7 +81,7 @@ def print_differences(first: RunRecord, second: RunRecord, console: Console) -> 
             continue
         table = Table("part", "field", first.id, second.id, title=title, title_justify="left", box=None, pad_edge=False)
         for one in found:
-            table.add_row(one.part, one.field, escape(str(one.first)), escape(str(one.second)))
+            table.add_row(*(escape(printable(str(cell))) for cell in (one.part, one.field, one.first, one.second)))
         console.print(table)
 
 
@@ -110,6 +118,7 @@ def _print_crowd(plan: Plan, jobs: int, console: Console) -> None:
 
 
 def _alarm(console: Console, text: str) -> None:
+    text = printable(text)
     console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 

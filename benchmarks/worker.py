@@ -25,7 +25,7 @@ import benchmarks.pruning_cost
 import benchmarks.runner  # noqa: F401
 from benchmarks import registry
 from benchmarks.experiment import Run, Workplace
-from benchmarks.recording import carry_out
+from benchmarks.recording import Ended, carry_out
 
 baselines.methods()
 registry.experiments()  # read once: a file that is edited during a long call changes none of its runs
@@ -54,4 +54,4 @@ def _end_with(parent: Any) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """End in an orderly way, so that nothing shared with other processes is left behind."""
-    raise SystemExit(128 + number)
+    raise Ended(128 + number)

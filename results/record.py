@@ -34,7 +34,8 @@ from results.strict import (
 SCHEMA_VERSION = 1
 MAX_CURVE_POINTS = 200
 STATUSES = ("finished", "failed")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
+"""What names a file: experiments, methods, tiers."""
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
@@ -137,7 +138,7 @@ class RunRecord:
             fail("schema_version", self.schema_version, f"{SCHEMA_VERSION}, the version that this checkout reads")
         match("id", self.id, _ID, "the form 20261123T235959Z-0123abcd, made by results.new_id(start)")
         for name in ("experiment", "method", "tier"):
-            match(name, getattr(self, name), _NAME, "letters, digits, '_' and '.', because it names a file")
+            match(name, getattr(self, name), NAME, "letters, digits, '_' and '.', because it names a file")
         object.__setattr__(self, "config", plain("config", mapping("config", self.config)))
         for name in ("experiment", "method", "tier"):
             if self.config.get(name, getattr(self, name)) != getattr(self, name):

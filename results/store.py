@@ -11,6 +11,7 @@ import os
 import secrets
 from pathlib import Path
 
+from results.printable import printable
 from results.record import RunRecord, utc
 from results.strict import RecordError
 
@@ -75,12 +76,54 @@ class Store:
         ]
         return sorted(chosen, key=lambda record: (utc(record.start), record.id))
 
+    def readable(self, tier: str | None = None, status: str | None = "finished") -> tuple[list[RunRecord], list[str]]:
+        """Return the records that match, oldest first, and what is wrong with the files that are none.
+
+        A damaged file is told where it could belong to the tier, by its name.
+        """
+        found, damaged = [], []
+        for path in sorted(self.folder.glob("*/*.json")):
+            if tier is not None and not path.name.startswith(f"{tier}-"):
+                continue  # the name is part of a record: `read` would refuse another
+            try:
+                found.append(self.read(path))
+            except RecordError as error:
+                damaged.append(printable(str(error)))
+        chosen = [
+            record
+            for record in found
+            if (tier is None or record.tier == tier) and (status is None or record.status == status)
+        ]
+        return sorted(chosen, key=lambda record: (utc(record.start), record.id)), damaged
+
     def find(self, config_hash: str, seed: int, tier: str) -> RunRecord | None:
         """Return the newest finished record of one configuration, seed and tier, or None: what is left to run."""
         matches = [
             record for record in self.records(tier=tier) if record.config_hash == config_hash and record.seed == seed
         ]
         return matches[-1] if matches else None
+
+
+def probe(folder: Path, size: int, links: bool) -> None:
+    """Write `size` bytes below `folder` as a record would be, and remove them; OSError if the disk refuses.
+
+    Args:
+        folder: made if it is not there.
+        size: bytes.
+        links: also make the hard link that gives a record its name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f".probe-{secrets.token_hex(4)}.part"
+    try:
+        if links:
+            _write_exclusively(final, bytes(size))
+        else:
+            with final.open("xb") as file:
+                file.write(bytes(size))
+                file.flush()
+                os.fsync(file.fileno())
+    finally:
+        final.unlink(missing_ok=True)
 
 
 def _write_exclusively(final: Path, content: bytes) -> None:

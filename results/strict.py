@@ -114,7 +114,7 @@ def parse(text: str) -> Any:
 
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise RecordError(
             f"not a whole JSON document ({error}); a record is never edited: restore the file from version control, "
             "or move it away and run that cell again"

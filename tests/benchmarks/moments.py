@@ -113,7 +113,8 @@ class _Writer:
         if isinstance(place, str | os.PathLike):
             place = os.fspath(place)
             if os.path.isabs(place):
-                if place.startswith(self.life.folder) and not place.endswith(".lock"):  # who waits opens it for ever
+                # who waits opens a lock for ever, and what tries whether a folder can be written to is no progress
+                if place.startswith(self.life.folder) and not place.endswith(".lock") and ".probe-" not in place:
                     self.write(operation, os.path.relpath(place, self.life.folder))
             elif operation != "open":  # a folder that is being emptied names its files alone
                 self.write(operation, place)

@@ -71,7 +71,7 @@ def test_failures_are_listed_at_the_end(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(arguments(tmp_path, "run", "tiny", "--methods", f"{HERE}:Failing", "dense")) == 1
     out = capsys.readouterr().out
     assert "1 finished, 1 failed" in out
-    assert out.index("1 finished, 1 failed") < out.index("FAILED tiny Failing target None seed 0: RuntimeError: it was")
+    assert out.index("1 finished, 1 failed") < out.index("FAILED tiny failing target None seed 0: RuntimeError: it was")
 
 
 @pytest.mark.usefixtures("tiny")

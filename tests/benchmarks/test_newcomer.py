@@ -41,12 +41,12 @@ def suite(folder: Path, *words: str) -> str:
 def test_it_stands_in_table_and_plot_beside_the_others(folder: Path) -> None:
     out = suite(folder, "compare", "--tier", "smoke", "--methods", f"dense,ecospa,{PLACE}", "--sizes", "0.6")
     assert "3 finished, 0 failed" in out
-    (record,) = Store(folder / "records").records("compare", method="MyMethod")
+    (record,) = Store(folder / "records").records("compare", method="mine")
     assert record.metrics["block_share"].value == pytest.approx(0.6, abs=0.05)
     assert record.config["method_config"]["location"] == PLACE
     assert record.command.startswith(f"python -m benchmarks compare --model gpt2 --methods {PLACE} --sizes 0.6")
     rendered = folder / "records" / "rendered" / "smoke"
     table = (rendered / "compare.md").read_text()
-    assert re.search(r"\| gpt2 +\| MyMethod +\| 60% ", table) and re.search(r"\| gpt2 +\| EcoSpa +\| 60% ", table)
+    assert re.search(r"\| gpt2 +\| mine +\| 60% ", table) and re.search(r"\| gpt2 +\| EcoSpa +\| 60% ", table)
     assert (rendered / "compare_gpt2.png").stat().st_size > 10_000
-    assert "MyMethod" in (rendered / "report.html").read_text()
+    assert ">mine<" in (rendered / "report.html").read_text()
