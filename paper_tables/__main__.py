@@ -12,7 +12,7 @@ from pathlib import Path
 
 from paper_tables.checking import findings
 from paper_tables.readme import README, filled
-from paper_tables.rendering import RENDERED, render, terminal_table
+from paper_tables.rendering import RENDERED, rendering, terminal_table, write
 from results import RecordError, Store
 from results.store import DEFAULT_FOLDER
 
@@ -20,7 +20,10 @@ TIERS = ("smoke", "cpu", "gpu", "paper")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render or check; returns 0, or 1 with a message when a record is damaged or what is committed is stale."""
+    """Render or check; returns 0, or 1 with a message when a record is odd or what is committed is stale."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal or file that knows fewer letters than a record may hold
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="python -m paper_tables", description="Records -> tables, plots, report.")
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="whose records (default: smoke)")
     parser.add_argument("--records", type=Path, default=DEFAULT_FOLDER, help="folder of the records")
@@ -36,18 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     store = Store(options.records)
     try:
         return _check(store) if options.check else _render(options, store)
-    except RecordError as error:
+    except (RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; every file that was written is whole", file=sys.stderr)
+        return 130
 
 
 def _render(options: argparse.Namespace, store: Store) -> int:
-    report = render(options.tier, options.out, store)
+    made = rendering(options.tier, store)
+    report = write(made, options.out or RENDERED / options.tier)
     if options.readme:
         README.write_text(filled(README.read_text(encoding="utf-8"), store), encoding="utf-8")
     print(terminal_table(options.tier, store))
     print(f"\nreport: {report}")
-    return 0
+    for line in made.odd:
+        print(f"odd: {line}", file=sys.stderr)
+    return int(bool(made.odd))
 
 
 def _check(store: Store) -> int:

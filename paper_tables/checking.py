@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper_tables.readme import README, filled
-from paper_tables.rendering import RENDERED, REPORT, drawn_by, rendered
+from paper_tables.rendering import RENDERED, REPORT, drawn_by, rendering
 from results import Store
 
 _PICTURES = (".png", ".svg")
@@ -58,10 +58,11 @@ def _tiers(folder: Path) -> list[str]:
 
 
 def _tier(tier: str, store: Store, folder: Path, root: Path) -> tuple[list[Finding], list[str]]:
-    fresh = rendered(tier, store)
+    made = rendering(tier, store)
+    fresh = made.files
     committed = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     other = _other_maker(committed)
-    wrong = []
+    wrong = [Finding(line, "odd") for line in made.odd]
     for name in sorted(fresh.keys() | committed.keys()):
         if name not in committed:
             problem = "missing"

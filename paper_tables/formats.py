@@ -10,6 +10,8 @@ from paper_tables.intervals import Interval
 
 NOTHING = "-"
 """Stands where the records of a row hold no such number; never a guess."""
+OUT_OF_RANGE = "out of range"
+"""Stands where they hold one that is no measurement: too large to be added up, or a ratio to nothing."""
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _FIXED = {"milliseconds": (1e-3, "ms"), "megabytes": (1e6, "MB"), "percent": (1e-2, "%")}
@@ -24,6 +26,8 @@ def quantity(interval: Interval | None, kind: str = "plain") -> str:
     """Return "mean ± half width unit"; kind: plain, count (k, M, G, T), milliseconds (of s), megabytes, percent."""
     if interval is None:
         return NOTHING
+    if not math.isfinite(interval.mean):
+        return OUT_OF_RANGE
     scale, unit = _scale(abs(interval.mean), kind)
     places = decimals(interval.mean / scale)
     if 0 < interval.half_width < math.inf:
@@ -36,6 +40,8 @@ def quantity(interval: Interval | None, kind: str = "plain") -> str:
 
 def difference(interval: Interval) -> str:
     """Return a signed difference with its interval, "-0.42 [-0.61, -0.23]"; without interval for one seed."""
+    if not math.isfinite(interval.mean):
+        return OUT_OF_RANGE
     places = decimals(interval.mean, 3)
     if math.isinf(interval.half_width):
         return f"{interval.mean:+.{places}f}"
@@ -44,6 +50,8 @@ def difference(interval: Interval) -> str:
 
 def ratio(interval: Interval) -> str:
     """Return a ratio with its interval, "0.71 [0.69, 0.73]"; without interval for one seed."""
+    if not math.isfinite(interval.mean):
+        return OUT_OF_RANGE
     if math.isinf(interval.half_width):
         return f"{interval.mean:.2f}"
     return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
@@ -51,7 +59,9 @@ def ratio(interval: Interval) -> str:
 
 def share(value: float | None) -> str:
     """Return a share as a percentage; "all" for None, the dense model."""
-    return "all" if value is None else f"{100 * value:.4g}%"
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        return str(value)  # what no run of this suite writes is shown as it is
+    return "all" if value is None else f"{100.0 * value:.4g}%"
 
 
 def flat(settings: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ _T = (
     *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
 )
 _Z = 1.959964
+LARGEST = 1e100
+"""Beyond it a number is an overflow on its way: its square, or a sum, may not be a number any more."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,16 @@ def t_quantile(degrees: int) -> float:
 
 
 def mean_interval(values: Iterable[float]) -> Interval:
-    """Return mean and 95% interval, mean +- t s / sqrt(n) with s the sample deviation; ValueError without values."""
+    """Return mean and 95% interval, mean +- t s / sqrt(n) with s the sample deviation; ValueError without values.
+
+    NaN where a value is too large to be squared.
+    """
     sample = list(values)
     if not sample:
         raise ValueError("values is empty; a mean needs at least one value")
     n = len(sample)
+    if any(abs(value) > LARGEST or math.isnan(value) for value in sample):
+        return Interval(math.nan, math.inf, n)
     if n == 1:
         return Interval(sample[0], math.inf, 1)
     return Interval(statistics.fmean(sample), t_quantile(n - 1) * statistics.stdev(sample) / math.sqrt(n), n)
@@ -73,8 +80,8 @@ def paired_difference(left: Mapping[int, float], right: Mapping[int, float]) -> 
 
 
 def paired_ratio(left: Mapping[int, float], right: Mapping[int, float]) -> Interval | None:
-    """Return the interval of left / right over the seeds that both have; None if they share none."""
-    return _paired(left, right, lambda a, b: a / b)
+    """Return the interval of left / right over the seeds that both have; None if they share none, NaN over zero."""
+    return _paired(left, right, lambda a, b: a / b if b else math.nan)
 
 
 def _paired(

@@ -43,8 +43,22 @@ Judged = Sequence[tuple[Claim, Verdict]]
 _Section = tuple[str, str, str]  # anchor, title, body
 
 
-def report(tier: str, records: Sequence[RunRecord], contents: Sequence[Content], missing: Sequence[Item]) -> str:
-    """Return the page for all `records` of one tier, failed ones too; `missing` are items with nothing to show."""
+def report(
+    tier: str,
+    records: Sequence[RunRecord],
+    contents: Sequence[Content],
+    missing: Sequence[Item],
+    odd: Sequence[str] = (),
+) -> str:
+    """Return the page for all `records` of one tier, failed ones too.
+
+    Args:
+        tier: of the records.
+        records: that are shown.
+        contents: what the items came to.
+        missing: items with nothing to show.
+        odd: what is wrong with records that are damaged or left out somewhere.
+    """
     finished = [record for record in records if record.status == "finished"]
     claims = judged(finished, tier)
     known = {record.id: record for record in records}
@@ -64,6 +78,7 @@ def report(tier: str, records: Sequence[RunRecord], contents: Sequence[Content],
         ("environment", "Environment", parts.environment(finished)),
         ("not-run", "What was not run, and what it needs", parts.not_run(tier, claims, missing)),
         ("failed", "Runs that failed", parts.failed(records)),
+        ("odd", "Odd records", parts.lines(odd)),
     ]
     return _page(tier, _counts(finished, claims), [section for section in sections if section[2]])
 

@@ -173,6 +173,11 @@ def not_run(tier: str, claims: Sequence[tuple[Claim, Verdict]], missing: Sequenc
     return everything + f'<ul class="notes">{"".join(lines)}</ul>' if lines else ""
 
 
+def lines(texts: Sequence[str]) -> str:
+    """Return texts as a list."""
+    return f'<ul class="notes">{"".join(f"<li>{escape(text)}</li>" for text in texts)}</ul>' if texts else ""
+
+
 def failed(records: Sequence[RunRecord]) -> str:
     """Return every failed run with the last line of its error."""
     lines = "".join(
@@ -206,7 +211,7 @@ def _rounded(number: re.Match[str]) -> str:
 
 
 def _last_line(record: RunRecord) -> str:
-    return (record.error or "").strip().splitlines()[-1]
+    return ["no message", *(record.error or "").strip().splitlines()][-1]
 
 
 def _title(record: RunRecord) -> str:

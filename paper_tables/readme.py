@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from paper_tables.item import Table, records_of
+from paper_tables.odd import legible, without_odd
 from paper_tables.registry import items
 from paper_tables.writers import markdown_rows
 from results import Store
@@ -69,13 +70,16 @@ def filled(text: str, store: Store | None = None) -> str:
 
 
 def _table(item: Table, tier: str, store: Store) -> str:
-    records = records_of(item, store.records(tier=tier))
-    table = item.build(records)
-    if table.empty:
+    records = [legible(record) for record in store.readable(tier=tier)[0]]
+    records = records_of(item, records)
+    table, left_out = without_odd(item.build, records)
+    if table is None or table.empty:
         return f"Not run yet: `python -m benchmarks reproduce --tier {tier}`\n"
     if item.name in ROWS:
         column, text = ROWS[item.name]
         table = table[table[column].str.contains(text, regex=False)]
     chosen = table[[name for name in COLUMNS[item.name] if name in table]]
-    notes = "".join(f"\n{note}\n" for note in item.notes(records)) if item.name in WITH_NOTES else ""
+    spoiled = {record.id for record, _ in left_out}
+    told = item.notes([record for record in records if record.id not in spoiled]) if item.name in WITH_NOTES else ()
+    notes = "".join(f"\n{note}\n" for note in told)
     return f"{markdown_rows(chosen)}\n{notes}"

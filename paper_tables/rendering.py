@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from paper_tables import page, page_parts, writers
 from paper_tables.item import Item, Plot, Table, for_records, records_of
+from paper_tables.odd import LeftOut, legible, oddity, without_odd
 from paper_tables.registry import items
 from paper_tables.style import drawing
 from paper_tables.tables import claims, controls, coupled_vs_uncoupled
@@ -44,31 +45,75 @@ def render(tier: str, folder: str | os.PathLike[str] | None = None, store: Store
         folder: where to write; `rendered/<tier>` beside this file by default.
         store: records; those of the checkout by default.
     """
-    target = Path(folder) if folder is not None else RENDERED / tier
+    return write(rendering(tier, store), folder if folder is not None else RENDERED / tier)
+
+
+def write(made: Rendering, folder: str | os.PathLike[str]) -> Path:
+    """Write what was made, each file whole, and remove what an earlier rendering left; return the path of the report.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    files = rendered(tier, store)
     for path in target.iterdir():
-        if path.name not in files and is_ours(path.name):
+        if path.name not in made.files and is_ours(path.name):
             path.unlink()
-    for name, content in files.items():
-        (target / name).write_bytes(content)
+    for name, content in made.files.items():
+        partial = target / f".{name}.part"
+        try:
+            partial.write_bytes(content)
+            partial.replace(target / name)
+        finally:
+            partial.unlink(missing_ok=True)
     return target / REPORT
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Every file of a tier by its name, the report last, and a line for everything that is odd about its records."""
+
+    files: dict[str, bytes]
+    odd: tuple[str, ...] = ()
 
 
 def rendered(tier: str, store: Store | None = None) -> dict[str, bytes]:
     """Return every file of `tier` by its name, the report last; see `render`."""
-    records = (store or Store()).records(tier=tier, status=None)
+    return rendering(tier, store).files
+
+
+def rendering(tier: str, store: Store | None = None) -> Rendering:
+    """Return every file of `tier`, and what was odd about its records; see `render`."""
+    records, damaged = (store or Store()).readable(tier=tier, status=None)
+    found = [legible(record) for record in records]
+    # what the page cannot show of a record at all goes first: the page is made from all of them
+    _, unshown = without_odd(lambda some: page.report(tier, some, (), ()), found)
+    gone = {record.id for record, _ in unshown}
+    return _rendering(tier, [record for record in found if record.id not in gone], [*damaged, *_told(unshown, REPORT)])
+
+
+def _rendering(tier: str, records: Sequence[RunRecord], odd: list[str]) -> Rendering:
+    odd += [f"{_name(record)}: {reason}" for record in records if (reason := oddity(record)) is not None]
     files: dict[str, bytes] = {}
     contents: list[page_parts.Content] = []
     shown: set[str] = set()
     for item in for_records(items(), records):
-        section = _section(item, records)
+        section, left_out = section_of(item, records)
+        odd += _told(left_out, item.name)
         if section is not None:
             files |= {f"{item.name}{suffix}": content for suffix, content in section.files.items()}
             contents.append(section.content)
             shown.add(item.name)
     missing = [item for item in items() if item.experiments and item.name not in shown]
-    return {**files, REPORT: page.report(tier, records, contents, missing).encode()}
+    return Rendering({**files, REPORT: page.report(tier, records, contents, missing, odd).encode()}, tuple(odd))
+
+
+def _told(left_out: LeftOut, where: str) -> list[str]:
+    return [f"{_name(record)} is left out of {where}: {reason}" for record, reason in left_out]
+
+
+def _name(record: RunRecord) -> str:
+    return f"record {record.experiment}/{record.tier}-{record.method}-{record.id}"
 
 
 def is_ours(name: str) -> bool:
@@ -83,15 +128,16 @@ def is_ours(name: str) -> bool:
 
 def terminal_table(tier: str, store: Store | None = None) -> str:
     """Return the main table, the paired differences and the verdicts of `tier` as text of at most 120 columns."""
-    records = (store or Store()).records(tier=tier)
+    records = [legible(record) for record in (store or Store()).readable(tier=tier)[0]]
     parts = []
     for item, columns in ((coupled_vs_uncoupled.ITEM, _SHORT), (controls.ITEM, _SHORT_CONTROLS)):
-        table = item.build(records_of(item, records))
-        if len(table):
+        table, _ = without_odd(item.build, records_of(item, records))
+        if table is not None and len(table):
             parts.append(f"{item.title} (tier {tier})\n{writers.plain(table, columns, _WIDTH)}")
     if not records:
         parts.append(f"No finished records in tier {tier}; make them: python -m benchmarks reproduce --tier {tier}")
-    return "\n\n".join([*parts, *_verdict_lines(claims.judged(records, tier))])
+    verdicts, _ = without_odd(lambda some: claims.judged(some, tier), records)
+    return "\n\n".join([*parts, *_verdict_lines(verdicts or ())])
 
 
 def _verdict_lines(judged: Sequence[tuple[Claim, Verdict]]) -> list[str]:
@@ -107,19 +153,34 @@ def _verdict_lines(judged: Sequence[tuple[Claim, Verdict]]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
+    """The files of one item by their suffixes, and what the page shows of it."""
+
     files: dict[str, bytes]
     content: page_parts.Content
 
 
-def _section(item: Item, records: Sequence[RunRecord]) -> _Section | None:
-    own = records_of(item, records)
+def section_of(item: Item, records: Sequence[RunRecord]) -> tuple[Section | None, LeftOut]:
+    """Return what an item comes to, None if it has nothing to show, and the records that it cannot take."""
+    made, left_out = without_odd(lambda some: _section(item, records_of(item, some), some), records)
+    if made is None or not left_out:
+        return made, left_out
+    names = "; ".join(f"{_name(record)} ({reason})" for record, reason in left_out)
+    spoiled = {record.id for record, _ in left_out}
+    kept = [record for record in records if record.id not in spoiled]
+    return _section(item, records_of(item, kept), kept, (f"Left out as odd: {names}.",)), left_out
+
+
+def _section(
+    item: Item, own: Sequence[RunRecord], records: Sequence[RunRecord], more: tuple[str, ...] = ()
+) -> Section | None:
     if isinstance(item, Table):
         table = item.build(own)
         if table.empty:
             return None
-        notes = (*unfinished(item, records), *item.notes(own))
-        return _Section(_table_files(item, table, notes), page_parts.Content(item, notes, table=table))
+        notes = (*unfinished(item, records), *item.notes(own), *more)
+        writers.html(table, {record.id: record for record in records})  # as the page will: a cell may not be text
+        return Section(_table_files(item, table, notes), page_parts.Content(item, notes, table=table))
     with drawing(item.name):
         figure = item.build(own)
         if figure is None:
@@ -128,7 +189,7 @@ def _section(item: Item, records: Sequence[RunRecord]) -> _Section | None:
         # In the page letters are text, which is smaller, and can be searched and read out; a file has their outlines.
         with matplotlib.rc_context({"svg.fonttype": "none"}):
             svg = _svg(figure).decode()
-    return _Section(files, page_parts.Content(item, item.notes(own), svg=svg))
+    return Section(files, page_parts.Content(item, (*item.notes(own), *more), svg=svg))
 
 
 def _table_files(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, bytes]:

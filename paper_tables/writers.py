@@ -12,6 +12,7 @@ import pandas as pd
 from paper_tables.cells import device_name
 from paper_tables.item import RECORDS, Table
 from results import RunRecord
+from results.printable import printable
 
 Rows = list[list[str]]
 
@@ -22,7 +23,7 @@ _LONG_WIDTH = "5.5cm"
 _LATEX = {
     **{"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"},
     **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"},
+    **{"`": r"\textasciigrave{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"},
     **{
         "≥": r"$\geq$",
         "≤": r"$\leq$",
@@ -36,7 +37,13 @@ _MINUS = re.compile(r"(?<![\w.\])-])-(?=[\d.])")
 """A sign of a number: not the hyphen of a name or a range."""
 _INSIDE = re.compile(r"((?<=[a-z])\.|\\_)(?=[A-Za-z])")
 """Where a long name in code may be broken."""
+_SPECIAL = re.compile(r"[\\`*<>~$|]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
+"""What Markdown may take for markup inside a line: emphasis, code, tags, links, formulas, entities; an underscore only
+at the edge of a word."""
 _LONG = 32  # letters, from which a cell is broken into lines
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_START = re.compile(r"^(\s*\d{0,9})([-+.)=#])(?=\s|$|[-=#])")
+"""What makes a list, a rule or a heading of a line at its beginning."""
 _NUMBERS = set("0123456789+-.")
 
 
@@ -54,7 +61,7 @@ def markdown(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
     """Return title, caption, aligned table, notes, and the record ids of every row."""
     parts = [f"# {item.title}", item.caption, markdown_rows(table), *(_markdown_text(note) for note in notes)]
     named = zip(_markdown_cells(shown(table))[1:], ids(table), strict=True)
-    behind = [f"- {', '.join(row[:2])}: {', '.join(own)}" for row, own in named if own]
+    behind = [f"- {_line_start(', '.join(row[:2]))}: {', '.join(own)}" for row, own in named if own]
     if behind:
         parts += ["Records:", "\n".join(behind)]
     return "\n\n".join(parts) + "\n"
@@ -85,9 +92,13 @@ def latex(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
     lines: list[str] = []
     for number, page in enumerate(_pages(rows)):
         lines += _latex_part(item, caption, columns, head, [_latex_row(row) for row in page], number > 0)
-    lines += [f"% {line}" for note in notes for line in textwrap.wrap(note, 110)]
-    lines += [f"% {row[0]}, {row[1]}: {' '.join(own)}" for row, own in zip(rows, ids(table), strict=True) if own]
+    lines += [f"% {line}" for note in notes for line in textwrap.wrap(one_line(note), 110)]
+    lines += [f"% {_comment(row)}: {' '.join(own)}" for row, own in zip(rows, ids(table), strict=True) if own]
     return "\n".join(lines) + "\n"
+
+
+def _comment(row: Sequence[str]) -> str:
+    return ", ".join(one_line(cell) for cell in row[:2])
 
 
 def _pages(rows: Rows) -> list[Rows]:
@@ -123,7 +134,7 @@ def _latex_part(item: Table, text: str, columns: str, head: str, rows: Sequence[
 def _latex_head(name: str) -> str:
     """Return the name of a column in short lines, so that its numbers decide how wide it is."""
     lines = textwrap.wrap(name, _HEAD, break_long_words=False) or [""]
-    stacked = r"\\".join(map(_latex, lines))
+    stacked = r"\\".join(map(_guarded, map(_latex, lines)))
     return stacked if len(lines) == 1 else rf"\shortstack[l]{{{stacked}}}"
 
 
@@ -198,7 +209,12 @@ def provenance(own: Sequence[str], records: Mapping[str, RunRecord]) -> str:
 
 def _markdown_cells(visible: pd.DataFrame) -> Rows:
     rows = [list(map(str, visible.columns)), *_rows(visible)]
-    return [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return [[_markdown_cell(cell) for cell in row] for row in rows]
+
+
+def _markdown_cell(text: str) -> str:
+    """Return text that a cell of Markdown shows as it is."""
+    return _SPECIAL.sub(lambda found: "\\" + found[0], one_line(text))
 
 
 def _rows(visible: pd.DataFrame) -> Rows:
@@ -222,16 +238,31 @@ def _class(number: bool, long: bool = False) -> str:
     return ' class="number"' if number else ' class="long"' if long else ""
 
 
+def one_line(text: str) -> str:
+    """Return text on one line, with what cannot be written as its number."""
+    return printable(text.replace("\r\n", "\n")).replace("\n", " ").replace("\t", " ")
+
+
 def _latex(text: str) -> str:
-    escaped = "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in one_line(text))
     return _MINUS.sub("$-$", _INSIDE.sub(r"\1\\allowbreak{}", escaped))
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    row = " & ".join(map(_latex, cells)) + r" \\"
-    return "{}" + row if row.startswith(("[", "*")) else row  # an option of the row's end before it otherwise
+    return _guarded(" & ".join(map(_latex, cells)) + r" \\")
+
+
+def _guarded(line: str) -> str:
+    """Return what follows the end of a line: `[` or `*` would be an option of that otherwise."""
+    return "{}" + line if line.startswith(("[", "*")) else line
 
 
 def _markdown_text(text: str) -> str:
     """Return text that Markdown shows as it is: what a model wrote may look like markup."""
-    return "".join("\\" + character if character in "\\`*_[]<>#|" else character for character in text)
+    escaped = "".join("\\" + character if character in "\\`*_[]<>#|~$" else character for character in one_line(text))
+    return _line_start(_ENTITY.sub(r"\\&", escaped))
+
+
+def _line_start(text: str) -> str:
+    """Return text that begins no list, rule or heading at the beginning of a line."""
+    return _START.sub(r"\1\\\2", text)

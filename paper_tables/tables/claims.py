@@ -9,6 +9,7 @@ import pandas as pd
 from paper_tables.claims import claims
 from paper_tables.formats import NOTHING
 from paper_tables.item import RECORDS, Table
+from paper_tables.odd import sound
 from paper_tables.published import meanings
 from paper_tables.verdicts import Claim, Verdict, needs
 from results import RunRecord
@@ -25,7 +26,8 @@ def judged(records: Sequence[RunRecord], tier: str | None = None) -> list[tuple[
     With neither there is no tier that a command could name.
     """
     own = tier or (records[0].tier if records else None)
-    return [(claim, needs("records") if own is None else claim.verdict(records, own)) for claim in claims()]
+    judgeable = sound(records)
+    return [(claim, needs("records") if own is None else claim.verdict(judgeable, own)) for claim in claims()]
 
 
 def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
