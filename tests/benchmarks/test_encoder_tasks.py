@@ -56,7 +56,13 @@ def test_real_numbers_are_learnt_as_numbers(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("method", "target"), [("ecospa", 0.5), ("movement", 0.5), ("magnitude", 0.5)])
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("movement", 0.5),
+        *(pytest.param(name, 0.5, marks=pytest.mark.slow) for name in ("ecospa", "magnitude")),
+    ],
+)
 def test_an_encoder_shrinks_and_goes_on_after_an_interrupt(
     kind: str, method: str, target: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

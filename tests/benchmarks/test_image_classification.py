@@ -50,10 +50,16 @@ def test_methods_land_on_their_target(method: str, target: float, tmp_path: Path
 @pytest.mark.parametrize(
     ("method", "target", "taught"),
     [
-        ("dense", None, False), ("ecospa", 0.3, False), ("small_dense", 0.5, False), ("magnitude", 0.5, False),
-        ("svite", 0.6, False), ("random_pairs", 0.5, False), ("dense", None, True), ("ecospa", 0.5, True),
+        *(("svite", 0.6, False), ("ecospa", 0.5, True)),
+        *(
+            pytest.param(*run, marks=pytest.mark.slow)
+            for run in (
+                *(("dense", None, False), ("ecospa", 0.3, False), ("small_dense", 0.5, False)),
+                *(("magnitude", 0.5, False), ("random_pairs", 0.5, False), ("dense", None, True)),
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     method: str, target: float | None, taught: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from tests.benchmarks.campaigns import (
 from tests.benchmarks.killable import METHODS, NAME, SEEDS, STEPS
 
 KILLS, RUNS = 20, len(METHODS) * len(SEEDS)
+FEW = 5  # of the ordinary run; that of the marker has all
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="forks, and looks into /proc")
 
 Make = Callable[..., Campaign]
@@ -81,11 +82,12 @@ def differing(found: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_twenty_kills_leave_no_trace(
-    jobs: int, make: Make, undisturbed: Campaign, expected: dict[str, bytes], tmp_path: Path
+@pytest.mark.parametrize("kills", [FEW, pytest.param(KILLS, marks=pytest.mark.kill)])
+def test_kills_leave_no_trace(
+    kills: int, jobs: int, make: Make, undisturbed: Campaign, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    campaign = make(f"{jobs}-killed", jobs=jobs)
-    drawn = draw(undisturbed.events, KILLS, seed=jobs, mark=moments.STEP, last=(RUNS - 1) * STEPS)
+    campaign = make(f"{jobs}-killed-{kills}", jobs=jobs)
+    drawn = draw(undisturbed.events, kills, seed=jobs, mark=moments.STEP, last=(RUNS - 1) * STEPS)
     for moment in drawn:
         left = max(0, moment.marks - steps_done(campaign))
         assert campaign.call(replace(moment, marks=left)) == -signal.SIGKILL

@@ -107,7 +107,13 @@ def test_the_tokenizer_kept_beside_the_weights_is_the_one_they_were_trained_with
     assert foundations.find(spec, "smoke", place) == foundation  # found, not trained again
 
 
-@pytest.mark.parametrize(("method", "target"), [("wanda", 0.5), ("flap", 0.5), ("slicegpt", 0.5), ("ecospa", 0.5)])
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("flap", 0.5),
+        *(pytest.param(name, 0.5, marks=pytest.mark.slow) for name in ("wanda", "slicegpt", "ecospa")),
+    ],
+)
 def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
     method: str, target: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

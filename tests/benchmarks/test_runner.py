@@ -60,7 +60,10 @@ def test_a_shrinking_model_ends_at_its_target_and_costs_less(tmp_path: Path) -> 
     assert value(outcome, "training_bytes_peak") == 16 * outcome.plan_history[0].parameters
 
 
-@pytest.mark.parametrize("method", ["dense", "ecospa", "uncoupled", "small_dense"])
+@pytest.mark.parametrize(
+    "method",
+    ["ecospa", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dense", "uncoupled", "small_dense"))],
+)
 def test_the_same_run_gives_the_same_numbers(method: str, tmp_path: Path) -> None:
     target = None if method == "dense" else 0.5
     one, two = (train(run_of(method, target), workplace(tmp_path / name)) for name in ("one", "two"))
@@ -72,14 +75,13 @@ def test_the_same_run_gives_the_same_numbers(method: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("method", "target"),
     [
-        *(("dense", None), ("ecospa", 0.3), ("magnitude", 0.5), ("small_dense", 0.5)),
+        *(("ecospa", 0.3), ("relora", None), ("slicegpt", 0.7)),
         *(
-            ("galore", None),
-            ("lora", None),
-            ("relora", None),
-            ("low_rank", 0.5),
-            ("llm_pruner", 0.5),
-            ("slicegpt", 0.7),
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (
+                *(("dense", None), ("magnitude", 0.5), ("small_dense", 0.5), ("galore", None), ("lora", None)),
+                *(("low_rank", 0.5), ("llm_pruner", 0.5)),
+            )
         ),
     ],
 )

@@ -34,7 +34,9 @@ def check(steps):
         assert ran == runs, "a part of the model runs uncompiled"
 
 
-@pytest.mark.parametrize("case", ["gpt2", "llama", "batches of changing size"])
+@pytest.mark.parametrize(
+    "case", ["batches of changing size", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "llama"))]
+)
 def test_an_event_costs_one_compilation_of_every_graph(case):
     check(trained(case))
 

@@ -354,5 +354,5 @@ def test_a_workload_names_its_range(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [0, -2, 3, "4", 2.0])
 def test_a_micro_batch_divides_the_batch(value: Any) -> None:
-    with pytest.raises(ConfigError, match="micro_batch is .* it must divide batch, which is 8"):
+    with pytest.raises(ConfigError, match=r"micro_batch is .* it must divide batch, which is 8"):
         Workload(10, batch=8, micro_batch=value)
