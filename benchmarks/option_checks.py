@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -45,11 +47,16 @@ def check_folders(**folders: Path | None) -> None:
         ValueError: names option and path.
     """
     for name, folder in folders.items():
+        if folder is None:
+            continue
         try:
-            wrong = folder is not None and folder.exists() and not folder.is_dir()
-        except (OSError, ValueError) as error:  # too long a name, a byte of zero
-            raise ValueError(f"{name} is {str(folder)[:200]!r}, which is no path: {error}") from error
-        if wrong:
+            there = stat.S_ISDIR(os.stat(folder).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:  # too long a name, a byte of zero, no right to look
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"{name} is {str(folder)[:200]!r}, which is no path to use: {reason}") from error
+        if not there:
             raise ValueError(f"{name} is {str(folder)!r}, which is a file; give a folder")
 
 

@@ -67,7 +67,8 @@ def without_odd(
             return build(kept), tuple(left_out)
         except Exception as error:  # anything may be wrong with them; it is told with the record's name
             culprit = _first_failing(build, kept, error)
-            left_out.append((kept.pop(culprit), f"{type(error).__name__}: {printable(str(error))[:200]}"))
+            told = " ".join(printable(str(error)).split())[:200]
+            left_out.append((kept.pop(culprit), f"{type(error).__name__}: {told}"))
     return None, tuple(left_out)
 
 

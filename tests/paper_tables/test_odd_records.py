@@ -136,12 +136,13 @@ def test_what_builds_of_nothing_else_is_left_out_and_a_fault_of_the_item_is_not(
     records = [make_record(number, {"perplexity": float(number)}, seed=number) for number in range(40)]
 
     def build(some: Sequence[RunRecord]) -> int:
-        assert all(record.seed not in (3, 17, 39) for record in some), "a bad seed"
+        if any(record.seed in (3, 17, 39) for record in some):
+            raise ArithmeticError("a bad\nseed")
         return len(some)
 
     made, left_out = without_odd(build, records)
     assert made == 37 and sorted(record.seed for record, _ in left_out) == [3, 17, 39]
-    assert {reason for _, reason in left_out} == {"AssertionError: a bad seed"}
+    assert {reason for _, reason in left_out} == {"ArithmeticError: a bad seed"}
 
     def broken(some: Sequence[RunRecord]) -> int:
         raise KeyError("its own fault")
@@ -168,7 +169,7 @@ def _later(text: str) -> str:
         lambda text: '{"name": "foreign"}', lambda text: text.replace('"seconds": 12.5', '"seconds": NaN'),
         lambda text: text.replace('"seconds": 12.5', '"seconds": 1e999'), lambda text: "[" * 100_000,
         lambda text: text.replace('"metrics": {', '"metrics": {"perplexity": "many", '),
-        lambda text: text.replace('"seed": 0', '"seed": "0"'), lambda text: "\x00\xff",
+        lambda text: text.replace('"seed": 3', '"seed": "3"'), lambda text: "\x00\xff",
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named_and_the_rest_is_made(
