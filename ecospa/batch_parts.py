@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,7 +110,7 @@ class Batch:
             return type(value)(self._changed(name, own, change, index) for own in value)
         if isinstance(value, _PLAIN) or _last(name) in self._shared or self.examples == 1:
             return value
-        way_out = "give tensors" if isinstance(value, np.ndarray) else f"leave it out, or name it in shared=('{name}',)"
+        way_out = "give tensors" if hasattr(value, "__array__") else f"leave it out, or name it in shared=('{name}',)"
         raise ConfigError(
             f"the batch entry {name} is a {type(value).__name__}, which cannot be taken apart by examples; {way_out} "
             "if it is the same for all examples"

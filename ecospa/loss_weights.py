@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -248,7 +248,9 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Without gradients, dropout, or a trace in any generator of random numbers."""
     modes = {module: module.training for module in model.modules()}
     cuda = sorted({parameter.device.index for parameter in model.parameters() if parameter.is_cuda})
-    drawn, numbers = random.getstate(), np.random.get_state()
+    drawn = random.getstate()
+    numpy: Any = sys.modules.get("numpy")  # no dependency of ours; a model may draw from it
+    numbers = None if numpy is None else numpy.random.get_state()
     try:
         with torch.random.fork_rng(cuda), torch.no_grad():
             model.eval()
@@ -257,4 +259,5 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
         for module, training in modes.items():
             module.training = training
         random.setstate(drawn)
-        np.random.set_state(numbers)
+        if numpy is not None:
+            numpy.random.set_state(numbers)

@@ -1,4 +1,4 @@
-"""Whether the gradients of a window rank the pairs, and the importances by which they do (paper, coupled estimation)."""
+"""From the gradients of a window to importances that rank the pairs, where they do (paper, coupled estimation)."""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ def apply_plan(
     Raises:
         PlanError: the plan is malformed, counts other parameters, or belongs to another model or follower.
         OptimizerStateError: the optimizer does not hold a parameter that is cut, or holds state of unknown layout.
-        UnsupportedModelError: a block would become another function, or a weight is not here or not plain (sharded, replicated, offloaded, sharing its memory).
+        UnsupportedModelError: a block would become another function, or a weight is not here or not plain (sharded,
+            replicated, offloaded, sharing its memory).
 
     Source: paper, coupled sparsification: rows, columns and optimizer state are removed together.
     """
