@@ -20,8 +20,6 @@ from torch.func import functional_call
 _TOKENS = 16
 _PLAIN = (bool, int, float, str, type(None))
 _NOT_FUNCTION = frozenset("training _is_hf_initialized gradient_checkpointing grad_checkpointing name_or_path".split())
-    {"training", "_is_hf_initialized", "gradient_checkpointing", "grad_checkpointing", "name_or_path"}
-)
 
 
 def first_difference(model: nn.Module, rebuilt: nn.Module) -> str | None:
