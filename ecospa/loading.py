@@ -166,7 +166,7 @@ def from_config(config: Any, kind: Any = None) -> Any:
 
     own = copy.deepcopy(config)
     source = Path("config.ecospa")
-    names = getattr(own, "architectures", None)
+    names: Any = getattr(own, "architectures", None)
     if kind is None and not names:
         raise CheckpointError("config.architectures is empty, because the model was never saved; give kind=type(model)")
     saved = _class_named(names[0], source) if kind is None else kind

@@ -19,9 +19,7 @@ from torch.func import functional_call
 
 _TOKENS = 16
 _PLAIN = (bool, int, float, str, type(None))
-_NOT_FUNCTION = frozenset(
-    {"training", "_is_hf_initialized", "gradient_checkpointing", "grad_checkpointing", "name_or_path"}
-)
+_NOT_FUNCTION = frozenset("training _is_hf_initialized gradient_checkpointing grad_checkpointing name_or_path".split())
 
 
 def first_difference(model: nn.Module, rebuilt: nn.Module) -> str | None:
