@@ -473,8 +473,9 @@ def killed_and_resumed(tmp_path, count):
             warnings.simplefilter("ignore", SkippedCheckpointWarning)
             resumed = trained(folder, resume=True, **options)
         assert same(weights(resumed), uninterrupted), (number, event)
-        left = [path.name for path in folder.iterdir()]
-        assert len([name for name in left if name.startswith("checkpoint-")]) <= options["save_total_limit"], left
+        left = [path.name for path in folder.iterdir() if path.name.startswith("checkpoint-")]
+        # a kill between the last checkpoint and the deletion leaves one too many, and a run at its end writes no more
+        assert len(left) <= options["save_total_limit"] + 1, left
     assert killed >= count - 2  # a late delayed one may find the run at its end
 
 
