@@ -169,7 +169,7 @@ def from_config(config: Any, kind: Any = None) -> Any:
     names: Any = getattr(own, "architectures", None)
     if kind is None and not names:
         raise CheckpointError("config.architectures is empty, because the model was never saved; give kind=type(model)")
-    saved = _class_named(names[0], source) if kind is None else kind
+    saved = kind if kind is not None else _class_named((names or ["none"])[0], source)
     recorded = getattr(own, "ecospa", None)
     model = saved(own)
     if isinstance(recorded, dict) and recorded.get("widths"):

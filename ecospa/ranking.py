@@ -53,8 +53,10 @@ def ranking(estimator: CoupledEstimator, names: Sequence[str], top_k: float) -> 
             problem="every gradient since the last event is exactly zero, which ranks no pair; nothing was cut. Does "
             "the loss depend on the model (labels all ignored, a detached output)?"
         )
-    doubt = (
-        f"{len(zero)} pairs have gradients of exactly zero, {zero[0]} among them; those that an event cuts are the "
-        "first in the order of the model, not the least important"
+    if not zero:
+        return Ranking(importances)
+    return Ranking(
+        importances,
+        doubt=f"{len(zero)} pairs have gradients of exactly zero, {zero[0]} among them; those that an event cuts are "
+        "the first in the order of the model, not the least important",
     )
-    return Ranking(importances, doubt=doubt if zero else "")
