@@ -47,7 +47,7 @@ class Classifier(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
         self.same = self.scale
 
-    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor, **ignored: Any) -> dict[str, torch.Tensor]:
         logits = self.inner(pixel_values) * self.scale
         return {"loss": nn.functional.cross_entropy(logits, labels) * self.same.squeeze(), "logits": logits}
 
@@ -70,6 +70,7 @@ def trainer_of(folder: Any, kind: str = "gpt2", model: Any = None, config: Any =
         model=model_of(kind) if model is None else model,
         args=TrainingArguments(**(defaults | options)),
         train_dataset=Rows(ZOO[kind].image),
+        eval_dataset=Rows(ZOO[kind].image),
         ecospa_config=config,
     )
 
