@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -155,14 +157,35 @@ def _signals_wait() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    wait = _Wait()
     with ExitStack() as after:
-        after.callback(_raise_signals, came)  # the first to be noted is the last to be done: with the handlers back
+        after.callback(_raise_signals, wait.came)  # the first to be noted is the last to be done: handlers are back
         for number in signal.valid_signals():
             if callable(handler := signal.getsignal(number)):
                 after.callback(signal.signal, number, handler)
-                signal.signal(number, lambda number, frame: came.append(number))
+                signal.signal(number, _noting(weakref.ref(wait), handler))
         yield
+
+
+class _Wait:
+    """Signals that came meanwhile."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+
+
+def _noting(wait: weakref.ref[_Wait], handler: Callable[[int, FrameType | None], Any]) -> Callable[..., None]:
+    """Handler that notes signals while the wait lasts. Should it ever outlive it, it gives way to the one before."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        waiting = wait()
+        if waiting is not None:
+            waiting.came.append(number)
+            return
+        signal.signal(number, handler)
+        handler(number, frame)
+
+    return note
 
 
 def _raise_signals(numbers: Sequence[int]) -> None:
