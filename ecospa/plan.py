@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair, WeightAxis
-from ecospa.plan_text import fields_of, rows_of, shown
+from ecospa.plan_text import LARGEST, fields_of, rows_of, shown
 from ecospa.wrappers import refuse_unsupported
 
 PLAN_VERSION = 1
@@ -200,7 +200,7 @@ class SparsityPlan:
             if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
                 raise PlanError(f"{field} is {shown(value)}; it must be a mapping from names of pairs")
         for name, width in self.widths.items():
-            if type(width) is not int or width < 1:
+            if type(width) is not int or not 1 <= width <= LARGEST:
                 raise PlanError(f"{shown(name)}: width is {shown(width)}; it must be a whole number from 1 on")
         for name, positions in self.kept.items():
             _check_tensor(name, positions)
@@ -208,7 +208,7 @@ class SparsityPlan:
             if positions.shape[1] > width:
                 raise PlanError(f"{shown(name)}: {positions.shape[1]} positions are kept of a width of {width}")
         before, after = self.parameters_before, self.parameters_after
-        if type(before) is not int or type(after) is not int or not 0 <= after <= before:
+        if type(before) is not int or type(after) is not int or not 0 <= after <= before <= LARGEST:
             raise PlanError(
                 f"parameters_before is {shown(before)} and parameters_after {shown(after)}; they must be whole "
                 "numbers, the second at most the first"

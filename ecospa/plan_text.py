@@ -7,7 +7,8 @@ from typing import Any
 
 _REQUIRED = ("version", "widths", "kept", "parameters_before", "parameters_after")
 _OPTIONAL = ("reason",)  # plans written before there were width rules have none
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
+"""The largest number that a tensor of positions holds; Python writes integers of any length only up to a limit."""
 _SHOWN = 120
 
 
@@ -46,7 +47,7 @@ def rows_of(value: Any) -> list[list[int]]:
     if len({len(row) for row in value}) > 1:
         raise ValueError("kept has rows of unequal length; all groups keep the same number of positions")
     for number in (number for row in value for number in row):
-        if type(number) is not int or not 0 <= number <= _LARGEST:  # a bool is an int to Python
+        if type(number) is not int or not 0 <= number <= LARGEST:  # a bool is an int to Python
             raise ValueError(f"kept holds {shown(number)}; positions are whole numbers from 0 on")
     return value
 
