@@ -209,11 +209,7 @@ class Simulation:
     def _next(self, step: int, cuts: int) -> int:
         if self.config.pace == "paper":
             return self.schedule.next_event(step, self.size, cuts)
-        assert self.config.end_step is not None  # EcoSpaConfig checks it
-        following = step + 1
-        while not self.schedule.due(following) and following < self.config.end_step:
-            following += 1
-        return following
+        return self.schedule.next_due(step)
 
     def _cut(self, step: int) -> bool:
         land = self.schedule.must_land(step)
