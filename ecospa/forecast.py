@@ -232,11 +232,7 @@ class Simulation:
                 return self.schedule.next_event(step, self.size, cuts)
             except (OverflowError, ZeroDivisionError):  # a share that is cut of 1e-320: more events than numbers
                 raise self._too_many(steps) from None
-        end, interval = self.config.end_step, self.schedule.curve_interval
-        assert end is not None  # EcoSpaConfig checks it
-        past = max(0, step - self.config.start_step)
-        following = self.config.start_step + (past // interval + 1) * interval
-        return min(following, end) if step < end else following
+        return self.schedule.next_due(step)
 
     def _stalled(self, step: int, wanted: Mapping[str, float]) -> bool:
         """Whether an event of the paper's pace has changed nothing at all, as then every later one will."""

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ecospa.class_swap import Swapped, original_class
+
 _TOKENS = 16
 _PLAIN = (bool, int, float, str, type(None))
 _NOT_FUNCTION = frozenset("training _is_hf_initialized gradient_checkpointing grad_checkpointing name_or_path".split())
@@ -166,7 +168,7 @@ def _different_module(model: nn.Module, rebuilt: nn.Module) -> str | None:
         where, other = name or "the model", there.get(name)
         if other is None:
             return f"{where} ({type(module).__name__}) is not there after loading"
-        if type(module) is not type(other):
+        if original_class(module) is not original_class(other):
             return f"{where} is a {_kind(module)}, and a {_kind(other)} after loading"
         if "forward" in vars(module) and "forward" not in vars(other):
             return f"{where}.forward was replaced on the instance; remove it (del model.{name}.forward)"
@@ -189,6 +191,8 @@ def _different_setting(where: str, module: nn.Module, other: nn.Module) -> str |
             return f"{where}.{key} is {_code(mine)}, and {_code(theirs)} after loading"
     for key, buffer in module._buffers.items():
         twin = other._buffers.get(key)
+        if twin is None and key in module._non_persistent_buffers_set and isinstance(module, Swapped):
+            continue  # merged and never cut: every index is kept, which a checkpoint need not say
         if isinstance(buffer, Tensor) and (twin is None or not _same(buffer.cpu(), twin.cpu())):
             return f"{where}.{key} is a buffer that is not saved, and has other values after loading"
     return None

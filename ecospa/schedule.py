@@ -56,6 +56,13 @@ class Schedule:
             return False
         return past % self.curve_interval == 0 or (self.config.pace == "curve" and step == self.config.end_step)
 
+    def next_due(self, step: int) -> int:
+        """The first step after `step` at which an event is due at a fixed interval, or `end_step` before it."""
+        start, interval = self.config.start_step, self.curve_interval
+        following = start + (max(step - start, 0) // interval + 1) * interval
+        last = following if self.config.end_step is None else self.config.end_step
+        return max(step + 1, min(following, last))
+
     def goal(self, step: int) -> int:
         """Size in parameters that the curve allows after `step` optimizer steps."""
         config = self.config

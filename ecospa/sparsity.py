@@ -266,10 +266,7 @@ class CoupledSparsity:
     def _next_event(self, step: int) -> int:
         if self.config.pace == "paper":
             return self.schedule.next_event(step, self.sparsifier.size(self.model), len(self.history) - 1)
-        following = step + 1
-        while not self.schedule.due(following) and following < (self.config.end_step or following):
-            following += 1
-        return following
+        return self.schedule.next_due(step)
 
     def _shrink(self) -> ShrinkEvent | None:
         importances = self._importances()

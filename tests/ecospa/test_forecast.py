@@ -14,7 +14,7 @@ import ecospa
 from ecospa import ConfigError, EcoSpaConfig, accounting
 from ecospa.__main__ import main
 from ecospa.architecture import empty_batch, empty_model
-from ecospa.forecast import Workload, _Simulation, forecast
+from ecospa.forecast import Workload, Simulation, forecast
 from ecospa.pairs import unit_positions
 from ecospa.roofline import Device, known_device, measure_device, step_seconds
 from ecospa.trace import stand_for, trace_step, weightless
@@ -312,7 +312,7 @@ def test_a_width_that_equals_the_length_hides_nothing() -> None:
 @pytest.mark.parametrize("interval", [None, 1, 2, 5, 7, 100])
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 30), (3, 24), (10, 17), (7, 400)])
 def test_the_next_event_is_found_without_counting_steps(interval: int | None, start: int, end: int) -> None:
-    simulation = _Simulation(build("gpt2").float(), replace(CURVE, start_step=start, end_step=end, interval=interval))
+    simulation = Simulation(build("gpt2").float(), replace(CURVE, start_step=start, end_step=end, interval=interval))
     found, step = [], 0
     while step < end:
         step = simulation._next(step, 0, end)

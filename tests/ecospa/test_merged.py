@@ -175,6 +175,8 @@ def test_training_goes_on_after_an_evaluation_that_merged():
 @pytest.mark.parametrize("kind", SEPARATE)
 def test_it_is_saved_apart(kind, cut, tmp_path):
     model, merged = pair(kind, cut)
+    for module in merged.modules():
+        vars(module).pop("forward", None)  # the zoo's own norms, which no configuration tells of
     expected = model.state_dict()
     found = merged.state_dict()
     assert set(found) == set(expected) and all(torch.equal(found[name], value) for name, value in expected.items())

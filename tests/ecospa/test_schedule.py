@@ -289,6 +289,19 @@ def test_states_of_earlier_releases_are_read():
     assert resumed.schedule.full_size == full == sparsity.schedule.full_size
 
 
+@pytest.mark.parametrize(("start", "end", "interval"), [(0, 30, None), (4, 24, 3), (7, 100, None), (2, 9, 50)])
+def test_the_next_event_is_found_without_walking_there(start, end, interval):
+    config = ecospa.EcoSpaConfig(pace="curve", start_step=start, end_step=end, interval=interval)
+    schedule = ecospa.schedule.Schedule(config, 100, 50)
+    for step in range(end + 3):
+        following = step + 1
+        while not schedule.due(following) and following < end:
+            following += 1
+        assert schedule.next_due(step) == following
+    far = ecospa.EcoSpaConfig(pace="curve", start_step=2**52, end_step=2**53)
+    assert ecospa.schedule.Schedule(far, 100, 50).next_due(0) > 2**52
+
+
 # --- a run that is too short ------------------------------------------------------------------------------------------
 
 
