@@ -14,7 +14,7 @@ import ecospa
 from ecospa import ConfigError, EcoSpaConfig, accounting
 from ecospa.__main__ import main
 from ecospa.architecture import empty_batch, empty_model
-from ecospa.forecast import Workload, Simulation, forecast
+from ecospa.forecast import Simulation, Workload, forecast
 from ecospa.pairs import unit_positions
 from ecospa.roofline import Device, known_device, measure_device, step_seconds
 from ecospa.trace import stand_for, trace_step, weightless
