@@ -111,6 +111,10 @@ def theta_width(retained: Float[Tensor, " units_plus_one"], importance_threshold
     return whole - 1 + (goal - below) / (above - below)
 
 
+_PATIENCE = 1000
+"""Rounds of theta in which no width changes before single steps take their place; 0.999 needs some 100 of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class PairWidth:
     """One pair as the choice of widths sees it; all widths in units of the pair (rotary couples count once).
@@ -172,11 +176,16 @@ def choose_widths(
     count = len(select_pairs(importances, top_k))
     # a pair at its floor cannot be cut and must not take the place of one that can
     chosen = [name for name in ranked if state.above_floor(name)][:count]
+    patience = _PATIENCE
     while chosen:
+        before = state.removable
         for name in chosen:
             state.cut(name, importance_threshold)
         if not compound:
             break
+        patience = _PATIENCE if state.removable < before and patience else max(0, patience - 1)
+        if patience == 0 and state.fits(chosen[0]):  # theta is so near 1 that its cuts would take for ever
+            state.step(chosen[0])
         remaining = [name for name in chosen if state.fits(name)]
         exhausted = not any(state.above_floor(name) for name in chosen)
         chosen = [name for name in ranked if state.fits(name)][:count] if exhausted else remaining
@@ -214,6 +223,13 @@ class _WidthChoice:
                 self.truncated = True
                 return
             self._set(name, narrower)
+
+    def step(self, name: str) -> None:
+        """Take one step of this pair, whatever theta asked for."""
+        narrower = self.pairs[name].narrower(self.width[name])
+        assert narrower is not None  # the caller has seen that it fits
+        self._set(name, narrower)
+        self.wanted[name] = min(self.wanted[name], float(narrower))
 
     def fill(self, ranked: list[str]) -> None:
         """Single steps, least important first, until none fits: lands within one width step of the limit."""

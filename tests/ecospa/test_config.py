@@ -98,6 +98,14 @@ def test_many_random_configurations():
         check(seed)
 
 
+@pytest.mark.parametrize("theta", [1 - 2**-53, 1 - 1e-12, 0.9999])
+def test_a_theta_next_to_one_still_lands(theta):
+    model = ZOO["gpt2"].build()
+    dense = ecospa.accounting.parameters(model, "blocks")
+    plan = ecospa.plan_shrink(model, 0.6, target_scope="blocks", width_multiple=4, importance_threshold=theta)
+    assert 0.6 <= ecospa.accounting.parameters(model, "blocks", plan) / dense < 0.65
+
+
 def test_numbers_of_numpy_are_kept_as_plain_ones():
     config = ecospa.EcoSpaConfig(target_size=numpy.float32(0.5), interval=numpy.int64(3), width_multiple=numpy.int8(4))
     assert [type(value) for value in (config.target_size, config.interval, config.width_multiple)] == [float, int, int]
