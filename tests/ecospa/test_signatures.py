@@ -20,17 +20,19 @@ CACHE = {"cache": "past_key_values"}  # one thing, by its newer and its older na
 def arguments(function):
     """Named arguments in their order, and whether others are taken as well."""
     given = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
-    return {CACHE.get(one.name, one.name): one for one in given if one.kind is not one.VAR_KEYWORD}, any(
-        one.kind is one.VAR_KEYWORD for one in given
-    )
+    several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = {CACHE.get(one.name, one.name): one for one in given if one.kind not in several}
+    return named, {one.kind for one in given} & set(several)
 
 
 def check(ours, theirs):
     (mine, open_mine), (original, open_original) = arguments(ours), arguments(theirs)
-    assert list(mine)[: len(original)] == list(original), "names and order"
-    assert open_mine or not open_original
+    handed_on = len(open_mine) == 2  # *args and **kwargs: whatever is not named goes on as it came
+    known = list(mine) if handed_on else list(original)
+    assert list(mine)[: len(known)] == list(original)[: len(known)], "names and order"
+    assert handed_on or open_mine >= open_original
     for name, one in original.items():
-        assert one.default is one.empty or mine[name].default == one.default, name
+        assert one.default is one.empty or name not in mine or mine[name].default == one.default, name
 
 
 @pytest.mark.parametrize("kind", ZOO)

@@ -26,7 +26,10 @@ from ecospa.trainer_checkpoint import (
 from tests.ecospa.trainer_runs import CONFIG, STEPS, model_of, same, trained, trainer_of, weights
 from tests.model_zoo import ZOO
 
-KINDS = ["gpt2", "llama-bias-tied", "roberta", "vit", "deit", "timm-vit"]
+KINDS = [
+    *("gpt2", "vit", "timm-vit"),
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("llama-bias-tied", "roberta", "deit")),
+]
 FLIPS, MANY_FLIPS = 24, 300
 KILLS, MANY_KILLS = 4, 36
 FLIPPED = (
@@ -63,6 +66,7 @@ def test_every_family_resumes_bitwise(kind, tmp_path):
     assert same(weights(trained(tmp_path / "again", kind, resume=str(tmp_path / "checkpoint-2"))), uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "timm-vit"])
 def test_a_compiled_model_resumes_bitwise_and_is_saved_under_plain_names(kind, tmp_path):
     def compiled():
