@@ -305,11 +305,18 @@ class CoupledSparsity:
 
     def _apply(self, plan: SparsityPlan) -> ShrinkEvent:
         try:
-            apply_plan(self.model, plan, self.optimizer, self.followers)
+            self._cut(plan)
         finally:  # an interrupt may come after the cut as well as before it
             if self._cut_since():
                 self._settle()
         return self.history[-1]
+
+    def _cut(self, plan: SparsityPlan) -> None:
+        try:
+            apply_plan(self.model, plan, self.optimizer, self.followers)
+        except (MemoryError, torch.OutOfMemoryError):
+            logger.warning("step %d: no memory for old and new weights together; cutting block by block", self.step)
+            apply_plan(self.model, plan, self.optimizer, self.followers, by_block=True)
 
     def _settle(self) -> None:
         """Take the model as a cut has left it."""

@@ -91,7 +91,7 @@ def test_training_a_cut_model_is_training_the_masked_one(kind):
     for name in norms:  # whole in both, and the weights of removed entries learn as well
         # a bias that moves no score has a gradient of rounding alone, which AdamW scales up
         assert (model.get_parameter(name) - reference.get_parameter(name)).abs().max() <= 1e-8
-    assert (model(images(99)) - reference(images(99))).abs().max() <= 1e-10
+    assert (model(images(99)) - reference(images(99))).abs().max() <= 1e-8  # Adam scales gradients that are rounding
 
 
 @torch.no_grad()
