@@ -143,7 +143,7 @@ def test_block_by_block_no_second_model_is_held(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_an_event_without_memory_for_both_goes_block_by_block(kind: str, monkeypatch: Any, caplog: Any) -> None:
-    model, optimizer, sparsity = training(kind, interval=1)
+    _, optimizer, sparsity = training(kind, interval=1)
     whole = ecospa.sparsity.apply_plan
 
     def short_of_memory(*given: Any, by_block: bool = False) -> None:
