@@ -105,6 +105,7 @@ def test_callback_on_a_plain_trainer_resumes_from_a_loaded_model(tmp_path):
         plain(tmp_path / "c", model_of(), resume=str(checkpoint))
 
 
+@pytest.mark.filterwarnings("ignore::ecospa.trainer_checkpoint.UnverifiedCheckpointWarning")
 def test_checkpoint_without_the_callback_is_refused(tmp_path):
     model = model_of()
     Trainer(model, arguments(tmp_path, save_strategy="steps", save_steps=9), train_dataset=Tokens()).train()
@@ -112,6 +113,7 @@ def test_checkpoint_without_the_callback_is_refused(tmp_path):
         trained(tmp_path / "b", resume=str(tmp_path / "checkpoint-9"))
 
 
+@pytest.mark.filterwarnings("ignore::ecospa.InexactOptimizerWarning")  # Adafactor
 @pytest.mark.parametrize(
     "options",
     [

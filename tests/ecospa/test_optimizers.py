@@ -97,5 +97,6 @@ def test_memory_budget_counts_the_state_of_all():
     model = build("gpt2")
     optimizers = shared(model, torch.optim.SGD)
     held = [sum(p.numel() * p.element_size() for g in one.param_groups for p in g["params"]) for one in optimizers]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
     budget = ecospa.MemoryBudget(10**9, model, optimizers)
-    assert budget._state_to_come() == 0 * held[0] + 2 * held[1]
+    assert budget._fixed() == weights + 0 * held[0] + 2 * held[1]
