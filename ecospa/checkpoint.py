@@ -19,8 +19,16 @@ import torch
 from torch import nn
 
 from ecospa.agreement import as_saved, check_agreement, unpatched
+from ecospa.filling import fill
 from ecospa.folders import recover, replacing
-from ecospa.loading import fill_from_files, fill_from_transformers, from_config, load_transformers, stored_dtype
+from ecospa.loading import (
+    fill_from_files,
+    fill_from_transformers,
+    from_config,
+    known_class,
+    load_transformers,
+    stored_dtype,
+)
 from ecospa.manifest import (
     CONFIG,
     MANIFEST,
@@ -118,6 +126,9 @@ def from_pretrained(
     config = read_json(source / CONFIG)
     if model is not None and into is not None:
         raise CheckpointError("model and into are both given; give the model to fill, or the class to build")
+    if model is not None and "architectures" in config and not known_class(config):
+        fill(model, source, manifest, checkpoint_shape(source))
+        return model.eval()
     if "architectures" in config:
         loaded = load_transformers(source, manifest, options, into)
         if model is None:
@@ -174,6 +185,8 @@ def _difference(model: nn.Module, side: Path, options: Mapping[str, Any]) -> str
     config = read_json(side / CONFIG)
     loading = {"variant": options["variant"]} if options.get("variant") else {}
     with torch.random.fork_rng(devices=[]):
+        if "architectures" in config and not known_class(config):
+            return None
         if "architectures" in config:
             implementation = cast(Any, model).config._attn_implementation
             stock = {"attn_implementation": implementation} if implementation else {}

@@ -71,6 +71,18 @@ def load_transformers(folder: Path, manifest: Manifest, options: Mapping[str, An
     return model
 
 
+def known_class(config: Mapping[str, Any]) -> bool:
+    """Tell whether transformers has the class that a configuration names; one of the user's own has to be given.
+
+    Args:
+        config: content of a `config.json`.
+    """
+    import transformers
+
+    name = (config.get("architectures") or ["none"])[0]
+    return isinstance(name, str) and isinstance(getattr(transformers, name, None), type)
+
+
 def refuse_what_leads_out(config: Any, source: Path) -> None:
     """Refuse a configuration that would have code, kernels or weights come from elsewhere.
 

@@ -471,7 +471,7 @@ def test_surgery_that_fails_costs_one_event_and_nothing_else(monkeypatch):
     step(model, optimizer, sparsity)
     before, wanted = [p.shape for p in model.parameters()], sparsity.sparsifier.state_dict()
 
-    def fails(*arguments):
+    def fails(*arguments, **options):
         raise MemoryError
 
     with monkeypatch.context() as patched:

@@ -84,9 +84,12 @@ def test_a_compiled_run_is_resumed_by_a_plain_model(wrap):
 
 def test_a_model_that_accelerate_prepared_is_cut():
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     torch.manual_seed(0)
+    AcceleratorState._reset_state(reset_partial_state=True)  # one for the whole process, whatever ran before
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)
     model = ZOO["gpt2"].build()
     model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), 1e-3))
     assert "forward" in vars(model)
