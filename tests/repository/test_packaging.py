@@ -19,7 +19,7 @@ from tests.repository.source import FOLDERS, ROOT, imports, modules, place
 # Where the name that is imported is not the name that is installed.
 DISTRIBUTION = {
     "sklearn": "scikit-learn", "lm_eval": "lm-eval", "torch_pruning": "torch-pruning", "PIL": "pillow",
-    "pynvml": "nvidia-ml-py", "markdown_it": "markdown-it-py",
+    "pynvml": "nvidia-ml-py", "markdown_it": "markdown-it-py", "pytorch_optimizer": "pytorch-optimizer",
 }  # fmt: skip
 HEAVY = (
     "accelerate",
