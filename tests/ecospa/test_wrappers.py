@@ -82,14 +82,22 @@ def test_a_compiled_run_is_resumed_by_a_plain_model(wrap):
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), plain.parameters(), strict=True))
 
 
-def test_a_model_that_accelerate_prepared_is_cut():
-    from accelerate import Accelerator
+@pytest.fixture
+def no_accelerator():
+    """Accelerate keeps one state for the whole process, whatever ran before in it or comes after."""
     from accelerate.state import AcceleratorState
 
-    torch.manual_seed(0)
-    AcceleratorState._reset_state(reset_partial_state=True)  # one for the whole process, whatever ran before
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_a_model_that_accelerate_prepared_is_cut():
+    from accelerate import Accelerator
+
+    torch.manual_seed(0)
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     model = ZOO["gpt2"].build()
     model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), 1e-3))
     assert "forward" in vars(model)
