@@ -141,9 +141,9 @@ def test_markdown_is_aligned_and_escaped() -> None:
     text = markdown(*example(), notes=["*wild* [text]"])
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(row) for row in rows}) == 1
-    assert rows[0] == "| Method    | Value \\| unit |"
+    assert rows[0] == "| Method      | Value \\| unit |"
     assert r"\*wild\* \[text\]" in text
-    assert "- a_b & <c>, 1.5 ± 0.2: r1, r2" in text
+    assert r"- a_b & \<c\>, 1.5 ± 0.2: r1, r2" in text
 
 
 def test_latex_is_escaped() -> None:
