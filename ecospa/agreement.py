@@ -20,19 +20,20 @@ from ecospa.families import coupled_pairs
 from ecospa.manifest import CheckpointError
 from ecospa.merged import separated
 from ecospa.saved_shape import model_shape
-from ecospa.wrappers import unwrapped
+from ecospa.wrappers import unwrapped, without_autocast_forward
 
 
 @contextmanager
 def as_saved(model: nn.Module, copy: bool = False) -> Iterator[None]:
-    """The model's own modules under their own names, for a while: compiled parts, merged projections and replaced
-    forwards stand aside, and `config.ecospa` records what the model is now.
+    """The model's own modules under their own names, for a while: compiled parts, merged projections and accelerate's
+    forward stand aside, and `config.ecospa` records what the model is now.
 
     Args:
         model: any model, itself not compiled.
         copy: weights of merged projections are copies.
     """
     with ExitStack() as stack:
+        stack.enter_context(without_autocast_forward(model))
         stack.enter_context(_uncompiled(model))
         stack.enter_context(separated(model, copy))
         with unpatched(model):

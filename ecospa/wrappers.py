@@ -6,6 +6,7 @@ Names of parameters and modules are those of the model itself, whether it, or a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from ecospa.pairs import UnsupportedModelError
 
 _COMPILED = "_orig_mod"
 """Where torch.compile keeps the module that it compiles."""
+_BEFORE_AUTOCAST = "_original_forward"
+"""Where accelerate's `prepare` keeps the forward that it wraps, in mixed precision."""
 
 
 class _Holder(NamedTuple):
@@ -67,6 +70,30 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+@contextmanager
+def without_autocast_forward(model: nn.Module) -> Iterator[None]:
+    """Hold aside, for a while, the forward under autocast that accelerate's mixed precision puts on a model.
+
+    What it replaced stands in its place: the forward of the class, or one that was replaced on the instance before.
+
+    Args:
+        model: a model, prepared by accelerate or not.
+    """
+    held = {name: vars(model)[name] for name in ("forward", _BEFORE_AUTOCAST) if name in vars(model)}
+    if len(held) < 2:
+        yield
+        return
+    original = held[_BEFORE_AUTOCAST]
+    for name in held:
+        del vars(model)[name]
+    if getattr(original, "__func__", None) is not type(model).forward:
+        vars(model)["forward"] = original
+    try:
+        yield
+    finally:
+        vars(model).update(held)
 
 
 def original_name(name: str) -> str:

@@ -93,7 +93,7 @@ def no_accelerator():
 
 
 @pytest.mark.usefixtures("no_accelerator")
-def test_a_model_that_accelerate_prepared_is_cut():
+def test_a_model_that_accelerate_prepared_is_cut_and_saved(tmp_path):
     from accelerate import Accelerator
 
     torch.manual_seed(0)
@@ -109,6 +109,22 @@ def test_a_model_that_accelerate_prepared_is_cut():
         sparsity.after_step()
         optimizer.zero_grad()
     assert sparsity.reached
+    ecospa.save_pretrained(model, tmp_path / "m")
+    assert "forward" in vars(model) and "_original_forward" in vars(model)
+    loaded = ecospa.from_pretrained(tmp_path / "m")
+    assert torch.equal(loaded(IDS).logits, type(model).forward(model.eval(), IDS).logits)
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_a_forward_of_ones_own_is_seen_behind_the_one_of_accelerate(tmp_path):
+    from accelerate import Accelerator
+
+    model = ZOO["gpt2"].build()
+    forward = model.forward
+    model.forward = lambda input_ids: forward(input_ids).logits.softmax(-1)
+    model = Accelerator(cpu=True, mixed_precision="bf16").prepare(model)
+    with pytest.raises(ecospa.CheckpointError, match="forward was replaced on the instance"):
+        ecospa.save_pretrained(model, tmp_path / "m")
 
 
 def test_attention_that_is_compiled_by_itself_is_refused():
