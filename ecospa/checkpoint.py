@@ -21,14 +21,7 @@ from torch import nn
 from ecospa.agreement import as_saved, check_agreement, unpatched
 from ecospa.filling import fill
 from ecospa.folders import recover, replacing
-from ecospa.loading import (
-    fill_from_files,
-    fill_from_transformers,
-    from_config,
-    known_class,
-    load_transformers,
-    stored_dtype,
-)
+from ecospa.loading import from_config, known_class, load_transformers, stored_dtype
 from ecospa.manifest import (
     CONFIG,
     MANIFEST,
@@ -39,7 +32,7 @@ from ecospa.manifest import (
 )
 from ecospa.manifest import verify as verified
 from ecospa.probe import first_difference
-from ecospa.saved_shape import checkpoint_shape, model_shape, narrow_to
+from ecospa.saved_shape import checkpoint_shape, model_shape
 from ecospa.timm_models import timm_config, timm_model
 from ecospa.wrappers import unwrapped
 
@@ -126,23 +119,15 @@ def from_pretrained(
     config = read_json(source / CONFIG)
     if model is not None and into is not None:
         raise CheckpointError("model and into are both given; give the model to fill, or the class to build")
-    if model is not None and "architectures" in config and not known_class(config):
-        fill(model, source, manifest, checkpoint_shape(source))
-        return model.eval()
-    if "architectures" in config:
-        loaded = load_transformers(source, manifest, options, into)
-        if model is None:
-            return loaded
-        fill_from_transformers(unwrapped(model), loaded, checkpoint_shape(source), source)
-        return model.eval()
+    if model is None and "architectures" in config:
+        return load_transformers(source, manifest, options, into)
     if into is not None:
         raise CheckpointError(f"into is {into!r}, and {source} holds no transformers model")
     if model is None and "architecture" not in config:
         raise CheckpointError(f"{source / CONFIG} names no architecture; give the freshly built dense model as model=")
     if model is None:
         model = timm_model(config, source / CONFIG).to(stored_dtype(source, manifest))
-    narrow_to(model, checkpoint_shape(source), source)
-    fill_from_files(unwrapped(model), source, manifest)
+    fill(model, source, manifest, checkpoint_shape(source))
     return model.eval()
 
 

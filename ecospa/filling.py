@@ -78,8 +78,8 @@ def _through_transformers(twin: nn.Module, folder: Path, manifest: Manifest) -> 
     for problem in _PROBLEMS:
         if keys := report[problem]:
             raise CheckpointError(
-                f"{folder}: {problem.replace('_', ' ')}: {sorted(map(str, keys))[:3]}; it is incomplete or "
-                "of another model"
+                f"{folder}: {problem.replace('_', ' ')}: {sorted(map(str, keys))[:3]}; it is incomplete or of another "
+                "model; for another class of the same one, give that class as into="
             )
     return dict(filled.state_dict())
 

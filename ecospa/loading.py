@@ -107,61 +107,6 @@ def refuse_what_leads_out(config: Any, source: Path) -> None:
         refuse_what_leads_out(value, source)
 
 
-def fill_from_transformers(model: nn.Module, loaded: nn.Module, shape: Shape, source: Path) -> None:
-    """Cut a freshly built model and fill it with the weights of a loaded one; nothing changes if they do not fit.
-
-    Args:
-        model: a dense model of the same architecture.
-        loaded: of `load_transformers`.
-        shape: of the folder.
-        source: the folder, for the message.
-
-    Raises:
-        CheckpointError: something is missing, unexpected or of another shape.
-    """
-    pairs = coupled_pairs(model)
-    names = {pair.name for pair in pairs}
-    if unknown := sorted(set(shape.widths) - names):
-        raise CheckpointError(
-            f"{source}: it has the pair {unknown[0]}, this model does not; it belongs to another model, "
-            "or to another class of the same one: give that as into="
-        )
-    cut = {axis.parameter for pair in pairs for axis in pair.axes}
-    here = dict(model.named_parameters(remove_duplicate=False))
-    there = dict(loaded.named_parameters(remove_duplicate=False))
-    added = {f"{name}.bias" for name in shape.biases}
-    for name in sorted(here.keys() ^ (there.keys() - added)):
-        where = "the folder" if name in here else "this model"
-        raise CheckpointError(f"{source}: {name} is missing in {where}; it belongs to another model, or give into=")
-    for name, parameter in here.items():
-        if name not in cut and parameter.shape != there[name].shape:
-            raise CheckpointError(
-                f"{source}: {name} is {tuple(there[name].shape)}, and {tuple(parameter.shape)} in this model"
-            )
-    narrow_to(model, shape, source)
-    try:
-        model.load_state_dict(loaded.state_dict())
-    except RuntimeError as error:
-        raise CheckpointError(f"{source}: its weights do not fit the model ({error})") from error
-
-
-def fill_from_files(model: nn.Module, folder: Path, manifest: Manifest) -> None:
-    """Fill a model, cut already, with the weights of a folder that no transformers model wrote.
-
-    Raises:
-        CheckpointError: something is missing, unexpected or of another shape.
-    """
-    from safetensors.torch import load_model
-
-    weights = [name for name in manifest.model_files if name.endswith(".safetensors")]
-    if len(weights) != 1:
-        raise CheckpointError(f"{folder} holds {len(weights)} files of weights; a model of this kind has one")
-    try:
-        load_model(model, folder / weights[0])
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder / weights[0]}: its weights do not fit the model ({error})") from error
-
-
 def from_config(config: Any, kind: Any = None) -> Any:
     """The model that a transformers configuration describes, with fresh weights: cut where the configuration says so.
 
