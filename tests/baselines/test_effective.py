@@ -98,6 +98,7 @@ def test_one_side_kills_both_and_a_bias_keeps_a_channel_alive() -> None:
     assert dead_indices(model, pair, masks).nonzero().tolist() == [[0, 3], [0, 5]]
 
 
+@pytest.mark.slow
 def test_methods_tell_stored_nonzero_and_effective_apart() -> None:
     uncoupled = finished("uncoupled")
     stored = parameters(uncoupled.model, "blocks")

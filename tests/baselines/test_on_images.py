@@ -22,7 +22,7 @@ FAMILY = {"vit": "vit", "timm-vit": "timm_vit"}
 NOT_AT_TARGET = ("dense", "galore", "lora", "relora", "ecospa_own_pace", "shortgpt")
 """Those without a target, one with a pace of its own, and one that removes whole blocks, of which there are two."""
 CASES = [
-    (kind, name)
+    pytest.param(kind, name, marks=pytest.mark.slow if kind == "vit" else ())
     for kind, family in FAMILY.items()
     for name, method in baselines.methods().items()
     if family in method.architectures

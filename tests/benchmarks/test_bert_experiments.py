@@ -58,6 +58,7 @@ def test_sizes_fit_together(name: str, tier: str) -> None:
         assert (settings.model.weights is not None) == (tier == "paper")
 
 
+@pytest.mark.slow
 def test_the_gentlest_pair_has_events_enough() -> None:
     """Counted without training: importances in a fixed order drain one pair after the other, which takes longest."""
     shrink = next(cell.settings.shrink for cell in cells("bert_squad", "cpu", "ecospa_own_pace"))

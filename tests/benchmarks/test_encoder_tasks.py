@@ -45,6 +45,7 @@ def test_a_dense_encoder_learns_to_answer(tmp_path: Path) -> None:
     assert value(outcome, "exact_match") <= value(outcome, "f1")
 
 
+@pytest.mark.slow
 def test_real_numbers_are_learnt_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_examples(monkeypatch, classes=())
     protocol = replace(CLASSIFICATION, score="pearson+spearman")

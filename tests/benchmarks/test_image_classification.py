@@ -36,7 +36,14 @@ def test_a_classifier_learns_and_everything_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "target"), [("ecospa", 0.5), ("small_dense", 0.5), ("magnitude", 0.5), ("svite", 0.6)]
+    ("method", "target"),
+    [
+        ("ecospa", 0.5),
+        *(
+            pytest.param(*run, marks=pytest.mark.slow)
+            for run in (("small_dense", 0.5), ("magnitude", 0.5), ("svite", 0.6))
+        ),
+    ],
 )
 def test_methods_land_on_their_target(method: str, target: float, tmp_path: Path) -> None:
     outcome = train(image_run(method, target), workplace(tmp_path))

@@ -27,7 +27,7 @@ from tests.benchmarks.campaigns import (
 from tests.benchmarks.killable import METHODS, NAME, SEEDS, STEPS
 
 KILLS, RUNS = 20, len(METHODS) * len(SEEDS)
-FEW = 5  # of the ordinary run; that of the marker has all
+FEW = 2  # of the ordinary run; that of the marker has all
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="forks, and looks into /proc")
 
 Make = Callable[..., Campaign]
@@ -81,8 +81,9 @@ def differing(found: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
     return [name for name in found | expected if found.get(name) != expected.get(name)]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("kills", [FEW, pytest.param(KILLS, marks=pytest.mark.kill)])
+@pytest.mark.parametrize(
+    ("kills", "jobs"), [(FEW, 2), *(pytest.param(KILLS, jobs, marks=pytest.mark.kill) for jobs in (1, 2))]
+)
 def test_kills_leave_no_trace(
     kills: int, jobs: int, make: Make, undisturbed: Campaign, expected: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     protocol = replace(subject.protocol, tokenizer="bpe-300", sequence_length=16, stride=15)
     small = replace(subject, model=model, protocol=protocol, recovery=TRAINING)
     monkeypatch.setattr(sparsity_limits, "SUBJECTS", {"smoke": small})
+    monkeypatch.setattr(sparsity_limits, "WIDTHS", (0.8, 0.5, 0.1))
 
 
 @pytest.mark.usefixtures("toy")

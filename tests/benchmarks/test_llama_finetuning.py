@@ -54,7 +54,7 @@ def value(outcome: Outcome, name: str) -> float:
     return outcome.metrics[name].value
 
 
-@pytest.mark.parametrize("procedure", ["one-shot", "fine-tuned"])
+@pytest.mark.parametrize("procedure", ["one-shot", pytest.param("fine-tuned", marks=pytest.mark.slow)])
 def test_every_method_lands_in_both_procedures(procedure: str, tmp_path: Path) -> None:
     place = workplace(tmp_path)
     outcomes = {run.cell.method: llama_finetuning.execute(run, place) for run in runs(*METHODS, procedure=procedure)}

@@ -119,6 +119,7 @@ def test_new_methods_run_and_resume_from_settings(method: str, tmp_path: Path, m
     assert sizes[-1] == pytest.approx(0.5 * sizes[0], rel=0.05)
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_with_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_text(monkeypatch)
     own = settings("dense")

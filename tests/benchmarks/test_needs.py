@@ -88,7 +88,9 @@ def foretold(name: str, settings: TrainingSettings) -> float:
     return MemoryBudget(1, model, optimizer, mixed=True).peak(batch, training.micro_batch_size) / 1e9
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "llama_pretraining" else name for name in PAPER]
+)
 def test_the_memory_told_is_what_shapes_foretell(name: str) -> None:
     told = registry.experiment(name).tiers["paper"].memory
     largest = max(foretold(name, settings) for settings in models(name))

@@ -162,6 +162,7 @@ def test_a_run_tries_everything_in_a_new_process_too(tmp_path: Path) -> None:
     assert outcome.metrics["works"].value == outcome.metrics["tried"].value == 6
 
 
+@pytest.mark.slow
 def test_a_loading_error_is_the_new_process_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     class Careless(EcoSpaSide):
         def save(self, model: nn.Module, folder: Path) -> None:

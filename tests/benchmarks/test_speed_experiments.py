@@ -119,6 +119,7 @@ def test_modes_of_training_are_measured_at_half_size_and_compiling_at_the_smalle
     assert narrow == {"plain": "bf16", "fused": "bf16", "compiled": "bf16", "autocast": "fp32"}
 
 
+@pytest.mark.slow
 def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path) -> None:
     program = Path(__file__).with_name("run_in_modes.py")
     environment = {

@@ -32,7 +32,7 @@ def kills(folder: Path, kind: str, size: str, options: dict[str, Any], count: in
     return found
 
 
-@pytest.mark.parametrize("two_renames", [False, True])
+@pytest.mark.parametrize("two_renames", [False, pytest.param(True, marks=pytest.mark.kill)])
 def test_a_killed_save_leaves_a_whole_model(tmp_path: Path, two_renames: bool) -> None:
     found = kills(tmp_path, "gpt2", "small", SHARDED, COUNT, two_renames)
     assert sum(found.values()) == COUNT

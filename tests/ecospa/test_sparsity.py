@@ -1,6 +1,7 @@
 """Coupled sparsity in a plain loop: paces, landing, floors, resume, refusals."""
 
 import copy
+import itertools
 import logging
 
 import pytest
@@ -37,9 +38,20 @@ def largest_step(model, multiple):
     return max(multiple * index_parameters(model, pair) for pair in ecospa.coupled_pairs(model))
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama-gqa", "qwen3", "bert", "vit", "timm-deit-distilled"])
-@pytest.mark.parametrize("pace", ["paper", "curve"])
-@pytest.mark.parametrize("granularity", ["layer", "head"])
+KINDS = ("gpt2", "llama-gqa", "qwen3", "bert", "vit", "timm-deit-distilled")
+WAYS = tuple(itertools.product(("paper", "curve"), ("layer", "head")))
+
+
+def each_kind_one_way():
+    """Every kind with every way; the ordinary run has every kind once, and every way."""
+    cases = []
+    for (number, kind), (turn, (pace, granularity)) in itertools.product(enumerate(KINDS), enumerate(WAYS)):
+        marks = () if number % len(WAYS) == turn else pytest.mark.slow
+        cases.append(pytest.param(kind, pace, granularity, marks=marks))
+    return cases
+
+
+@pytest.mark.parametrize(("kind", "pace", "granularity"), each_kind_one_way())
 def test_lands_on_the_target_within_one_width_step(kind, pace, granularity):
     end = {"end_step": 30} if pace == "curve" else {"interval": 1}
     model, optimizer, sparsity = make(kind, pace=pace, target_size=0.55, granularity=granularity, **end)

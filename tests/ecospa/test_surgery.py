@@ -22,7 +22,7 @@ from ecospa.surgery import add_biases, keep_heads
 from tests.ecospa.model_state import differences, state_of
 from tests.model_zoo import build, inputs, logits, random_plan
 
-COUNT, LARGE = 40, 208
+COUNT, LARGE = 12, 208
 KINDS = ("gpt2", "llama-gqa", "bert", "timm-vit")
 SOURCES = str(Path(ecospa.__file__).parent)
 

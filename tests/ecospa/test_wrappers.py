@@ -48,7 +48,9 @@ def trained(model, plain, steps=4, resume=None):
     return sparsity
 
 
-@pytest.mark.parametrize(("wrap", "kind"), [(whole, "gpt2"), (blocks, "bert"), (both, "gpt2")])
+@pytest.mark.parametrize(
+    ("wrap", "kind"), [(whole, "gpt2"), pytest.param(blocks, "bert", marks=pytest.mark.slow), (both, "gpt2")]
+)
 def test_compiled_models_have_the_names_of_the_plain_one_and_cut_alike(wrap, kind):
     plain = build(kind)
     model = wrap(copy.deepcopy(plain))
@@ -63,7 +65,7 @@ def test_compiled_models_have_the_names_of_the_plain_one_and_cut_alike(wrap, kin
     assert torch.equal(logits(unwrapped(model), inputs(kind)), logits(plain, inputs(kind)))
 
 
-@pytest.mark.parametrize("wrap", [whole, blocks])
+@pytest.mark.parametrize("wrap", [pytest.param(whole, marks=pytest.mark.slow), blocks])
 def test_a_compiled_run_is_resumed_by_a_plain_model(wrap):
     torch.manual_seed(0)
     plain = ZOO["gpt2"].build().eval()
