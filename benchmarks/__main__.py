@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from benchmarks.interrupts import INTERRUPTED, MESSAGE, leave_at_once
+from benchmarks.execution.interrupts import INTERRUPTED, MESSAGE, leave_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 when a run failed or could not be made, 2 for a wrong argument, 130 after an interrupt.
     """
     try:
-        from benchmarks import command_line
+        from benchmarks import cli
 
-        return command_line.obey(arguments)
+        return cli.obey(arguments)
     except KeyboardInterrupt as error:
         print(f"{MESSAGE} ({error})" if str(error) else MESSAGE)
         return INTERRUPTED

@@ -15,19 +15,20 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from benchmarks import registry, report
-from benchmarks.campaign import Executor, carry_out_plan, clear_finished
-from benchmarks.environment import ROOT
+from benchmarks import registry
+from benchmarks.execution import terminal
+from benchmarks.execution.campaign import Executor, carry_out_plan, clear_finished
+from benchmarks.execution.initial_weights import started_from
+from benchmarks.execution.interrupts import raise_from_now_on
+from benchmarks.execution.isolation import carry_out_apart
+from benchmarks.execution.occupancy import occupied, occupied_if_free
+from benchmarks.execution.option_checks import check_folders, check_numbers, check_tier, each_once, methods_of, shares
+from benchmarks.execution.plan import Plan, make_plan
+from benchmarks.execution.provenance import ROOT
+from benchmarks.execution.room import check_room
+from benchmarks.execution.unwritten import adopt
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, Workplace
 from benchmarks.experiments import compare as one_shot
-from benchmarks.interrupts import raise_from_now_on
-from benchmarks.isolation import carry_out_apart
-from benchmarks.occupancy import occupied, occupied_if_free
-from benchmarks.option_checks import check_folders, check_numbers, check_tier, each_once, methods_of, shares
-from benchmarks.plan import Plan, make_plan
-from benchmarks.room import check_room
-from benchmarks.unwritten import adopt
-from benchmarks.weights import started_from
 from results.record import RunRecord
 from results.store import DEFAULT_FOLDER, Store
 
@@ -147,7 +148,7 @@ def show(command: Show, console: Console) -> int:
     experiment = registry.experiment(command.name)
     console.print(registry.header(command.name), markup=False, highlight=False)
     if command.tier not in experiment.tiers:
-        console.print(f"\n{report.why_absent(experiment, command.tier)}", markup=False, highlight=False)
+        console.print(f"\n{terminal.why_absent(experiment, command.tier)}", markup=False, highlight=False)
         return 0
     console.print(f"\nCells of tier {command.tier}:")
     for cell in experiment.cells(command.tier, tuple(MethodRef(name) for name in experiment.methods)):
@@ -195,7 +196,7 @@ def why_different(command: WhyDifferent, console: Console) -> int:
     """Print what may explain different numbers, and the numbers."""
     store = Store(command.records)
     first, second = (_find(store, name) for name in (command.first, command.second))
-    report.print_differences(first, second, console)
+    terminal.print_differences(first, second, console)
     return 0
 
 
@@ -237,13 +238,13 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
     plan, jobs = planned(), _jobs(options)
     held = [f"{options.tier}-{experiment.name}" for experiment in experiments]
     if options.dry_run or not plan.in_state("to do"):
-        report.print_plan(plan, console, jobs)
+        terminal.print_plan(plan, console, jobs)
         if not options.dry_run:
             with occupied_if_free(options.work, held) as ours:
                 if ours:  # else what looks unfinished may be another call's
                     clear_finished(plan, options.work)
         return 0 if options.dry_run else int(bool(plan.in_state("missing")))  # the plan has told why
-    say = functools.partial(report.say, console)
+    say = functools.partial(terminal.say, console)
     check_room(plan, Store(options.records), options.work, say)
     with occupied(options.work, held, say):
         names = [experiment.name for experiment in experiments]
@@ -253,7 +254,7 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
 
 def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, execute: Executor) -> int:
     """Carry out a plan that was made while no other call could change what it is about."""
-    report.print_plan(plan, console, jobs)
+    terminal.print_plan(plan, console, jobs)
     clear_finished(plan, options.work)
     if not plan.in_state("to do"):
         return int(bool(plan.in_state("missing")))
@@ -262,8 +263,8 @@ def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, exec
     workplace = Workplace(options.work, options.threads or threads, jobs)
     raise_from_now_on()
     summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
-    report.print_summary(summary, options.records, console)
-    return max(report.print_missing(plan, console), int(bool(summary.failed or summary.unwritten)))
+    terminal.print_summary(summary, options.records, console)
+    return max(terminal.print_missing(plan, console), int(bool(summary.failed or summary.unwritten)))
 
 
 def _jobs(options: RunOptions) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.once import make_once
+from benchmarks.data.cache import make_once
 
 _PLAIN = "plain"
 

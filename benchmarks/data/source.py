@@ -46,7 +46,7 @@ class Source:
     """A source of text, or of what another kind of task reads.
 
     Attributes:
-        name: the file's name in `benchmarks/data`.
+        name: the file's name in `benchmarks/data/sources`.
         load: (configuration, evaluation split, tier, most to train on or None) -> Corpus, the most in bytes; a source
             of examples gives what its task reads, and the most is a number of examples.
         key: configuration -> a cheap text that changes whenever the corpus would.
@@ -79,7 +79,7 @@ class BoundSource:
 
 def find(name: str) -> Source:
     """The source of that name, from the file of that name."""
-    source: Source = importlib.import_module(f"benchmarks.data.{name}").SOURCE
+    source: Source = importlib.import_module(f"benchmarks.data.sources.{name}").SOURCE
     return source
 
 

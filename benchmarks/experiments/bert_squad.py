@@ -35,10 +35,10 @@ shows that everything works; its gentle pairs do not reach the target.
 
 from __future__ import annotations
 
-from benchmarks.encoders import EncoderSpec, ExamplesSpec, SpanSpec
+from benchmarks.execution.initial_weights import FROM_NOTHING
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSettings, TrainingSpec
-from benchmarks.scale import Scale, execute
-from benchmarks.weights import FROM_NOTHING
+from benchmarks.specs.encoder import EncoderSpec, ExamplesSpec, SpanSpec
+from benchmarks.specs.scale import Scale, execute
 
 NAME = "bert_squad"
 TARGET = 0.5

@@ -48,7 +48,7 @@ from benchmarks.experiment import (
     TrainingSpec,
     Workplace,
 )
-from benchmarks.pretraining import LLAMAS
+from benchmarks.specs.pretrained import LLAMAS
 
 NAME = "compare"
 SIZES = (0.8, 0.7, 0.6, 0.5)
@@ -174,7 +174,7 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Compress one model with one method, and evaluate it."""
-    from benchmarks.comparison import run_comparison  # imports torch, which a plan does without
+    from benchmarks.procedures.compression import run_comparison  # imports torch, which a plan does without
 
     return run_comparison(run, workplace)
 

@@ -50,7 +50,7 @@ from benchmarks.experiment import (
     TrainingSettings,
     TrainingSpec,
 )
-from benchmarks.scale import Scale, execute
+from benchmarks.specs.scale import Scale, execute
 
 NAME = "coupled_vs_uncoupled"
 TARGETS = (0.5, 0.3)

@@ -39,8 +39,8 @@ from benchmarks.experiment import (
     TierPlan,
     TrainingSpec,
 )
-from benchmarks.past import NamedModel
-from benchmarks.scale import Scale, execute
+from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.trained import NamedModel
 
 NAME = "gpt2_pretraining"
 TIMES_SMALLER = (1.6, 2.2)

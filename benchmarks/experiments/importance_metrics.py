@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments.gpt2_pretraining import SCALES
-from benchmarks.scale import execute
+from benchmarks.specs.scale import execute
 
 NAME = "importance_metrics"
 TARGET = 0.36

@@ -33,7 +33,7 @@ from typing import Literal
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.training_speed import MACHINES, MODELS
-from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, no_sources
+from benchmarks.specs.synthetic import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, no_sources
 
 NAME = "inference_speed"
 TARGETS = (0.7, 0.5, 0.3)
@@ -110,7 +110,7 @@ def _protocol(tier: Tier, batch: int, phase: Phase, mode: InferenceMode) -> Spee
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Let whole and compressed models read or write in turns."""
-    from benchmarks.inference_speed import run_inference_speed  # imports torch, which a plan does without
+    from benchmarks.procedures.inference_speed import run_inference_speed  # imports torch, which a plan does without
 
     return run_inference_speed(run, workplace)
 

@@ -31,8 +31,8 @@ from dataclasses import replace
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, ProtocolSpec, Tier, TierPlan, TrainingSpec
 from benchmarks.experiments import sparsity_limits
-from benchmarks.past import NamedModel
-from benchmarks.scale import Scale, execute
+from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.trained import NamedModel
 
 NAME = "k_theta_sweep"
 TARGET = 0.4

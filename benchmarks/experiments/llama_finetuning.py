@@ -58,9 +58,9 @@ from benchmarks.experiment import (
     TrainingSpec,
     Workplace,
 )
-from benchmarks.pretraining import LLAMA_2, LLAMAS, STORIES, FoundationSpec
-from benchmarks.scale import Scale
-from benchmarks.scale import execute as train_and_evaluate
+from benchmarks.specs.pretrained import LLAMA_2, LLAMAS, STORIES, FoundationSpec
+from benchmarks.specs.scale import Scale
+from benchmarks.specs.scale import execute as train_and_evaluate
 
 NAME = "llama_finetuning"
 SIZES = (0.8, 0.7, 0.6, 0.5)
@@ -223,7 +223,7 @@ def execute(run: Run, workplace: Workplace) -> Outcome:
     """Cut and evaluate, or train and evaluate."""
     if run.cell.settings.protocol.procedure == "fine-tuned":
         return train_and_evaluate(run, workplace)
-    from benchmarks.one_shot import run_one_shot  # imports torch, which a plan does without
+    from benchmarks.procedures.one_shot import run_one_shot  # imports torch, which a plan does without
 
     return run_one_shot(run, workplace)
 

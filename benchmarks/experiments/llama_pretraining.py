@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.data.streamed import StreamedDataSpec
+from benchmarks.data.text.streamed import StreamedDataSpec
 from benchmarks.experiment import (
     Cell,
     DataSpec,
@@ -51,7 +51,7 @@ from benchmarks.experiment import (
     TrainingSettings,
     TrainingSpec,
 )
-from benchmarks.scale import Scale, execute
+from benchmarks.specs.scale import Scale, execute
 
 NAME = "llama_pretraining"
 TARGETS = (0.5, 0.3)

@@ -36,12 +36,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from benchmarks.data import harness
 from benchmarks.data import source as sources
+from benchmarks.data.zero_shot import harness
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import llama_finetuning
 from benchmarks.experiments.llama_finetuning import FineTuningProtocol
-from benchmarks.scale import Scale, execute
+from benchmarks.specs.scale import Scale, execute
 
 NAME = "llama_zero_shot"
 WITHOUT_TARGET = "dense"

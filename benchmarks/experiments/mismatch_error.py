@@ -97,7 +97,7 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Draw or train the matrices and remove their indices."""
-    from benchmarks.mismatch import run_mismatch  # imports torch, which a plan does without
+    from benchmarks.procedures.product_error import run_mismatch  # imports torch, which a plan does without
 
     return run_mismatch(run, workplace)
 

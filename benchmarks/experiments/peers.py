@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
-from benchmarks.shapes import ModelShape, no_sources
+from benchmarks.specs.synthetic import ModelShape, no_sources
 
 NAME = "peers"
 METHODS = ("ecospa", "torch_pruning")
@@ -103,7 +103,7 @@ def _timed(tier: Tier, method: MethodRef, model: ModelShape) -> ModelShape | Non
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Try every capability of one side on one model."""
-    from benchmarks.peers import run_peers  # imports torch, which a plan does without
+    from benchmarks.procedures.library_comparison import run_peers  # imports torch, which a plan does without
 
     return run_peers(run, workplace)
 

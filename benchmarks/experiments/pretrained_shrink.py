@@ -108,7 +108,7 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Cut and recover once."""
-    from benchmarks.pretrained import run_pretrained  # imports torch, which a plan does without
+    from benchmarks.procedures.prune_and_recover import run_pretrained  # imports torch, which a plan does without
 
     return run_pretrained(run, workplace)
 

@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.compare import METHODS as COMPARED
 from benchmarks.experiments.compare import WITHOUT_SIZE
-from benchmarks.shapes import no_sources
+from benchmarks.specs.synthetic import no_sources
 
 NAME = "pruning_cost"
 TARGET = 0.5
@@ -98,7 +98,7 @@ def _target(method: MethodRef) -> float | None:
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Compress copies of one model, in turns with EcoSpa's plan and apply."""
-    from benchmarks.pruning_cost import run_pruning_cost  # imports torch, which a plan does without
+    from benchmarks.procedures.pruning_cost import run_pruning_cost  # imports torch, which a plan does without
 
     return run_pruning_cost(run, workplace)
 

@@ -41,7 +41,7 @@ from benchmarks.experiment import (
     TrainingSpec,
     Workplace,
 )
-from benchmarks.past import FineTuning, TrainedModel
+from benchmarks.specs.trained import FineTuning, TrainedModel
 
 NAME = "sparsity_limits"
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -143,7 +143,7 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Cut one part to every width."""
-    from benchmarks.limits import run_limits  # imports torch, which a plan does without
+    from benchmarks.procedures.width_sensitivity import run_limits  # imports torch, which a plan does without
 
     return run_limits(run, workplace)
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
 from benchmarks.experiments.training_speed import BATCHES, MACHINES, MODELS, SEQUENCES
-from benchmarks.shapes import SpeedProtocol, SpeedSettings, no_sources
+from benchmarks.specs.synthetic import SpeedProtocol, SpeedSettings, no_sources
 
 NAME = "training_memory"
 TARGETS = (0.7, 0.5, 0.3)
@@ -64,7 +64,7 @@ def _protocol(tier: Tier, budget: float | None) -> MemoryProtocol:
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Train while the allocator is watched."""
-    from benchmarks.training_memory import run_training_memory  # imports torch, which a plan does without
+    from benchmarks.procedures.training_memory import run_training_memory  # imports torch, which a plan does without
 
     return run_training_memory(run, workplace)
 

@@ -31,7 +31,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
-from benchmarks.shapes import ModelShape, SpeedProtocol, SpeedSettings, TrainingMode, no_sources
+from benchmarks.specs.synthetic import ModelShape, SpeedProtocol, SpeedSettings, TrainingMode, no_sources
 
 NAME = "training_speed"
 TARGETS = (0.7, 0.5, 0.3)
@@ -107,7 +107,7 @@ def _protocol(tier: Tier, batch: int, mode: TrainingMode) -> SpeedProtocol:
 
 def execute(run: Run, workplace: Workplace) -> Outcome:
     """Train whole and shrunk models in turns."""
-    from benchmarks.training_speed import run_training_speed  # imports torch, which a plan does without
+    from benchmarks.procedures.training_speed import run_training_speed  # imports torch, which a plan does without
 
     return run_training_speed(run, workplace)
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
-from benchmarks.image_specs import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
-from benchmarks.scale import Scale, execute
+from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
 
 NAME = "vit_cifar10"
 TARGETS = (0.5, 0.3)

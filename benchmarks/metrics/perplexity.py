@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.data.packing import IGNORED
+from benchmarks.data.text.packing import IGNORED
 from results.record import Metric
 
 _OVERFLOW = 700.0  # exp() of more is no longer a float; a diverged model still deserves a number

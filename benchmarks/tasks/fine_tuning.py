@@ -10,15 +10,15 @@ from torch import nn
 from transformers import set_seed
 
 from baselines.method import TrainingMethod
-from benchmarks import foundations
-from benchmarks.cut_first import CutFirst
-from benchmarks.data.packing import evaluation_windows, training_sequences
-from benchmarks.data.prepared import prepare
+from benchmarks.data.text.packing import evaluation_windows, training_sequences
+from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import Run, TrainingSettings, Workplace
 from benchmarks.metrics.perplexity import HeldOut, perplexity_metrics, predict
-from benchmarks.pretrained import held_out_text
+from benchmarks.pretrained import loading
+from benchmarks.procedures.prune_and_recover import held_out_text
 from benchmarks.task import Task
 from benchmarks.tasks.language_model import PackedText
+from benchmarks.training.prune_then_train import CutFirst
 from results.record import Metric
 
 
@@ -54,14 +54,14 @@ def load(run: Run, folder: Path) -> Task:
     )
 
 
-def foundation_of(run: Run, folder: Path) -> foundations.Foundation:
+def foundation_of(run: Run, folder: Path) -> loading.Foundation:
     """The trained model of a run; one of our own is trained now if it has not been.
 
     Raises:
         MissingSourceError: text or weights are not at hand.
     """
     place = Workplace(folder, threads=torch.get_num_threads())
-    return foundations.find(run.cell.settings.model, run.cell.tier, place)
+    return loading.find(run.cell.settings.model, run.cell.tier, place)
 
 
 def _cut_first(method: TrainingMethod) -> TrainingMethod:
@@ -69,12 +69,12 @@ def _cut_first(method: TrainingMethod) -> TrainingMethod:
 
 
 def _text(
-    settings: TrainingSettings, foundation: foundations.Foundation, tier: str, folder: Path
+    settings: TrainingSettings, foundation: loading.Foundation, tier: str, folder: Path
 ) -> tuple[PackedText, HeldOut, str]:
     """Examples to train on, text to judge by, and where the examples come from."""
     protocol = settings.protocol
     if protocol.training_text == "self-told":
-        told = foundations.told_stories(foundation, protocol.sequence_length, folder)
+        told = loading.told_stories(foundation, protocol.sequence_length, folder)
         held_out = held_out_text(settings.data, protocol, foundation.tokenizer, tier)
         return PackedText(told), held_out, "stories that the whole model has told itself, at temperature 1"
     text = prepare(settings.data, protocol, tier, folder, foundation.place)

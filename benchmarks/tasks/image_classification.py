@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.augmentation import ImageExamples
+from benchmarks.data.augmentation import ImageExamples
 from benchmarks.data.images import ImageSet, prepare_images
-from benchmarks.distillation import Teacher, load_teacher
 from benchmarks.experiment import Run, TrainingSettings
 from benchmarks.metrics.accuracy import accuracy_metrics, classify
+from benchmarks.models.teacher import Teacher, load_teacher
+from benchmarks.models.vision import build_classifier, positions
 from benchmarks.task import Task
-from benchmarks.vision import build_classifier, positions
 from results.record import Metric
 
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from benchmarks.data.packing import evaluation_windows, training_sequences
-from benchmarks.data.prepared import prepare
-from benchmarks.data.streamed import StreamedDataSpec, prepare_streamed
+from benchmarks.data.text.packing import evaluation_windows, training_sequences
+from benchmarks.data.text.streamed import StreamedDataSpec, prepare_streamed
+from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import Run, TrainingSettings
 from benchmarks.metrics.perplexity import perplexity_metrics, predict
-from benchmarks.models import build_model
+from benchmarks.models.language import build_model
 from benchmarks.task import Task
 from results.record import Metric
 

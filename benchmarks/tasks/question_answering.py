@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.data.windows import OUTSIDE, EncodedQuestions, encoded_questions
-from benchmarks.encoder_model import build_encoder, span_loss
-from benchmarks.encoder_task import EncodedExamples, check_vocabulary, fingerprint, predict
+from benchmarks.data.text.qa_windows import OUTSIDE, EncodedQuestions, encoded_questions
 from benchmarks.experiment import Run, TrainingSettings
-from benchmarks.metrics.answers import answer_metrics
+from benchmarks.metrics.squad import answer_metrics
+from benchmarks.models.encoder import build_encoder, span_loss
 from benchmarks.task import Task
+from benchmarks.tasks._encoder import EncodedExamples, check_vocabulary, fingerprint, predict
 from results.record import Metric
 
 _AT_ONCE = 64  # windows; all their spans are held together

@@ -15,8 +15,8 @@ from transformers import set_seed
 
 import ecospa
 from benchmarks.experiment import ProtocolSpec, Run, TrainingSettings, Workplace
-from benchmarks.foundations import dense_settings, trained_folder
-from benchmarks.past import SEED_OFFSET, TrainedModel
+from benchmarks.pretrained.loading import dense_settings, trained_folder
+from benchmarks.specs.trained import SEED_OFFSET, TrainedModel
 from benchmarks.task import Task
 from benchmarks.tasks import language_model
 

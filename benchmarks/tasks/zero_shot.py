@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from benchmarks.data import continuations, harness
 from benchmarks.data import source as sources
+from benchmarks.data.zero_shot import continuations, harness
 from benchmarks.experiment import Run
 from benchmarks.metrics.zero_shot import zero_shot_metrics
 from benchmarks.task import Task

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from benchmarks import environment
-from benchmarks.metrics.turns import ratio
+from benchmarks.execution import provenance
+from benchmarks.timing.interleaved import ratio
 from tests.bench import ratio_table
 from tests.bench.ratio_table import Ratio, Run
 
@@ -80,8 +80,8 @@ def _origin(config: pytest.Config) -> dict[str, object]:
     """Commit, time, machine, its load, and versions."""
     import torch
 
-    commit, dirty = environment.commit()
-    versions = environment.versions()
+    commit, dirty = provenance.commit()
+    versions = provenance.versions()
     for name in ("timm", "torch-pruning", "pytest-benchmark"):
         try:
             versions[name] = importlib.metadata.version(name)
@@ -91,7 +91,7 @@ def _origin(config: pytest.Config) -> dict[str, object]:
         "commit": commit,
         "dirty": dirty,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": environment.machine("cpu", torch.get_num_threads()),
+        "machine": provenance.machine("cpu", torch.get_num_threads()),
         "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "versions": versions,
         "remark": config.getoption("keep_ratios") or "",

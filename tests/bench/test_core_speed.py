@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ecospa
-from benchmarks.shrunk_models import swap_classes
+from benchmarks.timing.candidates import swap_classes
 from ecospa.accounting import forward_flops
 from tests.bench.timing import MODELS, examples, forward, interleaved, positions, training
 

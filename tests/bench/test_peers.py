@@ -13,9 +13,9 @@ import torch
 
 import baselines
 import ecospa
-from benchmarks.compress import compress
 from benchmarks.experiments.pruning_cost import CostModel, CostSettings
-from benchmarks.pruning_cost import build, random_data
+from benchmarks.procedures.pruning_cost import build, random_data
+from benchmarks.training.compress import compress
 from ecospa.accounting import parameters
 from tests.bench.timing import interleaved
 

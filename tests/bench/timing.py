@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from baselines.calibration import batch_loss
-from benchmarks import random_models
-from benchmarks.shapes import ModelShape
+from benchmarks.models import synthetic
+from benchmarks.specs.synthetic import ModelShape
 
 BATCH, SEQUENCE, VOCABULARY = 4, 128, 4096
 WARM_UP = 2
@@ -28,7 +28,7 @@ def _shape(kind: str) -> ModelShape:
 
 
 def _builder(kind: str) -> Callable[[], nn.Module]:
-    return lambda: random_models.build(_shape(kind))
+    return lambda: synthetic.build(_shape(kind))
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {kind: _builder(kind) for kind in ("gpt2", "llama", "bert", "vit")}
@@ -41,7 +41,7 @@ def positions(kind: str) -> int:
 
 def batch(kind: str) -> dict[str, torch.Tensor]:
     """Random tokens or images with labels; as many images as make about as many positions."""
-    return random_models.random_batch(_shape(kind), examples(kind), SEQUENCE, torch.Generator().manual_seed(0))
+    return synthetic.random_batch(_shape(kind), examples(kind), SEQUENCE, torch.Generator().manual_seed(0))
 
 
 def examples(kind: str) -> int:

@@ -18,8 +18,8 @@ from pathlib import Path
 from select import select
 from typing import Protocol
 
-from benchmarks import checkpoint
-from benchmarks.environment import ROOT
+from benchmarks.execution.provenance import ROOT
+from benchmarks.training import checkpoint
 from paper_tables.rendering import rendered
 from results.record import Metric, RunRecord
 from results.store import Store

@@ -20,12 +20,13 @@ from typing import Any
 
 import pytest
 
-import benchmarks.worker  # noqa: F401  imported before the fork, once for all runs
-from benchmarks import commands, isolation, registry
+import benchmarks.execution.worker  # noqa: F401  imported before the fork, once for all runs
+from benchmarks import commands, registry
 from benchmarks.__main__ import main
-from benchmarks.callback import MethodCallback
+from benchmarks.execution import isolation
 from benchmarks.experiment import Cell, MethodRef, Outcome, Run, Tier, TierPlan, TrainingSettings, Workplace
 from benchmarks.experiments import coupled_vs_uncoupled
+from benchmarks.training.callback import MethodCallback
 from tests.benchmarks import moments
 from tests.benchmarks.tiny_runs import settings, tiny_experiment, train, use_tiny_text
 

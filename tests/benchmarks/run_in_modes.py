@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import ecospa
-from benchmarks import compiled, inference_modes
 from benchmarks.experiment import Cell, MethodRef, Run, Workplace
 from benchmarks.experiments import inference_speed, training_speed
-from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
-from benchmarks.shrunk_models import batches, candidates
+from benchmarks.specs.synthetic import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
+from benchmarks.timing import compilation, inference
+from benchmarks.timing.candidates import batches, candidates
 
 
 def mode_cell(name: str, mode: InferenceMode, phase: inference_speed.Phase = "decode") -> Cell:
@@ -40,7 +40,7 @@ def written(name: str) -> dict[str, Any]:
     given = [{"input_ids": batch["input_ids"]} for batch in batches(settings, 4, 0)]
 
     def last(mode: InferenceMode) -> list[Any]:
-        timed: Any = inference_modes.writer(model, given, settings.protocol, mode)
+        timed: Any = inference.writer(model, given, settings.protocol, mode)
         return [(timed.ready(turn), timed.work(turn).flatten().tolist())[1] for turn in range(len(given))]
 
     found = {mode: last(mode) for mode in ("plain", "static", "compiled")}
@@ -50,7 +50,7 @@ def written(name: str) -> dict[str, Any]:
 
 def main(folder: str) -> None:
     """Infer and train without a C++ compiler: what torch traces is run as it is."""
-    compiled.BACKEND = "aot_eager"
+    compilation.BACKEND = "aot_eager"
     tokens = {name: written(name) for name in ("gpt2", "llama")}
     place = Workplace(Path(folder), threads=1)
     outcomes = {

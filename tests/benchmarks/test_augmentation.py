@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.augmentation import ImageExamples
+from benchmarks.data.augmentation import ImageExamples
 from benchmarks.data.images import ImageSet, Pictures
-from benchmarks.image_specs import AugmentationSpec
+from benchmarks.specs.vision import AugmentationSpec
 from tests.benchmarks.tiny_images import EVERYTHING
 
 MEAN, DEVIATION = (0.2, 0.4, 0.6), (0.1, 0.2, 0.4)

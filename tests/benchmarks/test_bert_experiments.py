@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import registry
-from benchmarks.encoder_model import build_encoder
 from benchmarks.experiment import MethodRef, Run
 from benchmarks.experiments import bert_glue, bert_squad
+from benchmarks.models.encoder import build_encoder
 from ecospa import CoupledSparsifier, EcoSpaConfig, apply_plan, coupled_pairs
 from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, use_tiny_examples
 from tests.benchmarks.tiny_runs import workplace

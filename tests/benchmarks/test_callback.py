@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import callback, checkpoint
 from benchmarks.experiment import Workplace
+from benchmarks.training import callback, checkpoint
 from tests.benchmarks.tiny_runs import settings
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import campaign, isolation
-from benchmarks.campaign import carry_out_plan, clear_finished, last_line
+from benchmarks.execution import campaign, isolation
+from benchmarks.execution.campaign import carry_out_plan, clear_finished, last_line
+from benchmarks.execution.plan import make_plan
 from benchmarks.experiment import Cell, MethodRef, Run
-from benchmarks.plan import make_plan
 from results.record import RunRecord
 from results.store import Store
 from tests.benchmarks.tiny_runs import (

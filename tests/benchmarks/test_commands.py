@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import commands, registry
 from benchmarks.__main__ import main
-from benchmarks.environment import ROOT
+from benchmarks.execution.provenance import ROOT
 from benchmarks.experiment import MethodRef
 from results.store import Store
 from tests.benchmarks.tiny_runs import HERE, Interrupting, carry_out, tiny_experiment, use_tiny_experiment

@@ -12,10 +12,10 @@ import torch
 import baselines
 from benchmarks import registry
 from benchmarks.__main__ import main
-from benchmarks.compress import compress, one_event_method
 from benchmarks.experiment import MethodRef, Run
 from benchmarks.experiments import compare
-from benchmarks.metrics.latency import latency_metrics
+from benchmarks.timing.latency import latency_metrics
+from benchmarks.training.compress import compress, one_event_method
 from ecospa.accounting import parameters
 from results.store import Store
 from tests.baselines.runs import CALIBRATION, largest_step, tiny_gpt2

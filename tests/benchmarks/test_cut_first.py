@@ -12,9 +12,9 @@ from torch import nn
 
 import baselines
 from baselines.method import TrainingState
-from benchmarks.compress import compress, one_event_method
-from benchmarks.cut_first import CutFirst
 from benchmarks.experiment import MethodRef
+from benchmarks.training.compress import compress, one_event_method
+from benchmarks.training.prune_then_train import CutFirst
 from tests.baselines.runs import CALIBRATION, tiny_gpt2, tokens
 
 MASKS = ("wanda", "sparsegpt", "magnitude_one_shot")

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from baselines.calibration import batch_loss, outputs
-from benchmarks import distillation, task
-from benchmarks.augmentation import ImageExamples
-from benchmarks.data import digits
+from benchmarks import task
+from benchmarks.data.augmentation import ImageExamples
 from benchmarks.data.source import MissingSourceError
-from benchmarks.distillation import load_teacher
-from benchmarks.image_specs import AugmentationSpec, TeacherSpec
+from benchmarks.data.sources import digits
+from benchmarks.models import teacher as teachers
+from benchmarks.models.teacher import load_teacher
+from benchmarks.specs.vision import AugmentationSpec, TeacherSpec
 from tests.benchmarks.tiny_images import DISTILLED, TEACHER, image_run
 
 
@@ -35,7 +36,7 @@ def test_a_teacher_learns_and_is_trained_once(tmp_path: Path, monkeypatch: pytes
     logits = teacher(pixels)
     assert float((logits.argmax(-1) == labels).double().mean()) > 0.6
     assert not teacher.model.training and not any(p.requires_grad for p in teacher.model.parameters())
-    monkeypatch.setattr(distillation, "_train", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr(teachers, "_train", lambda *arguments: pytest.fail("trained again"))
     again = load_teacher(spec, learnt, 10, "print", tmp_path, "cpu")
     assert torch.equal(again(pixels), logits)
     assert torch.equal(torch.get_rng_state(), state)
@@ -84,14 +85,14 @@ def test_the_teachers_weights_are_part_of_the_data_fingerprint(tmp_path: Path, m
     alone = task.load(image_run(model=DISTILLED), tmp_path).fingerprint
     first = task.load(run, tmp_path).fingerprint
     assert task.load(run, tmp_path).fingerprint == first != alone
-    train = distillation._train
+    train = teachers._train
 
     def a_little_different(model: torch.nn.Module, *arguments: object) -> None:
         train(model, *arguments)  # type: ignore[arg-type]
         with torch.no_grad():
             next(iter(model.parameters())).mul_(1 + 1e-3)
 
-    monkeypatch.setattr(distillation, "_train", a_little_different)
+    monkeypatch.setattr(teachers, "_train", a_little_different)
     assert task.load(run, tmp_path / "another").fingerprint != first
 
 
@@ -102,7 +103,7 @@ def test_two_runs_at_one_time_train_one_teacher(tmp_path: Path, monkeypatch: pyt
         trainings.append(model)
         time.sleep(0.3)
 
-    monkeypatch.setattr(distillation, "_train", slow)
+    monkeypatch.setattr(teachers, "_train", slow)
     learnt = examples()
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: load_teacher(TEACHER, learnt, 10, "print", tmp_path, "cpu"), range(2)))

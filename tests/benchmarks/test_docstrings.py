@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data import docstrings
 from benchmarks.data.source import Corpus
+from benchmarks.data.sources import docstrings
 
 BYTES = 60_000
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from benchmarks import task
-from benchmarks.data.encoded import encoded_texts, marked
 from benchmarks.data.examples import Question
-from benchmarks.data.windows import OUTSIDE, encoded_questions, spans, windows
-from benchmarks.data.wordpiece import train_wordpiece
-from benchmarks.encoder_model import build_encoder, label_loss, span_loss
-from benchmarks.encoders import EncoderSpec, ExamplesSpec
+from benchmarks.data.text.encoded import encoded_texts, marked
+from benchmarks.data.text.qa_windows import OUTSIDE, encoded_questions, spans, windows
+from benchmarks.data.text.wordpiece import train_wordpiece
+from benchmarks.models.encoder import build_encoder, label_loss, span_loss
+from benchmarks.specs.encoder import EncoderSpec, ExamplesSpec
 from benchmarks.tasks.question_answering import best_spans, read_answers
 from benchmarks.tasks.text_classification import scores
 from tests.benchmarks.test_runner import interrupt_at, value

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.metrics import energy
-from benchmarks.metrics.clock import clock
-from benchmarks.metrics.energy import energy_counter, energy_metrics
+from benchmarks.timing import energy
+from benchmarks.timing.clock import clock
+from benchmarks.timing.energy import energy_counter, energy_metrics
 
 
 def package(folder: Path, number: int, microjoules: int, most: int = 1_000_000) -> Path:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data import docstring_packages, docstring_parameters, docstrings, glue, source, squad
+from benchmarks.data import source
 from benchmarks.data.examples import Labelled, LabelledCorpus, Question, QuestionCorpus, spread
-from benchmarks.data.wordpiece import pair_tokenizer
+from benchmarks.data.sources import docstring_packages, docstring_parameters, docstrings, glue, squad
+from benchmarks.data.text.wordpiece import pair_tokenizer
 
 NUMPYDOC = """Turn one thing into another.
 

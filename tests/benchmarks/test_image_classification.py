@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import checkpoint, task
+from benchmarks import task
 from benchmarks.experiment import Cell, Outcome, Run
-from benchmarks.image_specs import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
 from benchmarks.metrics import flops
+from benchmarks.models.vision import build_classifier, positions
+from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
 from benchmarks.tasks.image_classification import step_loss
-from benchmarks.vision import build_classifier, positions
+from benchmarks.training import checkpoint
 from tests.benchmarks.test_runner import interrupt_at
 from tests.benchmarks.tiny_images import DISTILLED, EVERYTHING, PLAIN, STEPS, TEACHER, image_run
 from tests.benchmarks.tiny_runs import train, workplace

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.data import cifar10, digits, imagenet, source
+from benchmarks.data import source
 from benchmarks.data.images import ImageDataSpec, ImageSet, Pictures, arrays_fingerprint, prepare_images
+from benchmarks.data.sources import cifar10, digits, imagenet
 from tests.benchmarks.tiny_images import mirror
 
 SPEC = ImageDataSpec("digits", "default", train_images=30, evaluation_images=10)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import campaign, commands
-from benchmarks.campaign import carry_out_plan
+from benchmarks import commands
+from benchmarks.data.cache import make_once
+from benchmarks.execution import campaign
+from benchmarks.execution.campaign import carry_out_plan
+from benchmarks.execution.plan import make_plan
+from benchmarks.execution.progress import Stopped
 from benchmarks.experiment import Run, Workplace
-from benchmarks.once import make_once
-from benchmarks.plan import make_plan
-from benchmarks.progress import Stopped
 from results.record import RunRecord
 from results.store import Store
 from tests.benchmarks.test_campaign import silent

@@ -13,7 +13,7 @@ from benchmarks import registry
 from benchmarks.data.source import MissingSourceError
 from benchmarks.experiment import Cell, MethodRef, Run, TrainingSpec
 from benchmarks.experiments import sparsity_limits
-from benchmarks.limits import break_point, narrowing_plan, part_of, recover
+from benchmarks.procedures.width_sensitivity import break_point, narrowing_plan, part_of, recover
 from ecospa.sparsifier import pair_scores
 from tests.baselines.runs import tiny_gpt2
 from tests.benchmarks.tiny_runs import use_tiny_text, workplace

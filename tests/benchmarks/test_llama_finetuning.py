@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import foundations, pretraining, registry
-from benchmarks.data import hub_weights, prepared
+from benchmarks import registry
 from benchmarks.data import source as sources
+from benchmarks.data.sources import hub_weights
+from benchmarks.data.text import tokenized
 from benchmarks.experiment import DataSpec, MethodRef, Outcome, Run, TrainingSpec
 from benchmarks.experiments import llama_finetuning
 from benchmarks.experiments.llama_finetuning import METHODS, SIZES, FineTuningProtocol, Subject, fine_tuning
-from benchmarks.pretraining import FoundationSpec
+from benchmarks.pretrained import loading
+from benchmarks.specs import pretrained
+from benchmarks.specs.pretrained import FoundationSpec
 from tests.benchmarks.test_runner import interrupt_at
 from tests.benchmarks.tiny_runs import use_tiny_text, workplace
 
@@ -26,7 +29,7 @@ STEPS = 12
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A LLaMA of two layers, trained for some steps on a tiny text, and fine-tuned on it."""
     use_tiny_text(monkeypatch)
-    own = pretraining.LLAMAS["smoke"].pretraining
+    own = pretrained.LLAMAS["smoke"].pretraining
     assert own is not None
     small = replace(
         own,
@@ -80,9 +83,9 @@ def test_the_dense_model_of_the_one_shot_procedure_is_the_trained_one_and_fine_t
         for procedure in ("one-shot", "fine-tuned")
     )
     spec = llama_finetuning.SUBJECTS["smoke"][0].scale.model
-    foundation = foundations.find(spec, "smoke", place)
+    foundation = loading.find(spec, "smoke", place)
     assert spec.pretraining is not None
-    text = prepared.prepare(spec.pretraining.data, spec.pretraining.protocol, "smoke", tmp_path)
+    text = tokenized.prepare(spec.pretraining.data, spec.pretraining.protocol, "smoke", tmp_path)
     tokens = torch.from_numpy(text.evaluation)
     losses = []
     model = foundation.build().eval()
@@ -97,14 +100,14 @@ def test_the_dense_model_of_the_one_shot_procedure_is_the_trained_one_and_fine_t
 def test_the_tokenizer_kept_beside_the_weights_is_the_one_they_were_trained_with(tmp_path: Path) -> None:
     spec = llama_finetuning.SUBJECTS["smoke"][0].scale.model
     place = workplace(tmp_path)
-    foundation = foundations.find(spec, "smoke", place)
+    foundation = loading.find(spec, "smoke", place)
     assert spec.pretraining is not None
-    own = prepared.prepare(spec.pretraining.data, spec.pretraining.protocol, "smoke", tmp_path)
-    with_kept = prepared.prepare(
+    own = tokenized.prepare(spec.pretraining.data, spec.pretraining.protocol, "smoke", tmp_path)
+    with_kept = tokenized.prepare(
         spec.pretraining.data, spec.pretraining.protocol, "smoke", tmp_path, foundation.place
     )  # fmt: skip
     assert (own.train == with_kept.train).all() and own.end_of_text == with_kept.end_of_text
-    assert foundations.find(spec, "smoke", place) == foundation  # found, not trained again
+    assert loading.find(spec, "smoke", place) == foundation  # found, not trained again
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
     place = workplace(tmp_path / "whole")
     whole = llama_finetuning.execute(run, place)
     halves = workplace(tmp_path / "halves")
-    foundations.find(run.cell.settings.model, "smoke", halves)
+    loading.find(run.cell.settings.model, "smoke", halves)
     interrupt_at(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         llama_finetuning.execute(run, halves)
@@ -163,8 +166,8 @@ def test_the_cells_of_the_paper_tier_are_the_published_sizes(monkeypatch: pytest
 
 def test_weights_of_the_hub_are_not_asked_for_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
-    assert hub_weights.missing(pretraining.LLAMA_2.name, "paper") is None
+    assert hub_weights.missing(pretrained.LLAMA_2.name, "paper") is None
     with pytest.raises(sources.MissingSourceError, match=r"models/meta-llama__Llama-2-7b-hf, or set ECOSPA_DATA=hub"):
-        foundations.find(pretraining.LLAMA_2, "gpu", workplace(Path("nowhere")))
+        loading.find(pretrained.LLAMA_2, "gpu", workplace(Path("nowhere")))
     with pytest.raises(sources.MissingSourceError, match="models/stories260K"):
-        foundations.find(pretraining.STORIES, "cpu", workplace(Path("nowhere")))
+        loading.find(pretrained.STORIES, "cpu", workplace(Path("nowhere")))

@@ -12,12 +12,14 @@ from typing import Any, Literal
 import pytest
 from rich.console import Console
 
-from benchmarks import commands, environment, machine, report
-from benchmarks.data import source, wikitext
+from benchmarks import commands
+from benchmarks.data import source
+from benchmarks.data.sources import wikitext
+from benchmarks.execution import provenance, requirements, terminal
+from benchmarks.execution.plan import Plan, make_plan
+from benchmarks.execution.requirements import gigabytes, needs_cuda, no_bfloat16, no_compiler, no_hub, too_small
 from benchmarks.experiment import TIERS, Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.machine import gigabytes, needs_cuda, no_bfloat16, no_compiler, no_hub, too_small
-from benchmarks.plan import Plan, make_plan
-from benchmarks.shapes import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
+from benchmarks.specs.synthetic import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
 from results.store import Store
 from tests.benchmarks.tiny_runs import settings, tiny_experiment
 from tests.results.factory import make_record
@@ -54,15 +56,15 @@ def everywhere(**changes: Any) -> Experiment:
 
 def told(plan: Plan, jobs: int = 1) -> str:
     console = Console(file=io.StringIO(), width=300)
-    report.print_plan(plan, console, jobs)
+    terminal.print_plan(plan, console, jobs)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cuda_memory", lambda: ())
-    monkeypatch.setattr(environment, "memory", lambda: 24 * GB)
+    monkeypatch.setattr(requirements, "cuda_memory", lambda: ())
+    monkeypatch.setattr(provenance, "memory", lambda: 24 * GB)
 
 
 def test_training_says_whether_it_needs_cuda_and_else_the_tier_does() -> None:
@@ -75,7 +77,7 @@ def test_without_cuda_a_gpu_cell_is_refused_with_the_way_out(monkeypatch: pytest
         "tier gpu needs a CUDA device and this machine has none; choose tier smoke or cpu"
     )
     assert too_small(cell("cpu"), None) is None
-    monkeypatch.setattr(machine, "cuda_memory", lambda: (80 * GB, 140 * GB))
+    monkeypatch.setattr(requirements, "cuda_memory", lambda: (80 * GB, 140 * GB))
     assert too_small(cell("gpu"), 100 * GB) is None
     assert too_small(cell("gpu"), 150 * GB) == (
         "an earlier run needed 150 GB of memory and its GPU has 140 GB; use a larger one"
@@ -87,7 +89,7 @@ def test_a_cell_that_needed_more_memory_is_refused(monkeypatch: pytest.MonkeyPat
     assert too_small(cell("cpu"), 25 * GB) == (
         "an earlier run needed 25 GB of memory and this machine has 24 GB; use a larger one"
     )
-    monkeypatch.setattr(environment, "memory", lambda: 0)  # a system that does not tell
+    monkeypatch.setattr(provenance, "memory", lambda: 0)  # a system that does not tell
     assert too_small(cell("cpu"), 25 * GB) is None
 
 
@@ -111,20 +113,20 @@ def test_mixed_precision_waits_for_a_cpu_that_multiplies_in_bfloat16(monkeypatch
         protocol = SpeedProtocol("training", 1, 8, 3, device=device, mode=mode)
         return Cell("tiny", "cpu", "dense", SpeedSettings(MethodRef("dense"), None, SHAPE, protocol))
 
-    monkeypatch.setattr(environment, "processor_field", lambda name: "sse2 avx2")
+    monkeypatch.setattr(provenance, "processor_field", lambda name: "sse2 avx2")
     reason = no_bfloat16(trained("autocast"))
     assert reason is not None and "AVX-512" in reason and reason.endswith("run it on another machine")
     assert no_bfloat16(trained("autocast", "cuda")) is None
     assert no_bfloat16(trained("fused")) is None and no_bfloat16(cell("cpu")) is None
     for able in ("avx2 avx512bw", ""):  # nothing is known of a CPU that tells nothing
-        monkeypatch.setattr(environment, "processor_field", lambda name, able=able: able)
+        monkeypatch.setattr(provenance, "processor_field", lambda name, able=able: able)
         assert no_bfloat16(trained("autocast")) is None
 
 
 def test_the_driver_is_asked_without_torch() -> None:
-    found = machine.cuda_memory.__wrapped__() if hasattr(machine.cuda_memory, "__wrapped__") else ()
+    found = requirements.cuda_memory.__wrapped__() if hasattr(requirements.cuda_memory, "__wrapped__") else ()
     assert isinstance(found, tuple) and all(size > 0 for size in found)
-    assert environment.memory() > 0
+    assert provenance.memory() > 0
     assert [gigabytes(8.1e8), gigabytes(1.41e11)] == ["0.8 GB", "141 GB"]
 
 
@@ -134,7 +136,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in ("ECOSPA_DATA", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.setattr(machine, "_hub_answers", lambda address: False)
+    monkeypatch.setattr(requirements, "_hub_answers", lambda address: False)
     return tmp_path
 
 
@@ -147,7 +149,7 @@ def test_without_a_network_the_paper_tier_says_so(hub: Path, monkeypatch: pytest
     assert text is not None and text.startswith(f"{wikitext.HUB_ID} comes from the Hugging Face Hub, which does not")
     assert "point ECOSPA_DATA at a local mirror" in text
     assert no_hub(needed("wikitext"), "cpu") is None and no_hub(needed("docstrings"), "paper") is None
-    monkeypatch.setattr(machine, "_hub_answers", lambda address: True)
+    monkeypatch.setattr(requirements, "_hub_answers", lambda address: True)
     assert no_hub(needed("wikitext"), "paper") is None
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE is set; unset it" in str(no_hub(needed("wikitext"), "paper"))
@@ -165,11 +167,11 @@ def test_an_answer_of_any_kind_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> 
     def open_it(request: Any, timeout: float) -> Any:
         raise answers[request.full_url.rpartition("/")[2]]
 
-    monkeypatch.setattr(machine.urllib.request, "urlopen", open_it)
-    machine._hub_answers.cache_clear()
-    assert not machine._hub_answers("https://hub/refused") and machine._hub_answers("https://hub/denied")
-    assert not machine._hub_answers("no address")
-    machine._hub_answers.cache_clear()
+    monkeypatch.setattr(requirements.urllib.request, "urlopen", open_it)
+    requirements._hub_answers.cache_clear()
+    assert not requirements._hub_answers("https://hub/refused") and requirements._hub_answers("https://hub/denied")
+    assert not requirements._hub_answers("no address")
+    requirements._hub_answers.cache_clear()
 
 
 def test_a_plan_gives_all_reasons_before_anything_starts(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 
 import baselines
 from baselines.coupled_sparsity import EcoSpaSpaced
-from benchmarks import recording, registry
-from benchmarks.competitors import build_method
+from benchmarks import registry
+from benchmarks.execution import recording
 from benchmarks.experiment import Cell, MethodRef, Run, TrainingSettings
 from benchmarks.experiments import coupled_vs_uncoupled, gpt2_pretraining, k_theta_sweep
-from benchmarks.past import FineTuning, TrainedModel
+from benchmarks.specs.trained import FineTuning, TrainedModel
 from benchmarks.tasks import trained_language_model
+from benchmarks.training.methods import build_method
 from ecospa.accounting import parameters
 from tests.baselines.runs import BUDGET, largest_step, tiny_gpt2
 from tests.baselines.runs import Run as SmallRun
@@ -53,7 +54,7 @@ def test_the_published_recipe_is_that_of_the_paper_tier() -> None:
 
 @pytest.mark.parametrize("tier", ["smoke", "cpu"])
 def test_the_small_models_can_get_as_small_as_they_have_to(tier: str, tmp_path: Path) -> None:
-    from benchmarks.models import build_model
+    from benchmarks.models.language import build_model
 
     for cell in cells("gpt2_pretraining", tier, "ecospa", "small_dense"):
         own: TrainingSettings = cell.settings

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ecospa
-from benchmarks.mismatch import REMOVALS, kept_indices, pair_products, relative_error
-from benchmarks.models import build_model
+from benchmarks.models.language import build_model
+from benchmarks.procedures.product_error import REMOVALS, kept_indices, pair_products, relative_error
 from tests.benchmarks.tiny_runs import settings
 
 Product = tuple[torch.Tensor, torch.Tensor]

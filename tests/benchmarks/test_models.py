@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.experiment import MethodRef, ModelSpec
 from benchmarks.experiments import llama_pretraining
-from benchmarks.models import build_model, hidden_width
+from benchmarks.models.language import build_model, hidden_width
 
 
 @pytest.mark.parametrize(

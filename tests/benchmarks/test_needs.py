@@ -15,12 +15,13 @@ from rich.console import Console
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from benchmarks import registry, report
-from benchmarks.encoder_model import build_encoder
+from benchmarks import registry
+from benchmarks.execution import terminal
+from benchmarks.execution.plan import make_plan
 from benchmarks.experiment import MethodRef, TrainingSettings
-from benchmarks.models import build_model
-from benchmarks.plan import make_plan
-from benchmarks.vision import build_classifier
+from benchmarks.models.encoder import build_encoder
+from benchmarks.models.language import build_model
+from benchmarks.models.vision import build_classifier
 from ecospa.memory_budget import MemoryBudget
 from results.store import Store
 
@@ -116,7 +117,7 @@ def test_hours_are_the_share_of_what_is_left(tmp_path: Path) -> None:
 
 def test_columns_of_which_nothing_is_said_are_left_out(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
-    report.print_plan(make_plan([registry.experiment("mismatch_error")], "smoke", Store(tmp_path)), console)
+    terminal.print_plan(make_plan([registry.experiment("mismatch_error")], "smoke", Store(tmp_path)), console)
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     head = lines[lines.index(next(line for line in lines if line.startswith("what the experiments say"))) + 1]
@@ -125,6 +126,6 @@ def test_columns_of_which_nothing_is_said_are_left_out(tmp_path: Path) -> None:
 
 def printed(name: str, store: Store) -> str:
     console = Console(file=io.StringIO(), width=200)
-    report.print_plan(make_plan([registry.experiment(name)], "paper", store), console)
+    terminal.print_plan(make_plan([registry.experiment(name)], "paper", store), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import ROOT
+from benchmarks.execution.provenance import ROOT
 from results.store import Store
 
 PLACE = "my_package.my_module:MyMethod"

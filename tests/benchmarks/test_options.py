@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import commands
 from benchmarks.__main__ import main
-from benchmarks.competitors import named
 from benchmarks.experiment import MethodRef
+from benchmarks.training.methods import named
 from results.store import Store
 from tests.benchmarks.tiny_runs import HERE, carry_out, tiny_experiment, use_tiny_experiment
 

@@ -16,15 +16,15 @@ import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from benchmarks import registry
-from benchmarks.data.streamed import StreamedDataSpec
-from benchmarks.data.tokenizer import train_tokenizer
-from benchmarks.data.wordpiece import train_wordpiece
-from benchmarks.encoders import EncoderSpec, SpanSpec
+from benchmarks.data.text.streamed import StreamedDataSpec
+from benchmarks.data.text.tokenizer import train_tokenizer
+from benchmarks.data.text.wordpiece import train_wordpiece
+from benchmarks.execution.recording import carry_out
 from benchmarks.experiment import Cell, MethodRef, ModelSpec, Run
 from benchmarks.experiments.llama_zero_shot import ZeroShotProtocol
-from benchmarks.image_specs import VisionModelSpec
-from benchmarks.pretraining import FoundationSpec
-from benchmarks.recording import carry_out
+from benchmarks.specs.encoder import EncoderSpec, SpanSpec
+from benchmarks.specs.pretrained import FoundationSpec
+from benchmarks.specs.vision import VisionModelSpec
 from tests.benchmarks.tiny_images import mirror
 from tests.benchmarks.tiny_runs import ORIGIN, corpus, workplace
 

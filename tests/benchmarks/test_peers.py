@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-import benchmarks.peer_checks as checks
+import benchmarks.capabilities.checks as checks
 import ecospa
 from baselines.calibration import Batch
+from benchmarks.capabilities.checks import Subject, check_cut, check_training, prepare, time_limit
+from benchmarks.capabilities.libraries import SIDES, EcoSpaSide
+from benchmarks.capabilities.removed_entries import removed_entries, zeroed
 from benchmarks.experiment import MethodRef, Run, Workplace
 from benchmarks.experiments import peers
-from benchmarks.peer_checks import Subject, check_cut, check_training, prepare, time_limit
-from benchmarks.peer_sides import SIDES, EcoSpaSide
-from benchmarks.peers import cut_times, run_peers, tried
-from benchmarks.removed_entries import removed_entries, zeroed
+from benchmarks.procedures.library_comparison import cut_times, run_peers, tried
 from tests.model_zoo import build, logits, random_plan, removed_masks
 from tests.model_zoo import inputs as zoo_inputs
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.data.packing import evaluation_windows
+from benchmarks.data.text.packing import evaluation_windows
 from benchmarks.metrics.perplexity import Prediction, perplexity_metrics, predict
 
 

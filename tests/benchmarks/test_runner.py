@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from benchmarks import checkpoint, runner
 from benchmarks.experiment import Outcome
+from benchmarks.procedures import training
+from benchmarks.training import checkpoint
 from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_of, train, use_tiny_text, workplace
 
 LANGUAGE_MODEL_METRICS = {
@@ -113,7 +114,7 @@ def test_memory_efficient_training_holds_less(method: str, tmp_path: Path) -> No
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run that comes to this step is interrupted after it; later ones are not."""
-    from benchmarks.callback import MethodCallback
+    from benchmarks.training.callback import MethodCallback
 
     original, left = MethodCallback.on_step_end, [1]
 
@@ -197,9 +198,9 @@ def test_several_visible_gpus_do_not_multiply_the_batch(tmp_path: Path, monkeypa
             return found
 
     seen = []
-    monkeypatch.setattr(runner, "TrainingArguments", Several)
-    monkeypatch.setattr(runner.Trainer, "train", lambda self, **options: seen.append(self.args))
-    runner.train(run_of(), workplace(tmp_path))
+    monkeypatch.setattr(training, "TrainingArguments", Several)
+    monkeypatch.setattr(training.Trainer, "train", lambda self, **options: seen.append(self.args))
+    training.train(run_of(), workplace(tmp_path))
     assert [(arguments.n_gpu, arguments.train_batch_size) for arguments in seen] == [(1, 4)]
 
 
@@ -209,7 +210,7 @@ def test_a_ratio_that_does_not_fit_into_memory_is_left_out_and_nothing_else(
     def too_large(*arguments: object) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(runner, "final_step_time_ratio", too_large)
+    monkeypatch.setattr(training, "final_step_time_ratio", too_large)
     outcome = train(run_of(), workplace(tmp_path))
     assert set(outcome.metrics) == LANGUAGE_MODEL_METRICS - {"final_step_time_ratio"}
     assert outcome.payload["left_out"] == {"final_step_time_ratio": "two models in training did not fit into memory"}
@@ -227,7 +228,7 @@ def test_the_optimizer_of_the_training_is_gone_before_the_ratio_is_measured(
         held.append(optimizers())
         return 1.0
 
-    monkeypatch.setattr(runner, "final_step_time_ratio", count)
+    monkeypatch.setattr(training, "final_step_time_ratio", count)
     gc.collect()
     before = optimizers()
     outcome = train(run_of("ecospa", 0.5), workplace(tmp_path))

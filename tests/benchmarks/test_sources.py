@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data import opendocs, source, stories_model, tinystories, wikitext
+from benchmarks.data import source
+from benchmarks.data.sources import opendocs, stories_model, tinystories, wikitext
 
 NAMES = ("c4", "docstrings", "opendocs", "stories_model", "tinystories", "wikitext")
 

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import registry, training_modes
-from benchmarks.environment import ROOT
+from benchmarks import registry
+from benchmarks.execution.plan import make_plan
+from benchmarks.execution.provenance import ROOT
 from benchmarks.experiment import MethodRef, Outcome, Run, Workplace
 from benchmarks.experiments import inference_speed, training_memory, training_speed
-from benchmarks.plan import make_plan
-from benchmarks.random_models import build
-from benchmarks.shapes import InferenceMode, ModelShape, TrainingMode
-from benchmarks.shrunk_models import batches, candidates, swap_classes
+from benchmarks.models.synthetic import build
+from benchmarks.specs.synthetic import InferenceMode, ModelShape, TrainingMode
+from benchmarks.timing import training_step
+from benchmarks.timing.candidates import batches, candidates, swap_classes
 from ecospa import ConfigError
 from ecospa.attention import CoupledAttention
 from results.store import Store
@@ -100,7 +101,7 @@ def test_every_mode_of_training_does_what_it_is_named_after(monkeypatch: pytest.
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for mode in ("plain", "fused", "autocast"):
-        training_modes.stepper(model, given, mode).work(0)
+        training_step.stepper(model, given, mode).work(0)
         assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert all(parameter.grad is None for parameter in model.parameters())
     assert [options["fused"] for options in made] == [None, True, None]

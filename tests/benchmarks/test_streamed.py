@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.data import c4, prepared, streamed
 from benchmarks.data import source as sources
 from benchmarks.data.source import Corpus, Source
-from benchmarks.data.streamed import StreamedDataSpec
-from benchmarks.data.tokenizer import end_of_text, train_tokenizer
+from benchmarks.data.sources import c4
+from benchmarks.data.text import streamed, tokenized
+from benchmarks.data.text.streamed import StreamedDataSpec
+from benchmarks.data.text.tokenizer import end_of_text, train_tokenizer
 from benchmarks.experiment import DataSpec, ProtocolSpec
 from benchmarks.tasks.language_model import PackedText
 from tests.benchmarks.tiny_runs import corpus, run_of, train, workplace
@@ -40,13 +41,13 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     source = Source("tiny", load, lambda configuration: "1", lambda configuration, tier: None, stream)
     monkeypatch.setattr(sources, "find", lambda name: source)
     tokenizer = train_tokenizer(corpus().train, 300)
-    for module in (streamed, prepared):
+    for module in (streamed, tokenized):
         monkeypatch.setattr(module, "load_tokenizer", lambda name, tier: tokenizer)
     return read
 
 
 def test_the_tokens_are_those_of_the_text_loaded_whole(tiny: list[int], tmp_path: Path) -> None:
-    whole = prepared.prepare(DataSpec("tiny", "default", evaluation_tokens=40), PROTOCOL, "smoke", tmp_path)
+    whole = tokenized.prepare(DataSpec("tiny", "default", evaluation_tokens=40), PROTOCOL, "smoke", tmp_path)
     text = streamed.prepare_streamed(WANTED, PROTOCOL, "smoke", tmp_path)
     assert isinstance(text.train, np.memmap) and text.train.dtype == np.uint16
     assert 200 <= len(text.train) < 300 and text.train[-1] == text.end_of_text
@@ -113,7 +114,7 @@ def test_a_run_on_mapped_tokens_equals_one_on_loaded_ones(tiny: list[int], tmp_p
     outcomes = []
     for data in (DataSpec("tiny", "default"), StreamedDataSpec("tiny", "default", train_tokens=1)):
         if isinstance(data, StreamedDataSpec):  # as many tokens as the whole text has
-            tokens = len(prepared.prepare(DataSpec("tiny", "default"), PROTOCOL, "smoke", tmp_path).train)
+            tokens = len(tokenized.prepare(DataSpec("tiny", "default"), PROTOCOL, "smoke", tmp_path).train)
             data = replace(data, train_tokens=tokens)
         settings = replace(run.cell.settings, data=data, protocol=PROTOCOL)
         outcomes.append(train(replace(run, cell=replace(run.cell, settings=settings)), workplace(tmp_path)))

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from benchmarks.metrics.answers import answer_metrics, exact_match, normalised, word_f1
 from benchmarks.metrics.classification import accuracy, f1, matthews
 from benchmarks.metrics.correlation import pearson, ranks, spearman
+from benchmarks.metrics.squad import answer_metrics, exact_match, normalised, word_f1
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.data import prepared
-from benchmarks.data.packing import IGNORED, evaluation_windows, pack, training_sequences
-from benchmarks.data.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
+from benchmarks.data.text import tokenized
+from benchmarks.data.text.packing import IGNORED, evaluation_windows, pack, training_sequences
+from benchmarks.data.text.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
 from tests.benchmarks.tiny_runs import corpus, settings, use_tiny_text
 
 
@@ -59,14 +59,14 @@ def test_a_stride_that_skips_tokens_is_refused() -> None:
 def test_the_prepared_text_is_exact_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_text(monkeypatch)
     wanted = settings()
-    text = prepared.prepare(wanted.data, wanted.protocol, "smoke", tmp_path)
+    text = tokenized.prepare(wanted.data, wanted.protocol, "smoke", tmp_path)
     documents = corpus().evaluation
     assert text.words == sum(len(document.split()) for document in documents)
     assert text.size == sum(len(document.encode()) for document in documents)
     assert text.fingerprint == corpus().fingerprint
     assert (text.evaluation == text.end_of_text).sum() == len(documents) + 1
-    monkeypatch.setattr(prepared, "_make", None)  # a second making would fail
-    again = prepared.prepare(wanted.data, wanted.protocol, "smoke", tmp_path)
+    monkeypatch.setattr(tokenized, "_make", None)  # a second making would fail
+    again = tokenized.prepare(wanted.data, wanted.protocol, "smoke", tmp_path)
     assert (again.train == text.train).all() and (again.evaluation == text.evaluation).all()
     assert dataclasses.replace(again, train=text.train, evaluation=text.evaluation) == text
 
@@ -76,11 +76,11 @@ def test_a_trained_models_text_is_delimited_by_its_bos(tmp_path: Path, monkeypat
     wanted, place = settings(), tmp_path / "model"
     tokenizer = train_tokenizer(corpus().train, 300)
     tokenizer.save_pretrained(place)
-    alike = prepared.prepare(wanted.data, wanted.protocol, "smoke", tmp_path, place)
+    alike = tokenized.prepare(wanted.data, wanted.protocol, "smoke", tmp_path, place)
     assert alike.end_of_text == tokenizer.eos_token_id == tokenizer.bos_token_id
     tokenizer.add_special_tokens({"bos_token": "<s>"})
     tokenizer.save_pretrained(place)
-    text = prepared.prepare(wanted.data, wanted.protocol, "smoke", tmp_path, place)
+    text = tokenized.prepare(wanted.data, wanted.protocol, "smoke", tmp_path, place)
     assert text.end_of_text == tokenizer.bos_token_id != tokenizer.eos_token_id
     assert (text.evaluation == tokenizer.bos_token_id).sum() == len(corpus().evaluation) + 1
     assert not (text.train == tokenizer.eos_token_id).any()
@@ -90,7 +90,7 @@ def test_the_evaluation_text_ends_at_a_document(tmp_path: Path, monkeypatch: pyt
     use_tiny_text(monkeypatch)
     wanted = settings()
     few = dataclasses.replace(wanted.data, evaluation_tokens=60)
-    text = prepared.prepare(few, wanted.protocol, "smoke", tmp_path)
+    text = tokenized.prepare(few, wanted.protocol, "smoke", tmp_path)
     assert 60 <= len(text.evaluation) < 200
     assert text.evaluation[-1] == text.end_of_text
     counted = 0

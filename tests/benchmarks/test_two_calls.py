@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import ROOT
-from benchmarks.occupancy import FOLDER, occupied, occupied_if_free
+from benchmarks.execution.occupancy import FOLDER, occupied, occupied_if_free
+from benchmarks.execution.provenance import ROOT
 from results.store import Store
 from tests.benchmarks.campaigns import members, wait_for
 
@@ -103,7 +103,7 @@ def test_two_calls_at_once_make_every_run_once(tmp_path: Path) -> None:
         assert "is free, going on" in waited[0] and "all 1 records are there" in waited[0]
 
 
-@pytest.mark.parametrize("module", ["benchmarks.interrupts", "rich.console", "benchmarks.commands"])
+@pytest.mark.parametrize("module", ["benchmarks.execution.interrupts", "rich.console", "benchmarks.commands"])
 def test_an_interrupt_of_the_first_second_is_no_traceback(module: str, tmp_path: Path) -> None:
     started = call(tmp_path, "output", PYTHONPROFILEIMPORTTIME="1")
     output = tmp_path / "output"

@@ -12,10 +12,10 @@ import torch
 
 from benchmarks import commands, registry, task
 from benchmarks.__main__ import main
-from benchmarks.encoder_model import build_encoder
+from benchmarks.execution.initial_weights import FINE_TUNING_RATE, StartedSettings, fingerprint, started_from
+from benchmarks.execution.recording import command
 from benchmarks.experiment import Cell, MethodRef, Run
-from benchmarks.recording import command
-from benchmarks.weights import FINE_TUNING_RATE, StartedSettings, fingerprint, started_from
+from benchmarks.models.encoder import build_encoder
 from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, checkpoint, run_of, use_tiny_examples
 from tests.benchmarks.tiny_runs import tiny_experiment, train, workplace
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import worker
+from benchmarks.execution import worker
 from benchmarks.experiment import Workplace
 
 

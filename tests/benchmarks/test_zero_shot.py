@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import registry
-from benchmarks.data import continuations, harness
 from benchmarks.data import source as sources
-from benchmarks.data.tokenizer import train_tokenizer
+from benchmarks.data.text.tokenizer import train_tokenizer
+from benchmarks.data.zero_shot import continuations, harness
 from benchmarks.experiment import MethodRef, ModelSpec
 from benchmarks.experiments import llama_zero_shot
 from benchmarks.metrics.zero_shot import chance, zero_shot_metrics
-from benchmarks.models import build_model
+from benchmarks.models.language import build_model
 
 WORDS = [f"{thing} number {n} is {kind}" for n in range(40) for thing, kind in (("model", "small"), ("width", "even"))]
 DOCUMENTS = [" ".join(WORDS[start:] + WORDS[:start]) for start in range(0, 60, 12)]
@@ -186,14 +186,14 @@ def test_the_hub_is_read_by_the_tasks_own_names(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_shrunk_model_is_judged_through_the_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole experiment at toy size: embedded text, no mirror, one shrunk model."""
-    from benchmarks import pretraining
     from benchmarks.experiments import llama_finetuning
+    from benchmarks.specs import pretrained
     from tests.benchmarks.tiny_runs import workplace
 
     text = sources.Corpus(tuple(DOCUMENTS), tuple(DOCUMENTS))
     tiny = sources.Source("tiny", lambda *_: text, lambda configuration: "1", lambda configuration, tier: None)
     monkeypatch.setattr(sources, "find", lambda name: tiny)
-    own = pretraining.LLAMAS["smoke"].pretraining
+    own = pretrained.LLAMAS["smoke"].pretraining
     assert own is not None
     small = replace(
         own,
@@ -204,7 +204,7 @@ def test_a_shrunk_model_is_judged_through_the_harness(tmp_path: Path, monkeypatc
     subject = llama_finetuning.SUBJECTS["smoke"][0]
     training = replace(subject.scale.training, steps=6, batch_size=4, micro_batch_size=4)
     scale = replace(
-        subject.scale, model=pretraining.FoundationSpec("llama", small), training=training, end_step=5, interval=1
+        subject.scale, model=pretrained.FoundationSpec("llama", small), training=training, end_step=5, interval=1
     )  # fmt: skip
     monkeypatch.setattr(llama_finetuning, "SUBJECTS", {"smoke": (replace(subject, scale=scale),)})
     (cell,) = llama_zero_shot.cells("smoke", (MethodRef("ecospa"),))

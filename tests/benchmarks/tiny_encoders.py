@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.data import source as sources
 from benchmarks.data.examples import Labelled, LabelledCorpus, Question, QuestionCorpus
-from benchmarks.encoders import ClassificationSpec, EncoderSpec, ExamplesSpec, SpanSpec
 from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, TrainingSpec
+from benchmarks.specs.encoder import ClassificationSpec, EncoderSpec, ExamplesSpec, SpanSpec
 
 STEPS = 12
 ENCODER = EncoderSpec(layers=2, width=32, heads=4, vocabulary=200, positions=40, dropout=0.0)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, TrainingSpec
-from benchmarks.image_specs import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
+from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 
 STEPS = 12
 EVERYTHING = AugmentationSpec(

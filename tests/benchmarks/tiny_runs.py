@@ -9,8 +9,9 @@ from typing import ClassVar
 import pytest
 
 from baselines.method import TrainingMethod, TrainingState
-from benchmarks import recording, registry, runner
+from benchmarks import registry
 from benchmarks.data import source as sources
+from benchmarks.execution import recording
 from benchmarks.experiment import (
     Cell,
     DataSpec,
@@ -27,6 +28,7 @@ from benchmarks.experiment import (
     TrainingSpec,
     Workplace,
 )
+from benchmarks.procedures import training
 from results.record import Metric
 
 STEPS = 12
@@ -143,4 +145,4 @@ def use_tiny_experiment(patch: pytest.MonkeyPatch, experiment: Experiment) -> No
 
 
 carry_out = recording.carry_out
-train = runner.run_training
+train = training.run_training

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import ecospa
-from benchmarks.encoder_model import build_encoder
-from benchmarks.encoders import EncoderSpec
+from benchmarks.models.encoder import build_encoder
+from benchmarks.specs.encoder import EncoderSpec
 from tests.model_zoo import random_plan, removed_masks, zeroed
 
 SPEC = EncoderSpec(layers=2, width=32, heads=4, vocabulary=61, positions=20, dropout=0.0)

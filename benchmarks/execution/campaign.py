@@ -1,0 +1,154 @@
+"""Carries out a plan: progress lines, errors kept for the end, an interrupt at any point, several runs at a time.
+
+Every finished run is written at once. An interrupt ends the runs in progress, whose last checkpoints stay in the work
+folder, and leaves everything before them as it is.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+
+from rich.console import Console
+
+from benchmarks.execution import provenance
+from benchmarks.execution.isolation import carry_out_apart
+from benchmarks.execution.plan import Plan, PlannedRun
+from benchmarks.execution.progress import Watch
+from benchmarks.execution.recording import is_refusal
+from benchmarks.execution.unwritten import keep
+from benchmarks.experiment import Run, Workplace
+from results.printable import printable
+from results.record import RunRecord
+from results.store import Store
+from results.strict import RecordError
+
+Executor = Callable[[Run, Workplace, tuple[str, bool]], RunRecord]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a plan: records that finished, that failed, and those of methods not defined for the model.
+
+    `unwritten` are the files of records that could not be written where they belong.
+    """
+
+    finished: tuple[RunRecord, ...]
+    failed: tuple[RunRecord, ...]
+    refused: tuple[RunRecord, ...] = ()
+    unwritten: tuple[Path, ...] = ()
+
+
+def carry_out_plan(
+    plan: Plan, store: Store, workplace: Workplace, console: Console, execute: Executor = carry_out_apart
+) -> Summary:
+    """Make every run of a plan that is to do, and write its record.
+
+    Args:
+        plan: from `make_plan`.
+        store: gets the records.
+        workplace: folder, threads, runs at a time; its `progress` is replaced by the progress lines.
+        console: where these are shown.
+        execute: makes one run; in a process of its own by default.
+
+    Raises:
+        KeyboardInterrupt: passed on; what is finished is in the store.
+    """
+    todo = plan.in_state("to do")
+    origin = provenance.commit()
+    records: list[RunRecord] = []
+    unwritten: list[Path] = []
+    with Watch(console, [planned.seconds for planned in todo]) as watch:
+
+        def work(number: int) -> RunRecord:
+            run = todo[number].run
+            label = f"{run.cell.experiment} {run.cell.label} seed {run.seed}"
+            with watch.run(number, label) as report:
+                return execute(run, replace(workplace, progress=report), origin)
+
+        for planned, record in _as_they_come(todo, work, workplace.jobs, watch.stop):
+            if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
+                _clear(planned.run, workplace.folder)  # meet the same end
+            records.append(record)
+            try:
+                store.append(record)
+            except RecordError as error:
+                unwritten.append(keep(record, store, workplace.folder))
+                _alarm(watch.console, f"{error}; the record is kept in {unwritten[-1]}")
+            _say(watch.console, record, planned.run)
+            _clear(planned.run, workplace.folder)
+    return Summary(
+        tuple(record for record in records if record.status == "finished"),
+        tuple(record for record in records if record.status == "failed" and not is_refusal(record)),
+        tuple(filter(is_refusal, records)),
+        tuple(unwritten),
+    )
+
+
+def clear_finished(plan: Plan, folder: Path) -> None:
+    """Remove unfinished work of runs whose records are there: a call that was killed between the two has left it.
+
+    Args:
+        plan: from `make_plan`.
+        folder: of unfinished work.
+    """
+    for planned in plan.in_state("there"):
+        _clear(planned.run, folder)
+
+
+def _clear(run: Run, folder: Path) -> None:
+    """Remove a run's unfinished work under another name: half removed it would look like a checkpoint."""
+    own = folder / run.folder_name
+    gone = own.with_name(f"{own.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if own.exists():
+        own.replace(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _as_they_come(
+    todo: Sequence[PlannedRun], work: Callable[[int], RunRecord], jobs: int, stop: Callable[[], None]
+) -> Iterator[tuple[PlannedRun, RunRecord]]:
+    """Runs with their records in the order in which they end; what a run raises is raised in its turn."""
+    done: SimpleQueue[Future[RunRecord]] = SimpleQueue()
+    with ThreadPoolExecutor(jobs) as pool:
+        numbers = {}
+        try:
+            for number in range(len(todo)):
+                future = pool.submit(work, number)
+                numbers[future] = number
+                future.add_done_callback(done.put)
+            for _ in todo:
+                future = done.get()
+                yield todo[numbers[future]], future.result()
+        except BaseException:  # an interrupt above all: no other run begins, and those in progress leave
+            stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def last_line(record: RunRecord) -> str:
+    """The line of a failed run's error that says what went wrong."""
+    lines = (record.error or "").strip().splitlines()
+    return printable(lines[-1]) if lines else "no message"
+
+
+def _say(console: Console, record: RunRecord, run: Run) -> None:
+    name = f"{record.experiment} {run.cell.label} seed {record.seed}"
+    if is_refusal(record):
+        console.print(f"refused  {name}: {last_line(record)}", markup=False, highlight=False)
+        return
+    if record.status == "failed":
+        _alarm(console, f"failed   {name}: {last_line(record)}")
+        return
+    shown = record.metrics.get("perplexity")
+    score = "" if shown is None else f", perplexity {shown.value:.2f}"
+    console.print(f"finished {name}: {record.seconds:.0f} s{score}", markup=False, highlight=False)
+
+
+def _alarm(console: Console, text: str) -> None:
+    console.print(text, style="red", markup=False, highlight=False)

@@ -1,0 +1,155 @@
+"""What a call would do, before it does it: which runs are there already, which cannot be made here, which are to do."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.execution import requirements
+from benchmarks.execution.recording import is_refusal
+from benchmarks.experiment import Experiment, MethodRef, Run, Tier, TierPlan
+from results.record import RunRecord
+from results.store import Store
+
+State = Literal["there", "to do", "missing"]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run and what is to happen with it.
+
+    `seconds` and `memory` (bytes at its highest) are estimates from earlier records, None without any; `reason` says
+    why a run cannot be made here.
+    """
+
+    run: Run
+    state: State
+    seconds: float | None = None
+    reason: str | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the runs of one experiment whose records are not there take, as the experiment itself says.
+
+    `runs` counts them; `hours` is their share of the hours that the tier's own runs take together.
+    """
+
+    experiment: str
+    runs: int
+    hours: float
+    tier_plan: TierPlan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a call in the order in which they are made, and the experiments that this tier does not have.
+
+    `needs` has an entry for every experiment of which something is not there.
+    """
+
+    tier: Tier
+    runs: tuple[PlannedRun, ...]
+    absent: tuple[tuple[str, str], ...] = ()
+    needs: tuple[Needs, ...] = ()
+
+    def in_state(self, state: State) -> tuple[PlannedRun, ...]:
+        """The runs in one state."""
+        return tuple(planned for planned in self.runs if planned.state == state)
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimate for all that is to do; None where a run has no estimate."""
+        estimates = [planned.seconds for planned in self.in_state("to do")]
+        known = [seconds for seconds in estimates if seconds is not None]
+        return sum(known) if len(known) == len(estimates) else None
+
+    def memory(self, jobs: int = 1) -> int | None:
+        """Bytes that the `jobs` largest runs that are to do need together; None where nothing is known."""
+        known = sorted(
+            (planned.memory for planned in self.in_state("to do") if planned.memory is not None), reverse=True
+        )
+        return sum(known[:jobs]) if known else None
+
+
+def make_plan(
+    experiments: Iterable[Experiment],
+    tier: Tier,
+    store: Store,
+    methods: Sequence[MethodRef] = (),
+    seeds: Sequence[int] = (),
+    force: bool = False,
+) -> Plan:
+    """Plan a call.
+
+    Args:
+        experiments: in their order.
+        tier: of all runs.
+        store: where finished runs are looked up.
+        methods: only these; all of an experiment when empty.
+        seeds: only these; those of the tier when empty.
+        force: make runs again that are there.
+    """
+    everything = store.records(tier=tier, status=None)
+    records = [record for record in everything if record.status == "finished"]
+    done = {(record.config_hash, record.seed) for record in (*records, *filter(is_refusal, everything))}
+    runs: list[PlannedRun] = []
+    absent: list[tuple[str, str]] = []
+    needs: list[Needs] = []
+    for experiment in experiments:
+        if tier not in experiment.tiers:
+            there = ", ".join(experiment.tiers)
+            absent.append((experiment.name, experiment.absent.get(tier, f"exists in the tiers {there} only")))
+            continue
+        sources = experiment.sources(tier)
+        reasons = [*(source.missing(tier) for source in sources), requirements.no_hub(sources, tier)]
+        own = [record for record in records if record.experiment == experiment.name]
+        planned = [
+            _planned(run, (run.cell.config_hash, run.seed) in done and not force, reasons, own)
+            for run in _runs(experiment, tier, methods, seeds)
+        ]
+        runs += planned
+        if left := sum(one.state != "there" for one in planned):
+            needs.append(_needs(experiment, tier, left))
+    return Plan(tier, tuple(runs), tuple(absent), tuple(needs))
+
+
+def _needs(experiment: Experiment, tier: Tier, left: int) -> Needs:
+    of_tier = experiment.tiers[tier]
+    own = len(_runs(experiment, tier, (), ())) or left  # of an experiment for newcomers alone nothing else is known
+    hours = of_tier.hours * left / own
+    return Needs(experiment.name, left, hours, of_tier)
+
+
+def _runs(experiment: Experiment, tier: Tier, methods: Sequence[MethodRef], seeds: Sequence[int]) -> list[Run]:
+    """Seed by seed, so that an interrupted call leaves whole rows of the first seeds."""
+    own = tuple(MethodRef(name) for name in experiment.methods)
+    cells = experiment.cells(tier, tuple(methods) or own)
+    return [Run(cell, seed) for seed in (tuple(seeds) or experiment.tiers[tier].seeds) for cell in cells]
+
+
+def _planned(run: Run, there: bool, missing: Sequence[str | None], records: Sequence[RunRecord]) -> PlannedRun:
+    """A run with what `records` of its experiment tell of it: those of its own cell, or else all of them."""
+    exact = [record for record in records if record.config_hash == run.cell.config_hash]
+    likely = exact or records
+    seconds = statistics.median([record.seconds for record in likely]) if likely else None
+    if there:
+        return PlannedRun(run, "there", seconds, memory=_peak(likely))
+    here = (
+        requirements.too_small(run.cell, _peak(exact)),
+        requirements.no_compiler(run.cell),
+        requirements.no_bfloat16(run.cell),
+    )
+    reasons = dict.fromkeys(text for text in (*missing, *here) if text is not None)
+    if reasons:
+        return PlannedRun(run, "missing", seconds, "; and ".join(reasons), _peak(likely))
+    return PlannedRun(run, "to do", seconds, memory=_peak(likely))
+
+
+def _peak(records: Sequence[RunRecord]) -> int | None:
+    """Most memory that any of these runs took."""
+    known = [record.metrics["peak_memory"].value for record in records if "peak_memory" in record.metrics]
+    return int(max(known)) if known else None

@@ -1,0 +1,92 @@
+"""Where a record was made: commit, versions, machine. Without it a number cannot be checked by anyone else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = (
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "safetensors", "lm_eval", "ecospa"),
+)
+_OUTPUT = (":(exclude)results/records", ":(exclude)paper_tables/rendered")
+_UNKNOWN = "unknown"
+
+
+def commit() -> tuple[str, bool]:
+    """Commit of the checkout, and whether files differ from it; ("unknown", True) outside a repository.
+
+    Records and what is rendered from them do not count: every run adds one, and none of them changes a result.
+    """
+    head = _git("rev-parse", "HEAD")
+    if head is None:
+        return _UNKNOWN, True
+    return head, bool(_git("status", "--porcelain", "--", ".", *_OUTPUT))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(device: str, threads: int) -> dict[str, Any]:
+    """Kind and name of the device, cores, memory in bytes, threads used."""
+    name, size = _processor(), memory()
+    if device == "cuda":
+        import torch
+
+        properties = torch.cuda.get_device_properties(0)
+        name, size = properties.name, properties.total_memory
+    return {
+        "kind": device,
+        "name": name,
+        "cores": _cores(),
+        "threads": threads,
+        "memory": size,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def memory() -> int:
+    """Memory of this machine in bytes; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return 0
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def processor_field(name: str) -> str:
+    """What Linux tells of the first core under a name such as "flags"; empty where it tells nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _processor() -> str:
+    return processor_field("model name") or platform.processor() or platform.machine() or _UNKNOWN
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,86 @@
+"""The trained models that methods compress, each with the text that it is calibrated and evaluated on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import ecospa
+from benchmarks.data.text.packing import evaluation_windows, training_sequences
+from benchmarks.data.text.tokenized import prepare
+from benchmarks.experiment import Workplace
+from benchmarks.experiments.compare import CompareSettings
+from benchmarks.metrics.perplexity import HeldOut
+from benchmarks.pretrained import loading
+from benchmarks.procedures.prune_and_recover import held_out_text
+from benchmarks.specs.pretrained import STORIES, Pretraining
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One trained model and its text.
+
+    Attributes:
+        build: a fresh copy of the model.
+        text: to evaluate on.
+        sequences: (sequences, length), to calibrate on.
+        source: where those come from.
+        fingerprint: of text and weights.
+    """
+
+    build: Callable[[], nn.Module]
+    text: HeldOut
+    sequences: NDArray[np.integer[Any]]
+    source: str
+    fingerprint: str
+
+
+def subject(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
+    """The model of a cell, trained now if it has to be.
+
+    Raises:
+        MissingSourceError: text or weights are not at hand.
+    """
+    return _stories(settings, tier, workplace) if settings.architecture is None else _own(settings, tier, workplace)
+
+
+def _own(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
+    assert settings.architecture is not None and settings.training is not None  # one of our own
+    own = Pretraining(settings.architecture, settings.training, settings.data, settings.protocol)
+    folder = loading.trained(own, tier, workplace)
+    text = prepare(settings.data, settings.protocol, tier, workplace.folder)
+    inputs, labels = evaluation_windows(text.evaluation, settings.protocol.sequence_length, settings.protocol.stride)
+    return Subject(
+        build=lambda: ecospa.from_pretrained(folder),
+        text=HeldOut(inputs, labels, text.words, text.size, text.fingerprint),
+        sequences=training_sequences(text.train, settings.protocol.sequence_length),
+        source=f"{settings.data.source} {settings.data.configuration}, training side",
+        fingerprint=_fingerprint(text.fingerprint, folder),
+    )
+
+
+def _stories(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
+    told_by = loading.find(STORIES, tier, workplace)
+    text = held_out_text(settings.data, settings.protocol, told_by.tokenizer, tier)
+    return Subject(
+        build=told_by.build,
+        text=text,
+        sequences=loading.told_stories(told_by, settings.protocol.sequence_length, workplace.folder),
+        source="stories that the whole model has told itself, at temperature 1",
+        fingerprint=_fingerprint(text.fingerprint, Path(told_by.place)),
+    )
+
+
+def _fingerprint(text: str, folder: Path) -> str:
+    """SHA-256 of the text's fingerprint and of the weights' files."""
+    digest = hashlib.sha256(text.encode())
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,75 @@
+"""Compresses a trained model with one method and evaluates what is left: the work of experiments/compare.py."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.data import calibration
+from benchmarks.data.cache import make_once
+from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiments.compare import CompareSettings
+from benchmarks.metrics.flops import forward_flops
+from benchmarks.metrics.perplexity import Prediction
+from benchmarks.metrics.size import size_metrics
+from benchmarks.models.language import quieten
+from benchmarks.pretrained.subjects import Subject, subject
+from benchmarks.tasks.language_model import PackedText
+from benchmarks.timing.latency import latency_metrics
+from benchmarks.training.compress import compress, one_event_method
+from ecospa.accounting import parameters
+from results.record import Metric, PlanEvent
+
+_TURNS = 23  # forward passes behind a latency, the first three of which warm up
+
+
+def run_comparison(run: Run, workplace: Workplace) -> Outcome:
+    """Compress, evaluate, count and time.
+
+    Raises:
+        MissingSourceError: text or weights are not at hand.
+    """
+    settings: CompareSettings = run.cell.settings
+    torch.set_num_threads(workplace.threads)
+    quieten()
+    own = subject(settings, run.cell.tier, workplace)
+    dense, model = own.build(), own.build()
+    whole = parameters(dense, "blocks")
+    spec = settings.calibration
+    examples = PackedText(own.sequences)
+    data = calibration.draw(examples, spec.batch_size, run.seed, own.source, count=spec.sequences)
+    method = one_event_method(settings.method, settings.target, settings.width_multiple, model, run.seed)
+    began = time.perf_counter()
+    model = compress(method, model, data)
+    seconds = time.perf_counter() - began
+    prediction = own.text.predict(model)
+    before = _dense_prediction(own, dense, workplace.folder)
+    length, one = settings.protocol.sequence_length, data.first
+    operations = forward_flops(model, length, one)
+    sizes = size_metrics(model, method)
+    metrics = {
+        **own.text.metrics(prediction),
+        "perplexity_dense": own.text.metrics(before)["perplexity"],
+        **sizes,
+        "block_share": Metric(sizes["block_parameters_nonzero"].value / whole, "of the dense blocks", False),
+        "forward_flops": Metric(float(operations), "floating-point operations", False),
+        "forward_flops_ratio": Metric(operations / forward_flops(dense, length, one), "compressed / dense", False),
+        **latency_metrics(model, dense, torch.from_numpy(own.sequences[:_TURNS])),
+        "compression_time": Metric(seconds, "s", False),
+    }
+    history = tuple(PlanEvent(**event) for event in method.history)
+    return Outcome(metrics, own.fingerprint, history, payload={"calibration": calibration.described(data)})
+
+
+def _dense_prediction(own: Subject, dense: nn.Module, folder: Path) -> Prediction:
+    """What the whole model predicts: the same for every run, so it is kept in the work folder."""
+    windows = hashlib.sha256(own.text.inputs.tobytes() + own.text.labels.tobytes()).hexdigest()[:16]
+    path = folder / "trained" / f"dense-{own.fingerprint[:16]}-{windows}.json"
+    make_once(path, lambda partial: partial.write_text(json.dumps(asdict(own.text.predict(dense)))))
+    return Prediction(**json.loads(path.read_text()))

@@ -1,0 +1,126 @@
+"""Times whole and compressed models in turns while they read or write: the work of experiments/inference_speed.py."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import nn
+
+import ecospa
+from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.metrics.flops import forward_flops
+from benchmarks.metrics.size import size_metrics
+from benchmarks.models.synthetic import positions
+from benchmarks.specs.synthetic import InferenceMode, SpeedProtocol, SpeedSettings
+from benchmarks.timing.candidates import DTYPES, Candidates, prepare
+from benchmarks.timing.clock import clock
+from benchmarks.timing.compilation import all_compiled, compiling
+from benchmarks.timing.controls import control_metrics
+from benchmarks.timing.energy import energy_metrics
+from benchmarks.timing.inference import Inputs, Timed, read_batch, reader, writer
+from benchmarks.timing.interleaved import ratio, take_turns
+from ecospa.accounting import parameters
+from ecospa.roofline import measure_device
+from results.record import Metric
+
+_WARM_UP = 2
+
+
+def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
+    """Let whole and shrunk model read batches of their own, or write tokens after them, in turns."""
+    settings: SpeedSettings = run.cell.settings
+    protocol = settings.protocol
+    models, given = prepare(run, workplace, _WARM_UP)
+    for batch in given:
+        del batch["labels"]
+    metrics = _facts(models, given[0], settings)
+    with compiling(protocol.mode == "compiled", workplace.threads):
+        timed = _candidates(models, given, protocol)
+
+        def told(turn: int) -> None:
+            timed["shrunk"].work(turn)
+            workplace.progress(turn + 1, len(given))
+
+        works = [told if name == "shrunk" else one.work for name, one in timed.items()]
+        ready = [one.ready for one in timed.values()]
+        with all_compiled():
+            taken = take_turns(works, protocol.turns, _WARM_UP, protocol.device, ready)
+    seconds = dict(zip(timed, taken, strict=True))
+    metrics |= _speeds(settings, seconds, metrics["forward_flops_ratio"].value)
+    if protocol.mode == "compiled":
+        for name, prefix in (("dense", "dense_"), ("shrunk", "")):
+            metrics[f"{prefix}compile_seconds"] = Metric(timed[name].compile_seconds, "s", False)
+    if protocol.phase == "prefill":
+        metrics |= energy_metrics(timed["dense"].work, timed["shrunk"].work, len(given), protocol.device)
+    device = measure_device(protocol.device, DTYPES[protocol.precision])
+    payload = {
+        "seconds": seconds,
+        "clock_mhz": clock(protocol.device),
+        "device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth},
+    }
+    return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
+
+
+def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[str, Metric]:
+    """What does not depend on time: sizes and operations, of models that have not been merged."""
+    read = positions(settings.model, settings.protocol.sequence)
+    one = {name: value[:1] for name, value in batch.items()}
+    flops = [forward_flops(model, read, one) for model in (models.dense, models.shrunk)]
+    facts = {
+        "forward_flops_ratio": Metric(flops[1] / flops[0], "shrunk / dense", False),
+        **size_metrics(models.shrunk),
+        "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
+    }
+    if settings.protocol.phase == "decode":
+        held = [_cache_bytes(model.eval(), batch) for model in (models.dense, models.shrunk)]
+        facts["cache_bytes_ratio"] = Metric(held[1] / held[0], "shrunk / dense", False)
+    return facts
+
+
+def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
+    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
+    mode = cast(InferenceMode, protocol.mode)
+
+    def timed(model: nn.Module, mode: InferenceMode) -> Timed:
+        return reader(model, given, mode) if protocol.phase == "prefill" else writer(model, given, protocol, mode)
+
+    if mode == "plain":
+        wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
+        return {name: timed(model, mode) for name, model in wanted.items()}
+    plain = {"dense_plain": models.dense, "plain": models.shrunk}
+    if mode == "merged":
+        plain = {name: copy.deepcopy(model) for name, model in plain.items()}
+        for model in (models.dense, models.shrunk):
+            ecospa.merge_projections(model.eval())
+    return {
+        **{name: timed(model, "plain") for name, model in plain.items()},
+        "dense": timed(models.dense, mode),
+        "shrunk": timed(models.shrunk, mode),
+    }
+
+
+def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_ratio: float) -> dict[str, Metric]:
+    """What the turns tell."""
+    protocol, median = settings.protocol, statistics.median
+    tokens = protocol.generated or positions(settings.model, protocol.sequence)
+    dense, shrunk = seconds["dense"], seconds["shrunk"]
+    faster, turns = ratio(dense, shrunk), len(shrunk)
+    found = {
+        "latency": Metric(median(shrunk) / (protocol.generated or 1), "s", False, n=turns),
+        "dense_latency": Metric(median(dense) / (protocol.generated or 1), "s", False, n=turns),
+        "throughput": Metric(protocol.batch * tokens / median(shrunk), "tokens / s", True, n=turns),
+        "dense_throughput": Metric(protocol.batch * tokens / median(dense), "tokens / s", True, n=turns),
+        "throughput_ratio": Metric(faster, "shrunk / dense", True, n=turns),
+        "latency_over_flops": Metric(1 / faster / flops_ratio, "time / FLOPs", False),
+    }
+    return found | control_metrics(seconds, flops_ratio, "latency")
+
+
+def _cache_bytes(model: nn.Module, batch: Inputs) -> int:
+    """Bytes of the keys and values of a batch."""
+    past, _ = read_batch(model, batch)
+    tensors = (tensor for layer in past.layers for tensor in (layer.keys, layer.values))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

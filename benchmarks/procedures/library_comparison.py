@@ -1,0 +1,128 @@
+"""Tries what EcoSpa and Torch-Pruning can do on one model, and checks it: the work of experiments/peers.py."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+from torch import nn
+
+from baselines.torch_pruning import find_library
+from benchmarks.capabilities.checks import (
+    Failed,
+    Nothing,
+    Subject,
+    Wrong,
+    check_cut,
+    check_decoding,
+    check_loaded,
+    check_training,
+    prepare,
+    saved_and_loaded,
+)
+from benchmarks.capabilities.libraries import PARTS, SIDES
+from benchmarks.capabilities.reload import WAYS, described
+from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiments.peers import PeerSettings
+from benchmarks.models import synthetic
+from benchmarks.models.language import quieten
+from benchmarks.specs.synthetic import ModelShape
+from benchmarks.timing.interleaved import ratio, take_turns
+from ecospa.accounting import parameters
+from results.record import Metric
+
+UNTESTED = "nothing was cut"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one capability: "works", "fails" (its own error), "wrong", "nothing" (silently), "untested"."""
+
+    capability: str
+    outcome: str
+    detail: str
+
+
+def run_peers(run: Run, workplace: Workplace) -> Outcome:
+    """Every capability of one side on one model; and, where asked for, the time of a cut by both sides in turns.
+
+    Raises:
+        ConfigError: Torch-Pruning is not installed.
+    """
+    settings: PeerSettings = run.cell.settings
+    torch.set_num_threads(1)
+    quieten()
+    find_library()  # its absence is no finding about it
+    found_version = version("torch-pruning")
+    subject = prepare(run.cell.method, settings, run.seed)
+    findings = [tried(f"cut half of the {part}", lambda part=part: check_cut(subject, part)) for part in PARTS]
+    workplace.progress(1, 3)
+    parts = [part for part, found in zip(PARTS, findings, strict=True) if found.outcome == "works"]
+    findings += after_a_cut(subject, parts)
+    workplace.progress(2, 3)
+    metrics = {"works": Metric(float(sum(found.outcome == "works" for found in findings)), "capabilities", True)}
+    metrics["tried"] = Metric(float(len(findings)), "capabilities", None)
+    if settings.timed is not None:
+        metrics |= cut_times(settings.timed, settings.turns, run.seed)
+    payload = {"findings": [dataclasses.asdict(found) for found in findings], "torch_pruning": found_version}
+    return Outcome(metrics, "0" * 64, payload=payload)
+
+
+def tried(capability: str, check: Callable[[], str]) -> Finding:
+    """The finding of a check; whatever it raises is one."""
+    try:
+        return Finding(capability, "works", check())
+    except Wrong as error:
+        return Finding(capability, "wrong", str(error))
+    except Failed as error:
+        return Finding(capability, "fails", str(error))
+    except Nothing as error:
+        return Finding(capability, "nothing", str(error))
+    except Exception as error:  # whatever it is, it is what the table says
+        return Finding(capability, "fails", described(error))
+
+
+def after_a_cut(subject: Subject, parts: Sequence[str]) -> list[Finding]:
+    """Everything that needs a model which the side could cut."""
+    names = {way: f"save and load, {way}" for way in WAYS}
+    writes = _writes(subject.dense)
+    if not parts:
+        untested = [*(["decode with a cache"] if writes else []), *names.values(), "train on, optimizer kept"]
+        return [Finding(name, "untested", UNTESTED) for name in untested]
+    model = subject.cut(parts)
+    found = [tried("decode with a cache", lambda: check_decoding(model, subject.batch))] if writes else []
+    saved = saved_and_loaded(subject, model)
+    found += [tried(name, lambda way=way: check_loaded(saved[way])) for way, name in names.items()]
+    return [*found, tried("train on, optimizer kept", lambda: check_training(subject, parts))]
+
+
+def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:
+    """Seconds of both sides from the call to the model without half of its heads, in turns on copies of one model."""
+    torch.manual_seed(seed)
+    dense = synthetic.build(shape).eval()
+    batch = synthetic.random_batch(shape, 1, min(12, shape.length), torch.Generator().manual_seed(seed))
+    warm_up = 1
+    copies = {name: [copy.deepcopy(dense) for _ in range(warm_up + turns)] for name in SIDES}
+
+    def halve(name: str) -> Callable[[int], None]:
+        return lambda turn: SIDES[name].halve_heads(copies[name][turn], batch)
+
+    own, peer = take_turns([halve(name) for name in ("ecospa", "torch_pruning")], turns, warm_up, "cpu")
+    sizes = {parameters(model) for several in copies.values() for model in several}
+    if len(sizes) != 1 or sizes == {parameters(dense)}:
+        raise Wrong(f"the sides leave {sorted(sizes)} parameters of {parameters(dense)}; their times do not compare")
+    return {
+        "heads_time": Metric(statistics.median(own), "s", False, n=turns),
+        "peer_heads_time": Metric(statistics.median(peer), "s", False, n=turns),
+        "heads_time_ratio": Metric(ratio(own, peer), "EcoSpa / Torch-Pruning", False, n=turns),
+    }
+
+
+def _writes(model: nn.Module) -> bool:
+    """Whether a model goes on with a text."""
+    return type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))

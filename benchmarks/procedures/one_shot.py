@@ -1,0 +1,52 @@
+"""A trained model cut once and evaluated, without a single step: the one-shot procedure of the fine-tuning experiments.
+
+The task is the one of the runs that train, so that both procedures have the same model, text and metrics.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from benchmarks import task
+from benchmarks.data import calibration
+from benchmarks.experiment import Outcome, Run, TrainingSettings, Workplace
+from benchmarks.metrics.size import size_metrics
+from benchmarks.models.language import quieten
+from benchmarks.training.compress import compress
+from benchmarks.training.methods import build_method
+from results.record import Metric, PlanEvent
+
+
+def run_one_shot(run: Run, workplace: Workplace) -> Outcome:
+    """Cut and evaluate.
+
+    Args:
+        run: a cell whose settings are TrainingSettings; its training says no more than the size of batches.
+        workplace: folder, threads.
+
+    Raises:
+        MissingSourceError: text or weights are not at hand.
+    """
+    settings: TrainingSettings = run.cell.settings
+    training = settings.training
+    torch.set_num_threads(workplace.threads)
+    quieten()
+    own = task.load(run, workplace.folder)
+    data = calibration.draw(own.examples, training.micro_batch_size, run.seed, own.source, training.device)
+    method, model = build_method(settings.method, settings.shrink, run.seed), own.build()
+    began = time.perf_counter()
+    model = compress(method, model, data)
+    seconds = time.perf_counter() - began
+    return Outcome(
+        metrics={
+            **own.evaluate(model),
+            **size_metrics(model, method),
+            "compression_time": Metric(seconds, "s", False),
+        },
+        data_fingerprint=own.fingerprint,
+        plan_history=tuple(PlanEvent(**event) for event in method.history),
+        payload={"calibration": calibration.described(data)},
+        device=training.device,
+    )

@@ -1,0 +1,227 @@
+"""Cuts a pretrained model event by event and lets it recover: the work of experiments/pretrained_shrink.py.
+
+A plain PyTorch loop around ecospa.CoupledSparsity, as a practitioner would write it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+import ecospa
+from benchmarks.data import source as sources
+from benchmarks.data.sources.stories_model import folder
+from benchmarks.data.text.packing import evaluation_windows, pack
+from benchmarks.experiment import DataSpec, Outcome, ProtocolSpec, Run, Workplace
+from benchmarks.experiments.pretrained_shrink import PretrainedSettings
+from benchmarks.metrics.perplexity import HeldOut
+from benchmarks.metrics.size import size_metrics
+from benchmarks.models.language import quieten
+from results.record import Metric, PlanEvent
+
+_SAMPLED_AT_ONCE = 128
+_SMOOTHING = 20  # steps behind one point of the loss curve
+
+
+@dataclass
+class Stages:
+    """What was measured at every size, filled in while the model shrinks."""
+
+    held_out: HeldOut
+    settings: PretrainedSettings
+    blocks: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def cut(self, model: nn.Module) -> None:
+        """The model has just been cut (or is still whole)."""
+        self.rows.append(
+            {
+                "size": self._planned_size(),
+                "block_share": ecospa.accounting.parameters(model, scope="blocks") / self.blocks,
+                "parameters": ecospa.accounting.parameters(model),
+                "perplexity_cut": self.held_out.perplexity(model),
+            }
+        )
+
+    def recovered(self, model: nn.Module) -> None:
+        """The recovery steps of the present size are done."""
+        self.rows[-1]["perplexity_recovered"] = self.held_out.perplexity(model)
+
+    def _planned_size(self) -> float:
+        """Share that the linear curve asks for: the same for every seed, where the real one differs by a width step."""
+        shrink = self.settings.shrink
+        events = (shrink.end_step - shrink.start_step) // shrink.interval
+        target = shrink.target_size or 1.0
+        return round(1 - (1 - target) * min(len(self.rows) / events, 1.0), 4)
+
+
+def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
+    """Cut, recover, and tell a story before and after.
+
+    Raises:
+        MissingSourceError: weights or stories are not at hand.
+    """
+    settings: PretrainedSettings = run.cell.settings
+    torch.set_num_threads(workplace.threads)
+    quieten()
+    place = folder(run.cell.tier)
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    held_out = held_out_text(settings.data, settings.protocol, tokenizer, run.cell.tier)
+
+    def whole() -> nn.Module:
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+        return model
+
+    model = whole()
+    set_seed(run.seed)
+    text_before = _tell(model, tokenizer, settings)
+    training = settings.training
+    text = sample_stories(model, training.stories, training.story_tokens, int(tokenizer.bos_token_id))
+    total = 2 * settings.shrink.total_steps
+    control, _, _ = _train(whole(), text, settings, run.seed, None, lambda step: workplace.progress(step, total))
+    stages = Stages(held_out, settings, ecospa.accounting.parameters(model, scope="blocks"))
+    before = held_out.perplexity(model)
+    offset = settings.shrink.total_steps
+    model, history, curve = _train(
+        model, text, settings, run.seed, stages, lambda step: workplace.progress(offset + step, total)
+    )
+    final = held_out.predict(model)
+    metrics = {
+        **held_out.metrics(final),
+        **size_metrics(model),
+        "perplexity_before": _perplexity(before),
+        "perplexity_cut": _perplexity(stages.rows[-1]["perplexity_cut"]),
+        "perplexity_recovered": _perplexity(stages.rows[-1]["perplexity_recovered"]),
+        "perplexity_dense_same_steps": _perplexity(held_out.perplexity(control)),
+        "shrink_events": Metric(float(len(history) - 1), "events", None),
+    }
+    payload = {
+        "stages": stages.rows,
+        "prompt": settings.prompt,
+        "text_before": text_before,
+        "text_after": _tell(model, tokenizer, settings),
+        "recovery_text": "sampled from the whole model at temperature 1",
+    }
+    return Outcome(metrics, held_out.fingerprint, history, curve, payload)
+
+
+def _train(
+    model: nn.Module,
+    text: Tensor,
+    settings: PretrainedSettings,
+    seed: int,
+    stages: Stages | None,
+    progress: Callable[[int], None],
+) -> tuple[nn.Module, tuple[PlanEvent, ...], tuple[tuple[int, float], ...]]:
+    """Train on the sampled stories; with `stages` the model is cut on the way and measured around every cut."""
+    training, shrink = settings.training, settings.shrink
+    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    sparsity = None if stages is None else ecospa.CoupledSparsity(model, optimizer, _config(settings))
+    losses: list[float] = []
+    curve: list[tuple[int, float]] = []
+    if stages is not None:
+        stages.cut(model)
+    model.train()
+    for step, batch in enumerate(_batches(text, training.batch_size, shrink.total_steps, seed), start=1):
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        if sparsity is not None:
+            sparsity.after_backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if sparsity is not None and stages is not None:
+            _after_step(model, sparsity, stages, step)
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+        if step % _SMOOTHING == 0:
+            curve.append((step, sum(losses[-_SMOOTHING:]) / _SMOOTHING))
+        progress(step)
+    if stages is not None:
+        stages.recovered(model)
+    events = () if sparsity is None else sparsity.history
+    history = tuple(PlanEvent(e.step, e.parameters, e.block_parameters, dict(e.widths)) for e in events)
+    return model, history, tuple(curve)
+
+
+def _after_step(model: nn.Module, sparsity: ecospa.CoupledSparsity, stages: Stages, step: int) -> None:
+    """Let the model be cut, and measure it before and after if an event is due."""
+    if sparsity.next_event == step:
+        stages.recovered(model)
+    events = len(sparsity.history)
+    sparsity.after_step()
+    if len(sparsity.history) > events:
+        stages.cut(model)
+
+
+def _config(settings: PretrainedSettings) -> ecospa.EcoSpaConfig:
+    shrink = settings.shrink
+    assert shrink.target_size is not None  # the one cell of the experiment has a target
+    return ecospa.EcoSpaConfig(
+        top_k=shrink.top_k,
+        importance_threshold=shrink.importance_threshold,
+        target_size=shrink.target_size,
+        target_scope=shrink.target_scope,
+        interval=shrink.interval,
+        start_step=shrink.start_step,
+        end_step=shrink.end_step,
+        pace="curve",
+        curve=shrink.curve,
+        width_multiple=shrink.width_multiple,
+    )
+
+
+def held_out_text(data: DataSpec, protocol: ProtocolSpec, tokenizer: Any, tier: str) -> HeldOut:
+    """The stories to evaluate on, BOS before every one as in llama2.c.
+
+    Raises:
+        MissingSourceError: they are not at hand.
+    """
+    corpus = sources.find(data.source).load(data.configuration, protocol.split, tier, None)
+    documents = tokenizer(list(corpus.evaluation), add_special_tokens=False)["input_ids"]
+    stream = pack(documents, int(tokenizer.bos_token_id))
+    inputs, labels = evaluation_windows(stream, protocol.sequence_length, protocol.stride)
+    words = sum(len(text.split()) for text in corpus.evaluation)
+    size = sum(len(text.encode()) for text in corpus.evaluation)
+    return HeldOut(inputs, labels, words, size, corpus.fingerprint)
+
+
+@torch.no_grad()
+def sample_stories(model: Any, stories: int, length: int, begin: int) -> Tensor:
+    """Stories that a model tells from nothing but BOS, int64 (stories, length), sampled at temperature 1."""
+    model.eval()
+    parts = []
+    for start in range(0, stories, _SAMPLED_AT_ONCE):
+        prompt = torch.full((min(_SAMPLED_AT_ONCE, stories - start), 1), begin)
+        parts.append(
+            model.generate(
+                prompt, max_length=length, min_length=length, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+                pad_token_id=begin, attention_mask=torch.ones_like(prompt),
+            )
+        )  # fmt: skip
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def _tell(model: Any, tokenizer: Any, settings: PretrainedSettings) -> str:
+    """The prompt, continued greedily."""
+    model.eval()
+    prompt = tokenizer(settings.prompt, return_tensors="pt")
+    told = model.generate(
+        **prompt, max_new_tokens=settings.generated_tokens, do_sample=False, pad_token_id=tokenizer.bos_token_id
+    )
+    return str(tokenizer.decode(told[0], skip_special_tokens=True))
+
+
+def _batches(text: Tensor, size: int, steps: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        yield text[torch.randint(len(text), (size,), generator=generator)]
+
+
+def _perplexity(value: float) -> Metric:
+    return Metric(value, "per token", False)

@@ -1,0 +1,155 @@
+"""Times training steps of a whole and a shrunk model in turns: the work of experiments/training_speed.py."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+import ecospa
+from baselines.calibration import batch_loss
+from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.metrics.size import size_metrics
+from benchmarks.models.synthetic import positions
+from benchmarks.specs.synthetic import SpeedProtocol, SpeedSettings, TrainingMode
+from benchmarks.timing.candidates import DTYPES, Candidates, WithLoss, prepare
+from benchmarks.timing.clock import clock
+from benchmarks.timing.compilation import all_compiled, compiling
+from benchmarks.timing.controls import control_metrics
+from benchmarks.timing.energy import energy_metrics
+from benchmarks.timing.inference import Timed
+from benchmarks.timing.interleaved import ratio, take_turns
+from benchmarks.timing.training_step import stepper
+from ecospa.accounting import parameters, training_flops
+from ecospa.families import coupled_pairs
+from ecospa.roofline import finish_work, measure_device, step_seconds
+from ecospa.trace import StepTrace, trace_step, weightless
+from results.record import Metric
+
+_WARM_UP = 3  # first steps allocate optimizer state
+_EVENTS = 5
+
+
+def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
+    """Train whole and shrunk model in turns, beside the swapped one, or in a mode beside both without it."""
+    settings: SpeedSettings = run.cell.settings
+    protocol = settings.protocol
+    models, given = prepare(run, workplace, _WARM_UP)
+    with compiling(protocol.mode == "compiled", workplace.threads):
+        timed = _candidates(models, given, protocol)
+        steps = {name: one.work for name, one in timed.items()}
+        turns = [_telling(step, workplace, len(given)) if name == "shrunk" else step for name, step in steps.items()]
+        with all_compiled():
+            taken = take_turns(turns, protocol.turns, _WARM_UP, protocol.device)
+            energy = energy_metrics(steps["dense"], steps["shrunk"], len(given), protocol.device)
+    seconds = dict(zip(timed, taken, strict=True))
+    metrics = _speeds(settings, models, seconds) | energy
+    payload = {"seconds": seconds, "clock_mhz": clock(protocol.device)}
+    if protocol.mode == "compiled":
+        for name, prefix in (("dense", "dense_"), ("shrunk", "")):
+            metrics[f"{prefix}compile_seconds"] = Metric(timed[name].compile_seconds, "s", False)
+    if protocol.mode == "plain":
+        foretold, payload["roofline"] = _foretold(models, given[0], protocol, seconds)
+        # shrinks the whole model: nothing after it
+        metrics |= foretold | _costs_of_shrinking(models.dense, given, protocol.device)
+    return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
+
+
+def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Timed]:
+    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
+    mode = cast(TrainingMode, protocol.mode)
+    if mode == "plain":
+        wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
+        return {name: stepper(model, given) for name, model in wanted.items()}
+    plain = {"dense_plain": copy.deepcopy(models.dense), "plain": copy.deepcopy(models.shrunk)}
+    return {
+        **{name: stepper(model, given) for name, model in plain.items()},
+        "dense": stepper(models.dense, given, mode),
+        "shrunk": stepper(models.shrunk, given, mode),
+    }
+
+
+def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, list[float]]) -> dict[str, Metric]:
+    """What the turns tell, beside the operations and sizes of the models."""
+    protocol, median = settings.protocol, statistics.median
+    tokens = positions(settings.model, protocol.sequence)
+    flops = [training_flops(model, protocol.batch, tokens) for model in (models.dense, models.shrunk)]
+    dense, shrunk = seconds["dense"], seconds["shrunk"]
+    faster, saved, turns = ratio(shrunk, dense), flops[1] / flops[0], len(shrunk)
+    found = {
+        "step_time": Metric(median(shrunk), "s", False, n=turns),
+        "dense_step_time": Metric(median(dense), "s", False, n=turns),
+        "throughput": Metric(protocol.batch * tokens / median(shrunk), "tokens / s", True, n=turns),
+        "step_time_ratio": Metric(faster, "shrunk / dense", False, n=turns),
+        "step_flops_ratio": Metric(saved, "shrunk / dense", False),
+        "step_time_over_flops": Metric(faster / saved, "time / FLOPs", False),
+        **size_metrics(models.shrunk),
+        "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
+    }
+    return found | control_metrics(seconds, saved, "step_time")
+
+
+def _foretold(
+    models: Candidates, batch: dict[str, Tensor], protocol: SpeedProtocol, seconds: Mapping[str, list[float]]
+) -> tuple[dict[str, Metric], dict[str, Any]]:
+    """What a trace and the rates of this machine foretell, and where both models stand in its roofline."""
+    device = measure_device(protocol.device, DTYPES[protocol.precision])
+    traces = {"dense": _traced(models.dense, batch), "shrunk": _traced(models.shrunk, batch)}
+    foretold = {name: step_seconds(trace, device) for name, trace in traces.items()}
+    roofline: dict[str, Any] = {"device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth}}
+    for name, trace in traces.items():
+        moved = sum(size for _, size in trace.operations)
+        roofline[name] = {"flops": trace.flops, "bytes": moved, "seconds": statistics.median(seconds[name])}
+    saved = foretold["shrunk"] / foretold["dense"]
+    return {"foretold_step_time_ratio": Metric(saved, "shrunk / dense", None)}, roofline
+
+
+def _telling(step: Callable[[int], None], workplace: Workplace, total: int) -> Callable[[int], None]:
+    def told(turn: int) -> None:
+        step(turn)
+        workplace.progress(turn + 1, total)
+
+    return told
+
+
+def _traced(model: nn.Module, batch: dict[str, Tensor]) -> StepTrace:
+    empty = {name: torch.empty_like(value, device="meta") for name, value in batch.items()}
+    return trace_step(weightless(WithLoss(model)), empty)
+
+
+def _costs_of_shrinking(model: nn.Module, given: Sequence[dict[str, Tensor]], device: str) -> dict[str, Metric]:
+    """Estimator and event beside a step of the whole model, which is used up: every event cuts, none is the last."""
+    step = stepper(model, given).work
+    twin = copy.deepcopy(model)
+    batch_loss(twin, given[0]).backward()
+    estimator = ecospa.CoupledEstimator(twin, coupled_pairs(twin))
+    steps, updates = take_turns([step, lambda turn: estimator.update()], len(given) - _WARM_UP, _WARM_UP, device)
+    events = _events(model, given, device)
+    return {
+        "estimator_share": Metric(ratio(updates, steps), "estimator / step", False, n=len(steps)),
+        "event_steps": Metric(statistics.median(events) / statistics.median(steps), "event / step", False, n=_EVENTS),
+    }
+
+
+def _events(model: nn.Module, given: Sequence[dict[str, Tensor]], device: str) -> list[float]:
+    """Seconds of events that fall on every step of the model at the paper's pace."""
+    optimizer: Any = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    config = ecospa.EcoSpaConfig(target_size=0.2, target_scope="blocks", interval=1, width_multiple=1)
+    sparsity = ecospa.CoupledSparsity(model, optimizer, config)
+    seconds = []
+    for turn in range(_EVENTS + 1):
+        batch_loss(model, given[turn % len(given)]).backward()
+        sparsity.after_backward()
+        optimizer.step()
+        finish_work(device)
+        began = time.perf_counter()
+        sparsity.after_step()
+        finish_work(device)
+        seconds.append(time.perf_counter() - began)
+        optimizer.zero_grad()
+    return seconds[1:]  # the first swaps the classes, too

@@ -1,0 +1,138 @@
+"""How a model infers: as it is, with merged projections, from a static cache, or compiled.
+
+Whole and compressed models are given the same mode, so that their ratio says what compressing brings in it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.specs.synthetic import InferenceMode, SpeedProtocol
+from benchmarks.timing import compilation as compiled_steps
+
+Inputs = dict[str, Tensor]
+
+
+def _nothing(turn: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What takes turns.
+
+    Attributes:
+        work: what is timed, called with the number of the turn; of a writer, the last token comes back.
+        ready: called before the clock starts.
+        compile_seconds: until what was compiled has come to its first result.
+    """
+
+    work: Callable[[int], Tensor | None]
+    ready: Callable[[int], None] = _nothing
+    compile_seconds: float = 0.0
+
+
+def reader(model: nn.Module, given: Sequence[Inputs], mode: InferenceMode) -> Timed:
+    """One forward pass over a batch."""
+    model.eval()
+    compiled = mode == "compiled"
+    forward: Any = torch.compile(model, backend=compiled_steps.BACKEND, dynamic=False) if compiled else model
+
+    @torch.inference_mode()
+    def read(turn: int) -> None:
+        forward(**given[turn])
+
+    if not compiled:
+        return Timed(read)
+    device = next(model.parameters()).device.type
+    return Timed(read, compile_seconds=compiled_steps.first_seconds(lambda: read(0), device))
+
+
+def writer(model: nn.Module, given: Sequence[Inputs], protocol: SpeedProtocol, mode: InferenceMode) -> Timed:
+    """Tokens one after the other, each from the keys and values of all before it; reading the batch is not timed.
+
+    The likeliest token follows; which one it is costs nothing, but it has to be waited for.
+    """
+    model.eval()
+    if mode in ("static", "compiled"):
+        return _static_writer(model, given, protocol, mode == "compiled")
+    step = _step(model)
+    pasts = [read_batch(model, batch) for batch in given]
+
+    @torch.inference_mode()
+    def write(turn: int) -> Tensor:
+        past, token = pasts[turn]
+        pasts[turn] = (None, token)  # a cache grows while it is written to: each serves one turn
+        for _ in range(protocol.generated):
+            token = step(token, past)
+        return token
+
+    return Timed(write)
+
+
+def _static_writer(model: Any, given: Sequence[Inputs], protocol: SpeedProtocol, compiled: bool) -> Timed:
+    """One cache for all turns, because code is compiled for its place in memory; it is read into before each."""
+    from transformers import StaticCache
+
+    cache = StaticCache(config=model.config, max_cache_len=protocol.sequence + protocol.generated)
+    step = _step(model)
+    if compiled:
+        step = torch.compile(step, backend=compiled_steps.BACKEND, fullgraph=True, dynamic=False)
+    tokens: list[Tensor] = []
+
+    @torch.inference_mode()
+    def ready(turn: int) -> None:
+        cache.reset()
+        tokens[:] = [read_batch(model, given[turn], cache)[1]]
+
+    @torch.inference_mode()
+    def write(turn: int) -> Tensor:
+        (token,) = tokens
+        for _ in range(protocol.generated):
+            token = step(token, cache)
+        return token
+
+    seconds = _compile(step, ready, tokens, cache) if compiled else 0.0
+    return Timed(write, ready, seconds)
+
+
+@torch.inference_mode()
+def _compile(step: Callable[..., Tensor], ready: Callable[[int], None], tokens: list[Tensor], cache: Any) -> float:
+    """Seconds until the first token; the second comes from a token of the compiled step itself, as all others."""
+    ready(0)
+    began = time.perf_counter()
+    token = step(tokens[0], cache)
+    int(token.sum())
+    seconds = time.perf_counter() - began
+    step(token, cache)
+    return seconds
+
+
+def _step(model: nn.Module) -> Callable[[Tensor, Any], Tensor]:
+    name = _cache_name(model)
+
+    def step(token: Tensor, past: Any) -> Tensor:
+        result: Any = model(input_ids=token, use_cache=True, **{name: past})
+        following: Tensor = result.logits[:, -1:].argmax(-1)
+        return following
+
+    return step
+
+
+@torch.inference_mode()
+def read_batch(model: nn.Module, batch: Inputs, cache: Any = None) -> tuple[Any, Tensor]:
+    """The cache after a batch, and the token that follows."""
+    held = {} if cache is None else {_cache_name(model): cache}
+    result: Any = model(**batch, **held, use_cache=True)
+    return result.past_key_values, result.logits[:, -1:].argmax(-1)
+
+
+def _cache_name(model: nn.Module) -> str:
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"  # from 5.24 on

@@ -1,0 +1,68 @@
+"""How long a training step takes: over the run, and of the final model beside a dense one.
+
+Machines slow down and speed up, so the ratio is measured by taking turns in one process, not by comparing two runs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from baselines.calibration import Batch, batch_loss
+from benchmarks.timing.interleaved import take_turns
+from results.record import Metric
+
+_WARM_UP = 2  # first steps allocate optimizer state and caches
+
+
+def step_time_metrics(step_seconds: Sequence[float], ratio: float | None, turns: int) -> dict[str, Metric]:
+    """Median training step of the run, all of its steps, and the final model's step over the dense model's.
+
+    Args:
+        step_seconds: seconds of every optimizer step of the run, hooks of the method included.
+        ratio: `final_step_time_ratio`; None where it could not be measured, and then it is left out.
+        turns: measurements behind the ratio.
+    """
+    compared = {} if ratio is None else {"final_step_time_ratio": Metric(ratio, "final / dense", False, n=turns)}
+    return {
+        "step_time": Metric(statistics.median(step_seconds), "s", False, n=len(step_seconds)),
+        "training_seconds": Metric(sum(step_seconds), "s", False, n=len(step_seconds)),
+        **compared,
+    }
+
+
+def final_step_time_ratio(final: nn.Module, dense: nn.Module, batch: Batch, turns: int) -> float:
+    """Median time of a plain training step of the final model over that of the dense model, taking turns.
+
+    Both are trained here with AdamW, so neither may be used afterwards.
+
+    Args:
+        final: the model that the run ended with.
+        dense: a fresh dense model of the same settings.
+        batch: inputs and labels, on the models' device.
+        turns: steps per model that count.
+
+    Returns:
+        A ratio; below 1 the final model is faster.
+    """
+    device = batch["labels"].device.type
+    steps = [_stepper(model, batch, device) for model in (final, dense)]
+    own, reference = take_turns(steps, turns, _WARM_UP, device)
+    return statistics.median(own) / statistics.median(reference)
+
+
+def _stepper(model: nn.Module, batch: Batch, device: str) -> Callable[[int], None]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    model.train()
+
+    def step(turn: int) -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            loss = batch_loss(model, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
