@@ -20,14 +20,14 @@ from benchmarks.execution import terminal
 from benchmarks.execution.campaign import Executor, carry_out_plan, clear_finished
 from benchmarks.execution.initial_weights import started_from
 from benchmarks.execution.interrupts import raise_from_now_on
-from benchmarks.execution.isolation import carry_out_apart
+from benchmarks.execution.isolation import run_in_subprocess
 from benchmarks.execution.occupancy import occupied, occupied_if_free
 from benchmarks.execution.option_checks import check_folders, check_numbers, check_tier, each_once, methods_of, shares
 from benchmarks.execution.plan import Plan, make_plan
 from benchmarks.execution.provenance import ROOT
 from benchmarks.execution.room import check_room
 from benchmarks.execution.unwritten import adopt
-from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, Workplace
+from benchmarks.experiment import Cell, Experiment, MethodRef, RunContext, Tier
 from benchmarks.experiments import compare as one_shot
 from results.record import RunRecord
 from results.store import DEFAULT_FOLDER, Store
@@ -156,7 +156,7 @@ def show(command: Show, console: Console) -> int:
     return 0
 
 
-def run(command: Run, console: Console, execute: Executor = carry_out_apart) -> int:
+def run(command: Run, console: Console, execute: Executor = run_in_subprocess) -> int:
     """Run the named experiments."""
     if not command.names:
         raise ValueError(f"names is empty; give one or more of {', '.join(registry.experiments())}")
@@ -164,7 +164,7 @@ def run(command: Run, console: Console, execute: Executor = carry_out_apart) -> 
     return _plan_and_run(experiments, command, console, execute)
 
 
-def reproduce(command: Reproduce, console: Console, execute: Executor = carry_out_apart) -> int:
+def reproduce(command: Reproduce, console: Console, execute: Executor = run_in_subprocess) -> int:
     """Run everything of a tier and make the tables."""
     names: Sequence[str] = each_once(command.only) or tuple(registry.experiments())
     code = _plan_and_run([registry.experiment(name) for name in names], command, console, execute)
@@ -174,7 +174,7 @@ def reproduce(command: Reproduce, console: Console, execute: Executor = carry_ou
     return max(code, make_tables(command.tier, command.records))
 
 
-def compare(command: Compare, console: Console, execute: Executor = carry_out_apart) -> int:
+def compare(command: Compare, console: Console, execute: Executor = run_in_subprocess) -> int:
     """Compress one model with the named methods at the named sizes and make the tables."""
     if command.tier not in one_shot.SUBJECTS or command.model not in {s.model for s in one_shot.SUBJECTS[command.tier]}:
         there = [f"{s.model} in tier {tier}" for tier, found in one_shot.SUBJECTS.items() for s in found]
@@ -260,9 +260,9 @@ def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, exec
         return int(bool(plan.in_state("missing")))
     # smoke models are so small that threads cost more than they bring, and nobody quotes their times
     threads = 1 if options.tier == "smoke" else min(_cores(), _MOST_THREADS)
-    workplace = Workplace(options.work, options.threads or threads, jobs)
+    context = RunContext(options.work, options.threads or threads, jobs)
     raise_from_now_on()
-    summary = carry_out_plan(plan, Store(options.records), workplace, console, execute)
+    summary = carry_out_plan(plan, Store(options.records), context, console, execute)
     terminal.print_summary(summary, options.records, console)
     return max(terminal.print_missing(plan, console), int(bool(summary.failed or summary.unwritten)))
 

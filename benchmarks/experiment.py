@@ -6,11 +6,10 @@ seeds of one cell share its hash. A tier changes sizes, steps and the data sourc
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from results.record import Metric, PlanEvent, config_hash
 
@@ -19,81 +18,6 @@ if TYPE_CHECKING:
 
 Tier = Literal["smoke", "cpu", "gpu", "paper"]
 TIERS: tuple[Tier, ...] = ("smoke", "cpu", "gpu", "paper")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A GPT-2 shaped language model trained from scratch; `width` is a multiple of `heads`."""
-
-    layers: int
-    width: int
-    heads: int
-    vocabulary: int
-    positions: int
-    family: str = "gpt2"
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """Where the text comes from: a file of `benchmarks/data`, its configuration, and how much of it is used."""
-
-    source: str
-    configuration: str
-    train_bytes: int | None = None
-    evaluation_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class ProtocolSpec:
-    """How perplexity is measured; a number means nothing without it.
-
-    `stride` is the distance between two windows: `sequence_length - 1` scores every token exactly once. `bos` records
-    that a mark stands before every document, as `data.packing` always writes it: no code reads the field, so that
-    another value would change the hash of a record and nothing else.
-    """
-
-    task: ClassVar[str] = "language_model"
-
-    tokenizer: str
-    sequence_length: int
-    stride: int
-    split: str
-    bos: bool = True
-
-
-@dataclass(frozen=True)
-class TrainingSpec:
-    """Optimizer steps and their learning rate: AdamW, linear warm-up, cosine decay to zero.
-
-    `batch_size` counts examples per optimizer step, `micro_batch_size` those per backward pass.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    micro_batch_size: int
-    warmup_steps: int
-    weight_decay: float = 0.1
-    max_grad_norm: float = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: Literal["cpu", "cuda"] = "cpu"
-
-
-@dataclass(frozen=True)
-class ShrinkSpec:
-    """The size over steps that every shrinking method has to follow (baselines.method.Budget without its seed)."""
-
-    target_size: float | None
-    total_steps: int
-    start_step: int
-    end_step: int
-    interval: int
-    curve: Literal["cubic", "linear"] = "cubic"
-    target_scope: Literal["parameters", "blocks"] = "blocks"
-    width_multiple: int = 8
-    top_k: float = 0.30
-    importance_threshold: float = 0.90
 
 
 @dataclass(frozen=True)
@@ -129,31 +53,6 @@ class MethodRef:
         if not module or (colon and not name):
             raise ValueError(f"method is {text!r}; give a name of `baselines` or my_package.my_module:MyMethod")
         return cls(name, text, newcomer=True) if colon else cls(module)
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """All that decides the outcome of one training run, but its seed.
-
-    `model`, `data` and `protocol` are frozen dataclasses that the task understands; `protocol.task` is its file in
-    `benchmarks/tasks`. ModelSpec, DataSpec and ProtocolSpec are those of language models.
-    """
-
-    method: MethodRef
-    target: float | None
-    shrink: ShrinkSpec
-    model: Any
-    data: Any
-    protocol: Any
-    training: TrainingSpec
-
-    def to_config(self) -> dict[str, Any]:
-        """The settings as the plain JSON that a record keeps."""
-        method_config = dataclasses.asdict(self.shrink)
-        if self.method.location is not None:
-            method_config["location"] = self.method.location
-        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
-        return {"method_config": method_config, "target": self.target, **parts}
 
 
 @dataclass(frozen=True)
@@ -201,7 +100,7 @@ def ignore_progress(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class RunContext:
     """Where and how runs are carried out; nothing here may change a result.
 
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
@@ -217,7 +116,7 @@ class Workplace:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What a run found out; the rest of its record is bookkeeping."""
 
     metrics: Mapping[str, Metric]
@@ -271,5 +170,5 @@ class Experiment:
     methods: tuple[str, ...]
     cells: Callable[[Tier, tuple[MethodRef, ...]], tuple[Cell, ...]]
     sources: Callable[[Tier], tuple[BoundSource, ...]]
-    execute: Callable[[Run, Workplace], Outcome]
+    execute: Callable[[Run, RunContext], RunResult]
     absent: Mapping[Tier, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, load_model, save_file
 
 from baselines.calibration import outputs
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
 from benchmarks.models.synthetic import build
 from benchmarks.specs.synthetic import ModelShape
 
@@ -72,7 +72,7 @@ def described(error: BaseException) -> str:
 
 def main(arguments: list[str]) -> int:
     """Obey the command line; the errors go to the standard output as JSON."""
-    quieten()
+    silence_transformers()
     torch.set_num_threads(1)
     print(json.dumps(try_all(Path(arguments[0]))))
     return 0

@@ -50,7 +50,7 @@ class ImageExamples(Dataset[dict[str, Tensor]]):
         teacher: Teacher | None = None,
     ) -> None:
         self.pictures, self.seed, self.teacher = pictures, seed, teacher
-        self.still = still_transform(images, size)
+        self.still = eval_transform(images, size)
         self.moving = _moving_transform(images, size, augmentation)
         self.mix = _mixer(augmentation, images.classes)
 
@@ -81,7 +81,7 @@ def as_picture(pixels: Any) -> Any:
     return Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
 
 
-def still_transform(images: ImageSet, size: int) -> Any:
+def eval_transform(images: ImageSet, size: int) -> Any:
     """PIL image -> normalised float (3, size, size), nothing random: the middle of an image that is not of that size.
 
     Large images are resized to size / 0.9 before, as DeiT is evaluated; small ones keep all their pixels.
@@ -114,7 +114,7 @@ def _moving_transform(images: ImageSet, size: int, augmentation: AugmentationSpe
         made.transforms[0] = transforms.RandomCrop(size, padding=size // 8)
     elif augmentation.crop == "none":
         # what comes before an image is a tensor and normalised, in evaluation
-        made.transforms[:1] = still_transform(images, size).transforms[:-2]
+        made.transforms[:1] = eval_transform(images, size).transforms[:-2]
     return made
 
 

@@ -16,18 +16,18 @@ from queue import SimpleQueue
 from rich.console import Console
 
 from benchmarks.execution import provenance
-from benchmarks.execution.isolation import carry_out_apart
+from benchmarks.execution.isolation import run_in_subprocess
 from benchmarks.execution.plan import Plan, PlannedRun
 from benchmarks.execution.progress import Watch
 from benchmarks.execution.recording import is_refusal
 from benchmarks.execution.unwritten import keep
-from benchmarks.experiment import Run, Workplace
+from benchmarks.experiment import Run, RunContext
 from results.printable import printable
 from results.record import RunRecord
 from results.store import Store
 from results.strict import RecordError
 
-Executor = Callable[[Run, Workplace, tuple[str, bool]], RunRecord]
+Executor = Callable[[Run, RunContext, tuple[str, bool]], RunRecord]
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Summary:
 
 
 def carry_out_plan(
-    plan: Plan, store: Store, workplace: Workplace, console: Console, execute: Executor = carry_out_apart
+    plan: Plan, store: Store, context: RunContext, console: Console, execute: Executor = run_in_subprocess
 ) -> Summary:
     """Make every run of a plan that is to do, and write its record.
 
     Args:
         plan: from `make_plan`.
         store: gets the records.
-        workplace: folder, threads, runs at a time; its `progress` is replaced by the progress lines.
+        context: folder, threads, runs at a time; its `progress` is replaced by the progress lines.
         console: where these are shown.
         execute: makes one run; in a process of its own by default.
 
@@ -68,19 +68,19 @@ def carry_out_plan(
             run = todo[number].run
             label = f"{run.cell.experiment} {run.cell.label} seed {run.seed}"
             with watch.run(number, label) as report:
-                return execute(run, replace(workplace, progress=report), origin)
+                return execute(run, replace(context, progress=report), origin)
 
-        for planned, record in _as_they_come(todo, work, workplace.jobs, watch.stop):
+        for planned, record in _as_they_come(todo, work, context.jobs, watch.stop):
             if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
-                _clear(planned.run, workplace.folder)  # meet the same end
+                _clear(planned.run, context.folder)  # meet the same end
             records.append(record)
             try:
                 store.append(record)
             except RecordError as error:
-                unwritten.append(keep(record, store, workplace.folder))
+                unwritten.append(keep(record, store, context.folder))
                 _alarm(watch.console, f"{error}; the record is kept in {unwritten[-1]}")
             _say(watch.console, record, planned.run)
-            _clear(planned.run, workplace.folder)
+            _clear(planned.run, context.folder)
     return Summary(
         tuple(record for record in records if record.status == "finished"),
         tuple(record for record in records if record.status == "failed" and not is_refusal(record)),

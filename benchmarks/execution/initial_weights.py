@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data.source import BoundSource
-from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TrainingSettings
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier
 from benchmarks.specs.encoder import EncoderSpec, SpanSpec
+from benchmarks.specs.training import TrainingSettings
 
 PATTERN = "*.safetensors"
 FINE_TUNING_RATE = 5e-5

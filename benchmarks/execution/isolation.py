@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 
 from benchmarks.execution.recording import failed
-from benchmarks.experiment import Run, Workplace, ignore_progress
+from benchmarks.experiment import Run, RunContext, ignore_progress
 from results.record import RunRecord
 
 _ALIVE_SECONDS = 0.5
@@ -27,12 +27,12 @@ _ON_CPU = ("smoke", "cpu")
 Report = Callable[[int, int], None]
 
 
-def carry_out_apart(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRecord:
+def run_in_subprocess(run: Run, run_context: RunContext, origin: tuple[str, bool]) -> RunRecord:
     """Carry out a run in a process of its own; a process that dies becomes a failed record.
 
     Args:
         run: what to execute.
-        workplace: its `progress` is called here, in this process, at least twice a second; what it raises ends the run.
+        run_context: its `progress` is called here at least twice a second; what it raises ends the run.
         origin: commit and whether the checkout differs from it.
 
     Raises:
@@ -43,13 +43,13 @@ def carry_out_apart(run: Run, workplace: Workplace, origin: tuple[str, bool]) ->
     began = datetime.now(UTC)
     context = _context(run.cell.tier)
     here, there = context.Pipe(duplex=False)
-    quiet = replace(workplace, progress=ignore_progress)
+    quiet = replace(run_context, progress=ignore_progress)
     process = context.Process(target=_enter, args=(there, run, quiet, origin), daemon=True)
     with _deaf():
         process.start()
     there.close()
     try:
-        text = _listen(here, workplace.progress)
+        text = _listen(here, run_context.progress)
         process.join()
     finally:
         if process.is_alive():
@@ -62,7 +62,7 @@ def carry_out_apart(run: Run, workplace: Workplace, origin: tuple[str, bool]) ->
         code = process.exitcode
         why = " (out of memory?)" if code == -signal.SIGKILL else ""
         message = f"the process of the run ended with exit code {code} without a result{why}"
-        return failed(run, workplace, origin, began, message)
+        return failed(run, run_context, origin, began, message)
     return RunRecord.from_json(text)
 
 
@@ -79,10 +79,10 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _enter(connection: Connection, run: Run, workplace: Workplace, origin: tuple[str, bool]) -> None:
+def _enter(connection: Connection, run: Run, run_context: RunContext, origin: tuple[str, bool]) -> None:
     from benchmarks.execution.worker import work  # only here: the parent plans without importing torch
 
-    work(connection, run, workplace, origin)
+    work(connection, run, run_context, origin)
 
 
 def _listen(connection: Connection, progress: Report) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.execution import provenance
 from benchmarks.execution.progress import Stopped
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.registry import experiment
 from results.record import SCHEMA_VERSION, RunRecord, new_id
 
@@ -22,12 +22,12 @@ class Ended(SystemExit):
     """Raised where a run's process is told to end from outside: no outcome of the run."""
 
 
-def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRecord:
+def carry_out(run: Run, context: RunContext, origin: tuple[str, bool]) -> RunRecord:
     """Execute a run in this process and describe what came of it; an error becomes a failed record.
 
     Args:
         run: what to execute.
-        workplace: folder, threads, progress.
+        context: folder, threads, progress.
         origin: commit and whether the checkout differs from it.
 
     Returns:
@@ -36,24 +36,24 @@ def carry_out(run: Run, workplace: Workplace, origin: tuple[str, bool]) -> RunRe
     """
     began = datetime.now(UTC)
     try:
-        outcome = experiment(run.cell.experiment).execute(run, workplace)
+        outcome = experiment(run.cell.experiment).execute(run, context)
         seconds = outcome.seconds_before + (datetime.now(UTC) - began).total_seconds()
-        return _record(run, workplace, origin, began, seconds, outcome, None)
+        return _record(run, context, origin, began, seconds, outcome, None)
     except (KeyboardInterrupt, Stopped, Ended):
         raise
     except BaseException as error:  # whatever it is, the other runs go on and the record tells it in full; a method of
         # someone else's may call sys.exit
         text = _without_places("".join(traceback.format_exception(error)))
-        return failed(run, workplace, origin, began, text, refused=type(error).__name__ == _REFUSAL)
+        return failed(run, context, origin, began, text, refused=type(error).__name__ == _REFUSAL)
 
 
 def failed(
-    run: Run, workplace: Workplace, origin: tuple[str, bool], began: datetime, error: str, refused: bool = False
+    run: Run, context: RunContext, origin: tuple[str, bool], began: datetime, error: str, refused: bool = False
 ) -> RunRecord:
     """The record of a run that ended with an error; `refused`: the method is not defined for the model."""
     seconds = (datetime.now(UTC) - began).total_seconds()
     payload = {"refused": True} if refused else {}
-    return _record(run, workplace, origin, began, seconds, Outcome({}, _UNREAD, payload=payload), error)
+    return _record(run, context, origin, began, seconds, RunResult({}, _UNREAD, payload=payload), error)
 
 
 def is_refusal(record: RunRecord) -> bool:
@@ -80,16 +80,16 @@ def command(run: Run) -> str:
 
 def _record(
     run: Run,
-    workplace: Workplace,
+    context: RunContext,
     origin: tuple[str, bool],
     began: datetime,
     seconds: float,
-    outcome: Outcome,
+    outcome: RunResult,
     error: str | None,
 ) -> RunRecord:
     start = began.isoformat()
-    beside = {"runs_at_once": workplace.jobs} if workplace.jobs > 1 else {}
-    device: Mapping[str, Any] = {**provenance.machine(outcome.device, workplace.threads), **beside}
+    beside = {"runs_at_once": context.jobs} if context.jobs > 1 else {}
+    device: Mapping[str, Any] = {**provenance.machine(outcome.device, context.threads), **beside}
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         id=new_id(start),

@@ -25,13 +25,13 @@ import benchmarks.procedures.pruning_cost
 import benchmarks.procedures.training  # noqa: F401
 from benchmarks import registry
 from benchmarks.execution.recording import Ended, carry_out
-from benchmarks.experiment import Run, Workplace
+from benchmarks.experiment import Run, RunContext
 
 baselines.methods()
 registry.experiments()  # read once: a file that is edited during a long call changes none of its runs
 
 
-def work(connection: Connection, run: Run, workplace: Workplace, origin: tuple[str, bool]) -> None:
+def work(connection: Connection, run: Run, context: RunContext, origin: tuple[str, bool]) -> None:
     """Carry out a run; send ("progress", (done, total)) on the way and ("record", JSON) at the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means and ends this process
     signal.signal(signal.SIGTERM, _leave)
@@ -39,7 +39,7 @@ def work(connection: Connection, run: Run, workplace: Workplace, origin: tuple[s
     # step with masks would look as if masking itself cost three times as much
     torch.set_flush_denormal(True)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
-    told = replace(workplace, progress=lambda done, total: connection.send(("progress", (done, total))))
+    told = replace(context, progress=lambda done, total: connection.send(("progress", (done, total))))
     record = carry_out(run, told, origin)
     connection.send(("record", record.to_json()))
     connection.close()

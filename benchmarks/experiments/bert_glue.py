@@ -32,9 +32,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.data.source import BoundSource
-from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.encoder import ClassificationSpec, EncoderSpec, ExamplesSpec
 from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.training import TrainingSpec
 
 NAME = "bert_glue"
 TARGET = 0.5

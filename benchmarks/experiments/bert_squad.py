@@ -36,9 +36,10 @@ shows that everything works; its gentle pairs do not reach the target.
 from __future__ import annotations
 
 from benchmarks.execution.initial_weights import FROM_NOTHING
-from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSettings, TrainingSpec
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.encoder import EncoderSpec, ExamplesSpec, SpanSpec
 from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.training import TrainingSettings, TrainingSpec
 
 NAME = "bert_squad"
 TARGET = 0.5

@@ -34,21 +34,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    ModelSpec,
-    Outcome,
-    ProtocolSpec,
-    Run,
-    Tier,
-    TierPlan,
-    TrainingSpec,
-    Workplace,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
 from benchmarks.specs.pretrained import LLAMAS
+from benchmarks.specs.training import TrainingSpec
 
 NAME = "compare"
 SIZES = (0.8, 0.7, 0.6, 0.5)
@@ -172,11 +161,11 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return tuple(found)
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Compress one model with one method, and evaluate it."""
     from benchmarks.procedures.compression import run_comparison  # imports torch, which a plan does without
 
-    return run_comparison(run, workplace)
+    return run_comparison(run, context)
 
 
 EXPERIMENT = Experiment(

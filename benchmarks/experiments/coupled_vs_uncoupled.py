@@ -38,19 +38,10 @@ Tier cpu is too short as well: the dense model is not ahead of the small one the
 
 from __future__ import annotations
 
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    ModelSpec,
-    ProtocolSpec,
-    Tier,
-    TierPlan,
-    TrainingSettings,
-    TrainingSpec,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
 from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.training import TrainingSettings, TrainingSpec
 
 NAME = "coupled_vs_uncoupled"
 TARGETS = (0.5, 0.3)

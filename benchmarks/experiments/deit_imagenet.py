@@ -27,8 +27,9 @@ keeps the shapes of the whole model and its costs. The smoke tier shows that eve
 from __future__ import annotations
 
 from benchmarks.data.images import ImageDataSpec
-from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.training import TrainingSpec
 from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 
 NAME = "deit_imagenet"

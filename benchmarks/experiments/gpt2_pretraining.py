@@ -29,18 +29,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    ProtocolSpec,
-    Tier,
-    TierPlan,
-    TrainingSpec,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.specs.scale import Scale, execute
 from benchmarks.specs.trained import NamedModel
+from benchmarks.specs.training import TrainingSpec
 
 NAME = "gpt2_pretraining"
 TIMES_SMALLER = (1.6, 2.2)

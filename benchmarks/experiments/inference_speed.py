@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
 from benchmarks.experiments.training_speed import MACHINES, MODELS
 from benchmarks.specs.synthetic import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, no_sources
 
@@ -108,11 +108,11 @@ def _protocol(tier: Tier, batch: int, phase: Phase, mode: InferenceMode) -> Spee
     return SpeedProtocol(phase, batch, SEQUENCES[tier], TURNS[tier], generated=generated, mode=mode, **MACHINES[tier])
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Let whole and compressed models read or write in turns."""
     from benchmarks.procedures.inference_speed import run_inference_speed  # imports torch, which a plan does without
 
-    return run_inference_speed(run, workplace)
+    return run_inference_speed(run, context)
 
 
 EXPERIMENT = Experiment(

@@ -29,10 +29,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, ProtocolSpec, Tier, TierPlan, TrainingSpec
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import sparsity_limits
+from benchmarks.specs.language import ProtocolSpec
 from benchmarks.specs.scale import Scale, execute
 from benchmarks.specs.trained import NamedModel
+from benchmarks.specs.training import TrainingSpec
 
 NAME = "k_theta_sweep"
 TARGET = 0.4

@@ -44,23 +44,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    Outcome,
-    ProtocolSpec,
-    Run,
-    Tier,
-    TierPlan,
-    TrainingSettings,
-    TrainingSpec,
-    Workplace,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.specs.pretrained import LLAMA_2, LLAMAS, STORIES, FoundationSpec
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.scale import execute as train_and_evaluate
+from benchmarks.specs.training import TrainingSettings, TrainingSpec
 
 NAME = "llama_finetuning"
 SIZES = (0.8, 0.7, 0.6, 0.5)
@@ -219,13 +208,13 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return tuple(sources.find(name).bind(configuration) for name, configuration in found)
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Cut and evaluate, or train and evaluate."""
     if run.cell.settings.protocol.procedure == "fine-tuned":
-        return train_and_evaluate(run, workplace)
+        return train_and_evaluate(run, context)
     from benchmarks.procedures.one_shot import run_one_shot  # imports torch, which a plan does without
 
-    return run_one_shot(run, workplace)
+    return run_one_shot(run, context)
 
 
 EXPERIMENT = Experiment(

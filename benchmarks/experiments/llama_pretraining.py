@@ -39,19 +39,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.data.text.streamed import StreamedDataSpec
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    ModelSpec,
-    ProtocolSpec,
-    Tier,
-    TierPlan,
-    TrainingSettings,
-    TrainingSpec,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
 from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.training import TrainingSettings, TrainingSpec
 
 NAME = "llama_pretraining"
 TARGETS = (0.5, 0.3)

@@ -25,20 +25,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    ModelSpec,
-    Outcome,
-    ProtocolSpec,
-    Run,
-    Tier,
-    TierPlan,
-    TrainingSpec,
-    Workplace,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
+from benchmarks.specs.training import TrainingSpec
 
 NAME = "mismatch_error"
 METHOD = "index_removal"
@@ -95,11 +84,11 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return (sources.find(data.source).bind(data.configuration),)
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Draw or train the matrices and remove their indices."""
     from benchmarks.procedures.product_error import run_mismatch  # imports torch, which a plan does without
 
-    return run_mismatch(run, workplace)
+    return run_mismatch(run, context)
 
 
 EXPERIMENT = Experiment(

@@ -30,7 +30,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
 from benchmarks.specs.synthetic import ModelShape, no_sources
 
 NAME = "peers"
@@ -101,11 +101,11 @@ def _timed(tier: Tier, method: MethodRef, model: ModelShape) -> ModelShape | Non
     return dataclasses.replace(model, **TIMED[tier])
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Try every capability of one side on one model."""
     from benchmarks.procedures.library_comparison import run_peers  # imports torch, which a plan does without
 
-    return run_peers(run, workplace)
+    return run_peers(run, context)
 
 
 EXPERIMENT = Experiment(

@@ -25,19 +25,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    Outcome,
-    ProtocolSpec,
-    Run,
-    ShrinkSpec,
-    Tier,
-    TierPlan,
-    Workplace,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ProtocolSpec
+from benchmarks.specs.training import ShrinkSpec
 
 NAME = "pretrained_shrink"
 METHOD = "ecospa"
@@ -106,11 +96,11 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return tuple(sources.find(name).bind("default") for name in ("stories_model", "tinystories"))
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Cut and recover once."""
     from benchmarks.procedures.prune_and_recover import run_pretrained  # imports torch, which a plan does without
 
-    return run_pretrained(run, workplace)
+    return run_pretrained(run, context)
 
 
 EXPERIMENT = Experiment(

@@ -23,7 +23,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
 from benchmarks.experiments.compare import METHODS as COMPARED
 from benchmarks.experiments.compare import WITHOUT_SIZE
 from benchmarks.specs.synthetic import no_sources
@@ -96,11 +96,11 @@ def _target(method: MethodRef) -> float | None:
     return None if method.name in WITHOUT_SIZE else TARGET
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Compress copies of one model, in turns with EcoSpa's plan and apply."""
     from benchmarks.procedures.pruning_cost import run_pruning_cost  # imports torch, which a plan does without
 
-    return run_pruning_cost(run, workplace)
+    return run_pruning_cost(run, context)
 
 
 EXPERIMENT = Experiment(

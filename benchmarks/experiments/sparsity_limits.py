@@ -28,20 +28,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    Outcome,
-    ProtocolSpec,
-    Run,
-    Tier,
-    TierPlan,
-    TrainingSpec,
-    Workplace,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.specs.trained import FineTuning, TrainedModel
+from benchmarks.specs.training import TrainingSpec
 
 NAME = "sparsity_limits"
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -141,11 +131,11 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return (sources.find(data.source).bind(data.configuration),)
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Cut one part to every width."""
     from benchmarks.procedures.width_sensitivity import run_limits  # imports torch, which a plan does without
 
-    return run_limits(run, workplace)
+    return run_limits(run, context)
 
 
 EXPERIMENT = Experiment(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
 from benchmarks.experiments.training_speed import BATCHES, MACHINES, MODELS, SEQUENCES
 from benchmarks.specs.synthetic import SpeedProtocol, SpeedSettings, no_sources
 
@@ -62,11 +62,11 @@ def _protocol(tier: Tier, budget: float | None) -> MemoryProtocol:
     return MemoryProtocol("training", batch, SEQUENCES[tier], STEPS[tier], budget=budget, **MACHINES[tier])
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Train while the allocator is watched."""
     from benchmarks.procedures.training_memory import run_training_memory  # imports torch, which a plan does without
 
-    return run_training_memory(run, workplace)
+    return run_training_memory(run, context)
 
 
 EXPERIMENT = Experiment(

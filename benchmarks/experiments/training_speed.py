@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Outcome, Run, Tier, TierPlan, Workplace
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
 from benchmarks.specs.synthetic import ModelShape, SpeedProtocol, SpeedSettings, TrainingMode, no_sources
 
 NAME = "training_speed"
@@ -105,11 +105,11 @@ def _protocol(tier: Tier, batch: int, mode: TrainingMode) -> SpeedProtocol:
     return SpeedProtocol("training", batch, SEQUENCES[tier], TURNS[tier], mode=mode, **machine)
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Train whole and shrunk models in turns."""
     from benchmarks.procedures.training_speed import run_training_speed  # imports torch, which a plan does without
 
-    return run_training_speed(run, workplace)
+    return run_training_speed(run, context)
 
 
 EXPERIMENT = Experiment(

@@ -23,8 +23,9 @@ tier shows that everything works; its order means nothing.
 from __future__ import annotations
 
 from benchmarks.data.images import ImageDataSpec
-from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan, TrainingSpec
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.training import TrainingSpec
 from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
 
 NAME = "vit_cifar10"

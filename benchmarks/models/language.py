@@ -9,10 +9,10 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, set_seed
 from transformers.utils import logging as transformers_logging
 
-from benchmarks.experiment import ModelSpec
+from benchmarks.specs.language import ModelSpec
 
 
-def quieten() -> None:
+def silence_transformers() -> None:
     """Keep transformers from drawing bars and repeating what it thinks of small vocabularies."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -24,21 +24,12 @@ from benchmarks.data.cache import make_once
 from benchmarks.data.sources import hub_weights
 from benchmarks.data.sources.stories_model import folder as stories_folder
 from benchmarks.data.text.tokenized import tokenizer_of
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    MethodRef,
-    ModelSpec,
-    ProtocolSpec,
-    Run,
-    ShrinkSpec,
-    TrainingSettings,
-    TrainingSpec,
-    Workplace,
-)
+from benchmarks.experiment import Cell, MethodRef, Run, RunContext
 from benchmarks.procedures.prune_and_recover import sample_stories
 from benchmarks.procedures.training import train
+from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
 from benchmarks.specs.pretrained import STORIES, FoundationSpec, Pretraining
+from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 
 TRAINING_SEED = 0
 TOLD = 512
@@ -68,14 +59,14 @@ class Foundation:
         return AutoTokenizer.from_pretrained(self.place)
 
 
-def find(spec: FoundationSpec, tier: str, workplace: Workplace) -> Foundation:
+def find(spec: FoundationSpec, tier: str, context: RunContext) -> Foundation:
     """The model of that name, trained now if it is of our own and has not been.
 
     Raises:
         MissingSourceError: its weights, or the text to train it on, are not at hand.
     """
     if spec.pretraining is not None:
-        place = trained(spec.pretraining, tier, workplace)
+        place = trained(spec.pretraining, tier, context)
     elif spec == STORIES:
         place = stories_folder(tier)
     else:
@@ -95,11 +86,11 @@ def _of_others(name: str, tier: str) -> Foundation:
     return Foundation(name, hashlib.sha256(f"{name}@{commit}".encode()).hexdigest())
 
 
-def trained(pretraining: Pretraining, tier: str, workplace: Workplace) -> Path:
+def trained(pretraining: Pretraining, tier: str, context: RunContext) -> Path:
     """Folder of a model of our own, the same one for every seed of a run."""
     return trained_folder(
         dense_settings(pretraining.architecture, pretraining.data, pretraining.protocol, pretraining.training),
-        tier, workplace, TRAINING_SEED,
+        tier, context, TRAINING_SEED,
     )  # fmt: skip
 
 
@@ -113,7 +104,7 @@ def dense_settings(
     )
 
 
-def trained_folder(dense: TrainingSettings, tier: str, workplace: Workplace, seed: int) -> Path:
+def trained_folder(dense: TrainingSettings, tier: str, context: RunContext, seed: int) -> Path:
     """Folder of a dense model of our own and its tokenizer, trained now if it has to be and kept in the work folder.
 
     A training that was interrupted goes on from its last checkpoint.
@@ -121,7 +112,7 @@ def trained_folder(dense: TrainingSettings, tier: str, workplace: Workplace, see
     Args:
         dense: settings of `dense_settings`.
         tier: of the run that needs it.
-        workplace: its folder keeps the model.
+        context: its folder keeps the model.
         seed: of first weights and order of the text.
 
     Raises:
@@ -130,14 +121,14 @@ def trained_folder(dense: TrainingSettings, tier: str, workplace: Workplace, see
     run = Run(Cell("compare", tier, "dense", dense), seed)  # type: ignore[arg-type]
     origin = sources.find(dense.data.source).key(dense.data.configuration)
     name = hashlib.sha256(f"{run.folder_name} {origin}".encode()).hexdigest()[:16]
-    folder = workplace.folder / "trained" / name
+    folder = context.folder / "trained" / name
 
     def make(partial: Path) -> None:
-        ecospa.save_pretrained(train(run, workplace).started.model, partial)
+        ecospa.save_pretrained(train(run, context).started.model, partial)
         tokenizer_of(dense.data, dense.protocol, tier).save_pretrained(partial)
 
     make_once(folder, make)
-    shutil.rmtree(workplace.folder / run.folder_name, ignore_errors=True)
+    shutil.rmtree(context.folder / run.folder_name, ignore_errors=True)
     return folder
 
 

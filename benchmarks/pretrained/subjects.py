@@ -15,7 +15,7 @@ from torch import nn
 import ecospa
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.tokenized import prepare
-from benchmarks.experiment import Workplace
+from benchmarks.experiment import RunContext
 from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.pretrained import loading
@@ -42,20 +42,20 @@ class Subject:
     fingerprint: str
 
 
-def subject(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
+def subject(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
     """The model of a cell, trained now if it has to be.
 
     Raises:
         MissingSourceError: text or weights are not at hand.
     """
-    return _stories(settings, tier, workplace) if settings.architecture is None else _own(settings, tier, workplace)
+    return _stories(settings, tier, context) if settings.architecture is None else _own(settings, tier, context)
 
 
-def _own(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
+def _own(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
     assert settings.architecture is not None and settings.training is not None  # one of our own
     own = Pretraining(settings.architecture, settings.training, settings.data, settings.protocol)
-    folder = loading.trained(own, tier, workplace)
-    text = prepare(settings.data, settings.protocol, tier, workplace.folder)
+    folder = loading.trained(own, tier, context)
+    text = prepare(settings.data, settings.protocol, tier, context.folder)
     inputs, labels = evaluation_windows(text.evaluation, settings.protocol.sequence_length, settings.protocol.stride)
     return Subject(
         build=lambda: ecospa.from_pretrained(folder),
@@ -66,13 +66,13 @@ def _own(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
     )
 
 
-def _stories(settings: CompareSettings, tier: str, workplace: Workplace) -> Subject:
-    told_by = loading.find(STORIES, tier, workplace)
+def _stories(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
+    told_by = loading.find(STORIES, tier, context)
     text = held_out_text(settings.data, settings.protocol, told_by.tokenizer, tier)
     return Subject(
         build=told_by.build,
         text=text,
-        sequences=loading.told_stories(told_by, settings.protocol.sequence_length, workplace.folder),
+        sequences=loading.told_stories(told_by, settings.protocol.sequence_length, context.folder),
         source="stories that the whole model has told itself, at temperature 1",
         fingerprint=_fingerprint(text.fingerprint, Path(told_by.place)),
     )

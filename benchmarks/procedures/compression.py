@@ -13,12 +13,12 @@ from torch import nn
 
 from benchmarks.data import calibration
 from benchmarks.data.cache import make_once
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.perplexity import Prediction
 from benchmarks.metrics.size import size_metrics
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
 from benchmarks.pretrained.subjects import Subject, subject
 from benchmarks.tasks.language_model import PackedText
 from benchmarks.timing.latency import latency_metrics
@@ -29,16 +29,16 @@ from results.record import Metric, PlanEvent
 _TURNS = 23  # forward passes behind a latency, the first three of which warm up
 
 
-def run_comparison(run: Run, workplace: Workplace) -> Outcome:
+def run_comparison(run: Run, context: RunContext) -> RunResult:
     """Compress, evaluate, count and time.
 
     Raises:
         MissingSourceError: text or weights are not at hand.
     """
     settings: CompareSettings = run.cell.settings
-    torch.set_num_threads(workplace.threads)
-    quieten()
-    own = subject(settings, run.cell.tier, workplace)
+    torch.set_num_threads(context.threads)
+    silence_transformers()
+    own = subject(settings, run.cell.tier, context)
     dense, model = own.build(), own.build()
     whole = parameters(dense, "blocks")
     spec = settings.calibration
@@ -49,7 +49,7 @@ def run_comparison(run: Run, workplace: Workplace) -> Outcome:
     model = compress(method, model, data)
     seconds = time.perf_counter() - began
     prediction = own.text.predict(model)
-    before = _dense_prediction(own, dense, workplace.folder)
+    before = _dense_prediction(own, dense, context.folder)
     length, one = settings.protocol.sequence_length, data.first
     operations = forward_flops(model, length, one)
     sizes = size_metrics(model, method)
@@ -64,7 +64,7 @@ def run_comparison(run: Run, workplace: Workplace) -> Outcome:
         "compression_time": Metric(seconds, "s", False),
     }
     history = tuple(PlanEvent(**event) for event in method.history)
-    return Outcome(metrics, own.fingerprint, history, payload={"calibration": calibration.described(data)})
+    return RunResult(metrics, own.fingerprint, history, payload={"calibration": calibration.described(data)})
 
 
 def _dense_prediction(own: Subject, dense: nn.Module, folder: Path) -> Prediction:

@@ -10,7 +10,7 @@ from typing import cast
 from torch import nn
 
 import ecospa
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models.synthetic import positions
@@ -29,20 +29,20 @@ from results.record import Metric
 _WARM_UP = 2
 
 
-def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
+def run_inference_speed(run: Run, context: RunContext) -> RunResult:
     """Let whole and shrunk model read batches of their own, or write tokens after them, in turns."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
-    models, given = prepare(run, workplace, _WARM_UP)
+    models, given = prepare(run, context, _WARM_UP)
     for batch in given:
         del batch["labels"]
     metrics = _facts(models, given[0], settings)
-    with compiling(protocol.mode == "compiled", workplace.threads):
+    with compiling(protocol.mode == "compiled", context.threads):
         timed = _candidates(models, given, protocol)
 
         def told(turn: int) -> None:
             timed["shrunk"].work(turn)
-            workplace.progress(turn + 1, len(given))
+            context.progress(turn + 1, len(given))
 
         works = [told if name == "shrunk" else one.work for name, one in timed.items()]
         ready = [one.ready for one in timed.values()]
@@ -61,7 +61,7 @@ def run_inference_speed(run: Run, workplace: Workplace) -> Outcome:
         "clock_mhz": clock(protocol.device),
         "device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth},
     }
-    return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
+    return RunResult(metrics, "0" * 64, payload=payload, device=protocol.device)
 
 
 def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[str, Metric]:

@@ -27,10 +27,10 @@ from benchmarks.capabilities.checks import (
 )
 from benchmarks.capabilities.libraries import PARTS, SIDES
 from benchmarks.capabilities.reload import WAYS, described
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.experiments.peers import PeerSettings
 from benchmarks.models import synthetic
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
 from benchmarks.specs.synthetic import ModelShape
 from benchmarks.timing.interleaved import ratio, take_turns
 from ecospa.accounting import parameters
@@ -48,7 +48,7 @@ class Finding:
     detail: str
 
 
-def run_peers(run: Run, workplace: Workplace) -> Outcome:
+def run_peers(run: Run, context: RunContext) -> RunResult:
     """Every capability of one side on one model; and, where asked for, the time of a cut by both sides in turns.
 
     Raises:
@@ -56,21 +56,21 @@ def run_peers(run: Run, workplace: Workplace) -> Outcome:
     """
     settings: PeerSettings = run.cell.settings
     torch.set_num_threads(1)
-    quieten()
+    silence_transformers()
     find_library()  # its absence is no finding about it
     found_version = version("torch-pruning")
     subject = prepare(run.cell.method, settings, run.seed)
     findings = [tried(f"cut half of the {part}", lambda part=part: check_cut(subject, part)) for part in PARTS]
-    workplace.progress(1, 3)
+    context.progress(1, 3)
     parts = [part for part, found in zip(PARTS, findings, strict=True) if found.outcome == "works"]
     findings += after_a_cut(subject, parts)
-    workplace.progress(2, 3)
+    context.progress(2, 3)
     metrics = {"works": Metric(float(sum(found.outcome == "works" for found in findings)), "capabilities", True)}
     metrics["tried"] = Metric(float(len(findings)), "capabilities", None)
     if settings.timed is not None:
         metrics |= cut_times(settings.timed, settings.turns, run.seed)
     payload = {"findings": [dataclasses.asdict(found) for found in findings], "torch_pruning": found_version}
-    return Outcome(metrics, "0" * 64, payload=payload)
+    return RunResult(metrics, "0" * 64, payload=payload)
 
 
 def tried(capability: str, check: Callable[[], str]) -> Finding:

@@ -11,35 +11,36 @@ import torch
 
 from benchmarks import task
 from benchmarks.data import calibration
-from benchmarks.experiment import Outcome, Run, TrainingSettings, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics.size import size_metrics
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.training.compress import compress
 from benchmarks.training.methods import build_method
 from results.record import Metric, PlanEvent
 
 
-def run_one_shot(run: Run, workplace: Workplace) -> Outcome:
+def run_one_shot(run: Run, context: RunContext) -> RunResult:
     """Cut and evaluate.
 
     Args:
         run: a cell whose settings are TrainingSettings; its training says no more than the size of batches.
-        workplace: folder, threads.
+        context: folder, threads.
 
     Raises:
         MissingSourceError: text or weights are not at hand.
     """
     settings: TrainingSettings = run.cell.settings
     training = settings.training
-    torch.set_num_threads(workplace.threads)
-    quieten()
-    own = task.load(run, workplace.folder)
+    torch.set_num_threads(context.threads)
+    silence_transformers()
+    own = task.load(run, context.folder)
     data = calibration.draw(own.examples, training.micro_batch_size, run.seed, own.source, training.device)
     method, model = build_method(settings.method, settings.shrink, run.seed), own.build()
     began = time.perf_counter()
     model = compress(method, model, data)
     seconds = time.perf_counter() - began
-    return Outcome(
+    return RunResult(
         metrics={
             **own.evaluate(model),
             **size_metrics(model, method),

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import ecospa
 from benchmarks.data.text.packing import training_sequences
 from benchmarks.data.text.tokenized import PreparedText, prepare
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.experiments.mismatch_error import MismatchSettings
-from benchmarks.models.language import build_model, quieten
+from benchmarks.models.language import build_model, silence_transformers
 from results.record import Metric
 
 REMOVALS = ("aligned", "misaligned", "random")
@@ -68,17 +68,17 @@ def relative_error(left: Tensor, right: Tensor, kept: Tensor) -> float:
     return float(lost.norm() / (left @ right).norm())
 
 
-def run_mismatch(run: Run, workplace: Workplace) -> Outcome:
+def run_mismatch(run: Run, context: RunContext) -> RunResult:
     """All curves of one record: three removals for four kinds of matrices.
 
     Raises:
         MissingSourceError: the text for the trained matrices is not at hand.
     """
     settings: MismatchSettings = run.cell.settings
-    torch.set_num_threads(workplace.threads)
-    quieten()
-    text = prepare(settings.data, settings.protocol, run.cell.tier, workplace.folder)
-    model = _trained_model(settings, text, run.seed, workplace.progress)
+    torch.set_num_threads(context.threads)
+    silence_transformers()
+    text = prepare(settings.data, settings.protocol, run.cell.tier, context.folder)
+    model = _trained_model(settings, text, run.seed, context.progress)
     generator = torch.Generator().manual_seed(run.seed)
     kinds: dict[str, Callable[[], list[Product]]] = {
         "random": lambda: _drawn(_random, settings, generator),
@@ -105,7 +105,7 @@ def run_mismatch(run: Run, workplace: Workplace) -> Outcome:
             )
             headline = mean[settings.shares.index(_HEADLINE_SHARE)]
             metrics[f"relative_error_{kind}_{removal}"] = Metric(headline, "", False, n=len(products))
-    return Outcome(metrics=metrics, data_fingerprint=text.fingerprint, payload={"curves": curves})
+    return RunResult(metrics=metrics, data_fingerprint=text.fingerprint, payload={"curves": curves})
 
 
 def pair_products(model: nn.Module) -> Iterator[Product]:

@@ -17,11 +17,12 @@ import ecospa
 from benchmarks.data import source as sources
 from benchmarks.data.sources.stories_model import folder
 from benchmarks.data.text.packing import evaluation_windows, pack
-from benchmarks.experiment import DataSpec, Outcome, ProtocolSpec, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.experiments.pretrained_shrink import PretrainedSettings
 from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.metrics.size import size_metrics
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
+from benchmarks.specs.language import DataSpec, ProtocolSpec
 from results.record import Metric, PlanEvent
 
 _SAMPLED_AT_ONCE = 128
@@ -60,15 +61,15 @@ class Stages:
         return round(1 - (1 - target) * min(len(self.rows) / events, 1.0), 4)
 
 
-def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
+def run_pretrained(run: Run, context: RunContext) -> RunResult:
     """Cut, recover, and tell a story before and after.
 
     Raises:
         MissingSourceError: weights or stories are not at hand.
     """
     settings: PretrainedSettings = run.cell.settings
-    torch.set_num_threads(workplace.threads)
-    quieten()
+    torch.set_num_threads(context.threads)
+    silence_transformers()
     place = folder(run.cell.tier)
     tokenizer = AutoTokenizer.from_pretrained(place)
     held_out = held_out_text(settings.data, settings.protocol, tokenizer, run.cell.tier)
@@ -83,12 +84,12 @@ def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
     training = settings.training
     text = sample_stories(model, training.stories, training.story_tokens, int(tokenizer.bos_token_id))
     total = 2 * settings.shrink.total_steps
-    control, _, _ = _train(whole(), text, settings, run.seed, None, lambda step: workplace.progress(step, total))
+    control, _, _ = _train(whole(), text, settings, run.seed, None, lambda step: context.progress(step, total))
     stages = Stages(held_out, settings, ecospa.accounting.parameters(model, scope="blocks"))
     before = held_out.perplexity(model)
     offset = settings.shrink.total_steps
     model, history, curve = _train(
-        model, text, settings, run.seed, stages, lambda step: workplace.progress(offset + step, total)
+        model, text, settings, run.seed, stages, lambda step: context.progress(offset + step, total)
     )
     final = held_out.predict(model)
     metrics = {
@@ -107,7 +108,7 @@ def run_pretrained(run: Run, workplace: Workplace) -> Outcome:
         "text_after": _tell(model, tokenizer, settings),
         "recovery_text": "sampled from the whole model at temperature 1",
     }
-    return Outcome(metrics, held_out.fingerprint, history, curve, payload)
+    return RunResult(metrics, held_out.fingerprint, history, curve, payload)
 
 
 def _train(

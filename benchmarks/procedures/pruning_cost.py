@@ -14,12 +14,12 @@ from torch import nn
 import ecospa
 from baselines.calibration import Calibration
 from baselines.method import TrainingMethod
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.experiments.pruning_cost import TARGET, CostModel, CostSettings
 from benchmarks.metrics.memory import memory_metrics, peak_memory, reset_peak
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models import synthetic
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
 from benchmarks.specs.synthetic import ModelShape
 from benchmarks.training.compress import compress, one_event_method
 from results.record import Metric
@@ -27,11 +27,11 @@ from results.record import Metric
 _WIDTH_MULTIPLE = 2
 
 
-def run_pruning_cost(run: Run, workplace: Workplace) -> Outcome:
+def run_pruning_cost(run: Run, context: RunContext) -> RunResult:
     """Compress once for the memory, then in turns with EcoSpa's plan and apply for the time."""
     settings: CostSettings = run.cell.settings
-    torch.set_num_threads(workplace.threads)
-    quieten()
+    torch.set_num_threads(context.threads)
+    silence_transformers()
     torch.manual_seed(run.seed)
     model = build(settings.model).eval()
     data = random_data(settings, run.seed)
@@ -57,7 +57,7 @@ def run_pruning_cost(run: Run, workplace: Workplace) -> Outcome:
     for turn in range(settings.turns):
         own.append(once(copy.deepcopy(model)))
         plain.append(_plan_and_apply(copy.deepcopy(model)))
-        workplace.progress(turn + 1, settings.turns)
+        context.progress(turn + 1, settings.turns)
     seconds, reference = statistics.median(own), statistics.median(plain)
     metrics = {
         "compression_time": Metric(seconds, "s", False, n=len(own)),
@@ -67,7 +67,7 @@ def run_pruning_cost(run: Run, workplace: Workplace) -> Outcome:
         "memory_on_top": Metric(float(max(0, peak - before)), "bytes", False),
         **sizes,
     }
-    return Outcome(metrics, "0" * 64, payload={"calibration": {"source": data.source, "sequences": data.sequences}})
+    return RunResult(metrics, "0" * 64, payload={"calibration": {"source": data.source, "sequences": data.sequences}})
 
 
 def build(spec: CostModel) -> nn.Module:

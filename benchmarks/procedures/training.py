@@ -20,12 +20,13 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from baselines.method import size_entry
 from benchmarks import task
 from benchmarks.data import calibration
-from benchmarks.experiment import Outcome, Run, TrainingSettings, TrainingSpec, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics.flops import flops_metrics, step_flops
 from benchmarks.metrics.memory import memory_metrics, peak_memory, reset_peak
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.training_state import training_state_metrics
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
+from benchmarks.specs.training import TrainingSettings, TrainingSpec
 from benchmarks.timing.step_time import final_step_time_ratio, step_time_metrics
 from benchmarks.training import checkpoint
 from benchmarks.training.callback import MethodCallback
@@ -69,12 +70,12 @@ class Trained:
     seconds_before: float
 
 
-def run_training(run: Run, workplace: Workplace) -> Outcome:
+def run_training(run: Run, context: RunContext) -> RunResult:
     """Train, shrink, evaluate, measure.
 
     Args:
         run: a cell whose settings are TrainingSettings, and a seed.
-        workplace: folder, threads, progress.
+        context: folder, threads, progress.
 
     Returns:
         The outcome with the metrics of the task and those of every training run.
@@ -83,12 +84,12 @@ def run_training(run: Run, workplace: Workplace) -> Outcome:
         MissingSourceError: the data are not at hand.
         FloatingPointError: the loss became NaN or infinite.
     """
-    trained = train(run, workplace)
+    trained = train(run, context)
     started = trained.started
     metrics = _measure(run, started, trained.task)
     given = {"calibration": calibration.described(started.data)} if started.method.needs_calibration else {}
     left_out = {} if _RATIO in metrics else {"left_out": {_RATIO: "two models in training did not fit into memory"}}
-    return Outcome(
+    return RunResult(
         metrics=metrics,
         data_fingerprint=trained.task.fingerprint,
         plan_history=_plan_history(started),
@@ -99,7 +100,7 @@ def run_training(run: Run, workplace: Workplace) -> Outcome:
     )
 
 
-def train(run: Run, workplace: Workplace) -> Trained:
+def train(run: Run, context: RunContext) -> Trained:
     """The training alone, from the start or from the last checkpoint in the run's folder.
 
     Raises:
@@ -107,14 +108,14 @@ def train(run: Run, workplace: Workplace) -> Trained:
         FloatingPointError: the loss became NaN or infinite.
     """
     settings: TrainingSettings = run.cell.settings
-    torch.set_num_threads(workplace.threads)
-    quieten()
-    own = task.load(run, workplace.folder)
+    torch.set_num_threads(context.threads)
+    silence_transformers()
+    own = task.load(run, context.folder)
     reset_peak(settings.training.device)  # the first run of a cache has made it: no memory of its method
-    started = _start(run, own, workplace.folder / run.folder_name)
+    started = _start(run, own, context.folder / run.folder_name)
     own.ready(started.model)
     seconds_before = started.progress.seconds
-    trainer = _trainer(run, started, own, workplace)
+    trainer = _trainer(run, started, own, context)
     trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))
     started.progress.peak_memory = max(started.progress.peak_memory, peak_memory(settings.training.device))
     return Trained(started, own, trainer.state.log_history, seconds_before)
@@ -138,10 +139,10 @@ def _start(run: Run, own: task.Task, folder: Path) -> _Started:
     return _Started(model, method, data, checkpoint.Progress(started=dict(first)), None)
 
 
-def _trainer(run: Run, started: _Started, own: task.Task, workplace: Workplace) -> Trainer:
+def _trainer(run: Run, started: _Started, own: task.Task, context: RunContext) -> Trainer:
     training = run.cell.settings.training
     arguments = TrainingArguments(
-        output_dir=str(workplace.folder / run.folder_name),
+        output_dir=str(context.folder / run.folder_name),
         use_cpu=training.device == "cpu",
         bf16=training.precision == "bf16",
         seed=run.seed,
@@ -172,7 +173,7 @@ def _trainer(run: Run, started: _Started, own: task.Task, workplace: Workplace) 
         started.method,
         training,
         lambda model: step_flops(model, training.batch_size, own.tokens, one),
-        workplace,
+        context,
         started.progress,
         started.data,
     )

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import ecospa
 from baselines.calibration import batch_loss
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.experiments.training_memory import METHODS, MemoryProtocol
 from benchmarks.metrics.allocation import allocated
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.training_state import optimizer_bytes
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
 from benchmarks.models.synthetic import build, positions
 from benchmarks.specs.synthetic import SpeedSettings
 from benchmarks.timing.candidates import DTYPES, WithLoss, batches
@@ -29,14 +29,14 @@ _NO_LIMIT = 2**62
 Row = dict[str, int]
 
 
-def run_training_memory(run: Run, workplace: Workplace) -> Outcome:
+def run_training_memory(run: Run, context: RunContext) -> RunResult:
     """Train the whole model for two steps, then a copy over its schedule, and compare with what was foretold."""
     settings: SpeedSettings = run.cell.settings
     protocol: Any = settings.protocol
     if run.cell.method not in METHODS:
         raise ecospa.ConfigError(f"method is {run.cell.method!r}; training_memory measures {' and '.join(METHODS)}")
-    torch.set_num_threads(workplace.threads)
-    quieten()
+    torch.set_num_threads(context.threads)
+    silence_transformers()
     torch.manual_seed(run.seed)
     model = build(settings.model).to(protocol.device, DTYPES[protocol.precision])
     given = batches(settings, protocol.turns, run.seed)
@@ -50,7 +50,7 @@ def run_training_memory(run: Run, workplace: Workplace) -> Outcome:
     rows = []
     for number, batch in enumerate(given):
         rows.append(training.step(batch))
-        workplace.progress(number + 1, len(given))
+        context.progress(number + 1, len(given))
     steady = training.step(given[0])  # all events are over
     metrics = {
         **_bytes(rows, steady, dense_peak),
@@ -60,7 +60,7 @@ def run_training_memory(run: Run, workplace: Workplace) -> Outcome:
     }
     if limit is not None:
         metrics["memory_limit"] = Metric(float(limit), "bytes", None)
-    return Outcome(metrics, "0" * 64, _history(training), payload={"steps": rows}, device=protocol.device)
+    return RunResult(metrics, "0" * 64, _history(training), payload={"steps": rows}, device=protocol.device)
 
 
 def config(settings: SpeedSettings) -> ecospa.EcoSpaConfig | None:

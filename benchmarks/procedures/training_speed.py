@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import ecospa
 from baselines.calibration import batch_loss
-from benchmarks.experiment import Outcome, Run, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models.synthetic import positions
 from benchmarks.specs.synthetic import SpeedProtocol, SpeedSettings, TrainingMode
@@ -35,15 +35,15 @@ _WARM_UP = 3  # first steps allocate optimizer state
 _EVENTS = 5
 
 
-def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
+def run_training_speed(run: Run, context: RunContext) -> RunResult:
     """Train whole and shrunk model in turns, beside the swapped one, or in a mode beside both without it."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
-    models, given = prepare(run, workplace, _WARM_UP)
-    with compiling(protocol.mode == "compiled", workplace.threads):
+    models, given = prepare(run, context, _WARM_UP)
+    with compiling(protocol.mode == "compiled", context.threads):
         timed = _candidates(models, given, protocol)
         steps = {name: one.work for name, one in timed.items()}
-        turns = [_telling(step, workplace, len(given)) if name == "shrunk" else step for name, step in steps.items()]
+        turns = [_telling(step, context, len(given)) if name == "shrunk" else step for name, step in steps.items()]
         with all_compiled():
             taken = take_turns(turns, protocol.turns, _WARM_UP, protocol.device)
             energy = energy_metrics(steps["dense"], steps["shrunk"], len(given), protocol.device)
@@ -57,7 +57,7 @@ def run_training_speed(run: Run, workplace: Workplace) -> Outcome:
         foretold, payload["roofline"] = _foretold(models, given[0], protocol, seconds)
         # shrinks the whole model: nothing after it
         metrics |= foretold | _costs_of_shrinking(models.dense, given, protocol.device)
-    return Outcome(metrics, "0" * 64, payload=payload, device=protocol.device)
+    return RunResult(metrics, "0" * 64, payload=payload, device=protocol.device)
 
 
 def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Timed]:
@@ -109,10 +109,10 @@ def _foretold(
     return {"foretold_step_time_ratio": Metric(saved, "shrunk / dense", None)}, roofline
 
 
-def _telling(step: Callable[[int], None], workplace: Workplace, total: int) -> Callable[[int], None]:
+def _telling(step: Callable[[int], None], context: RunContext, total: int) -> Callable[[int], None]:
     def told(turn: int) -> None:
         step(turn)
-        workplace.progress(turn + 1, total)
+        context.progress(turn + 1, total)
 
     return told
 

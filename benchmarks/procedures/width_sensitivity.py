@@ -15,10 +15,11 @@ from torch import Tensor, nn
 import ecospa
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.tokenized import prepare
-from benchmarks.experiment import Outcome, Run, TrainingSpec, Workplace
+from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.experiments.sparsity_limits import DEPTHS, KINDS, LimitsSettings
 from benchmarks.metrics.perplexity import perplexity_metrics, predict
-from benchmarks.models.language import quieten
+from benchmarks.models.language import silence_transformers
+from benchmarks.specs.training import TrainingSpec
 from benchmarks.tasks.trained_language_model import trained_place
 from ecospa import CoupledPair, SparsityPlan, coupled_pairs
 from ecospa.accounting import parameters
@@ -29,17 +30,17 @@ from ecospa.sparsifier import pair_scores
 from results.record import Metric
 
 
-def run_limits(run: Run, workplace: Workplace) -> Outcome:
+def run_limits(run: Run, context: RunContext) -> RunResult:
     """The curve of one part, and where it breaks.
 
     Raises:
         MissingSourceError: the text is not at hand.
     """
     settings: LimitsSettings = run.cell.settings
-    torch.set_num_threads(workplace.threads)
-    quieten()
-    place = trained_place(settings, run.cell.tier, workplace, run.seed)
-    text = prepare(settings.data, settings.protocol, run.cell.tier, workplace.folder)
+    torch.set_num_threads(context.threads)
+    silence_transformers()
+    place = trained_place(settings, run.cell.tier, context, run.seed)
+    text = prepare(settings.data, settings.protocol, run.cell.tier, context.folder)
     windows = evaluation_windows(text.evaluation, settings.protocol.sequence_length, settings.protocol.stride)
     sequences = torch.from_numpy(training_sequences(text.train, settings.protocol.sequence_length))
     device, size = settings.training.device, 2 * settings.training.micro_batch_size
@@ -54,14 +55,14 @@ def run_limits(run: Run, workplace: Workplace) -> Outcome:
     widths = (1.0, *settings.widths)
     rows = []
     for number, share in enumerate(widths):
-        workplace.progress(number, len(widths))
+        context.progress(number, len(widths))
         rows.append(
             _measured(
                 build(), settings, share, perplexity, lambda m: recover(m, sequences, settings.training, run.seed)
             )
         )
-    workplace.progress(len(widths), len(widths))
-    return Outcome(
+    context.progress(len(widths), len(widths))
+    return RunResult(
         metrics=_metrics(rows, settings.margin),
         data_fingerprint=text.fingerprint,
         payload={"curve": rows, "margin": settings.margin},

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.experiment import DataSpec, ModelSpec, ProtocolSpec, Tier, TrainingSpec
+from benchmarks.experiment import Tier
+from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
+from benchmarks.specs.training import TrainingSpec
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import MethodRef, Outcome, Run, ShrinkSpec, TrainingSettings, TrainingSpec, Workplace
+from benchmarks.experiment import MethodRef, Run, RunContext, RunResult
+from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Scale:
         return tuple(sources.find(name).bind(configuration) for name, configuration in needed)
 
 
-def execute(run: Run, workplace: Workplace) -> Outcome:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Train one model with one method: `execute` of every experiment whose settings are TrainingSettings."""
     from benchmarks.procedures.training import run_training  # imports torch, which a plan does without
 
-    return run_training(run, workplace)
+    return run_training(run, context)

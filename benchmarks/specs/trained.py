@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from benchmarks.experiment import ModelSpec, ProtocolSpec, TrainingSpec
+from benchmarks.specs.language import ModelSpec, ProtocolSpec
+from benchmarks.specs.training import TrainingSpec
 
 SEED_OFFSET = 1000
 """Added to a run's seed for the training before it, so that the order of the text is not the same twice."""

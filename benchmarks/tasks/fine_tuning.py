@@ -12,13 +12,14 @@ from transformers import set_seed
 from baselines.method import TrainingMethod
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.tokenized import prepare
-from benchmarks.experiment import Run, TrainingSettings, Workplace
+from benchmarks.experiment import Run, RunContext
 from benchmarks.metrics.perplexity import HeldOut, perplexity_metrics, predict
 from benchmarks.pretrained import loading
 from benchmarks.procedures.prune_and_recover import held_out_text
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from benchmarks.tasks.language_model import PackedText
-from benchmarks.training.prune_then_train import CutFirst
+from benchmarks.training.prune_then_train import PruneThenTrain
 from results.record import Metric
 
 
@@ -60,12 +61,12 @@ def foundation_of(run: Run, folder: Path) -> loading.Foundation:
     Raises:
         MissingSourceError: text or weights are not at hand.
     """
-    place = Workplace(folder, threads=torch.get_num_threads())
+    place = RunContext(folder, threads=torch.get_num_threads())
     return loading.find(run.cell.settings.model, run.cell.tier, place)
 
 
 def _cut_first(method: TrainingMethod) -> TrainingMethod:
-    return CutFirst(method) if method.stage == "one-shot" else method
+    return PruneThenTrain(method) if method.stage == "one-shot" else method
 
 
 def _text(

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from benchmarks.data.augmentation import ImageExamples
 from benchmarks.data.images import ImageSet, prepare_images
-from benchmarks.experiment import Run, TrainingSettings
+from benchmarks.experiment import Run
 from benchmarks.metrics.accuracy import accuracy_metrics, classify
 from benchmarks.models.teacher import Teacher, load_teacher
 from benchmarks.models.vision import build_classifier, positions
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from results.record import Metric
 

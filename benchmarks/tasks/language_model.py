@@ -14,9 +14,10 @@ from torch.utils.data import Dataset
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.streamed import StreamedDataSpec, prepare_streamed
 from benchmarks.data.text.tokenized import prepare
-from benchmarks.experiment import Run, TrainingSettings
+from benchmarks.experiment import Run
 from benchmarks.metrics.perplexity import perplexity_metrics, predict
 from benchmarks.models.language import build_model
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from results.record import Metric
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.data.text.qa_windows import OUTSIDE, EncodedQuestions, encoded_questions
-from benchmarks.experiment import Run, TrainingSettings
+from benchmarks.experiment import Run
 from benchmarks.metrics.squad import answer_metrics
 from benchmarks.models.encoder import build_encoder, span_loss
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from benchmarks.tasks._encoder import EncodedExamples, check_vocabulary, fingerprint, predict
 from results.record import Metric

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.data.text.encoded import encoded_texts
-from benchmarks.experiment import Run, TrainingSettings
+from benchmarks.experiment import Run
 from benchmarks.metrics.classification import accuracy, f1, matthews
 from benchmarks.metrics.correlation import pearson, spearman
 from benchmarks.models.encoder import build_encoder, label_loss
 from benchmarks.specs.encoder import ClassificationSpec
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from benchmarks.tasks._encoder import EncodedExamples, check_vocabulary, fingerprint, predict
 from results.record import Metric

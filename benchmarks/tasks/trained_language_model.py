@@ -14,9 +14,11 @@ from torch import nn
 from transformers import set_seed
 
 import ecospa
-from benchmarks.experiment import ProtocolSpec, Run, TrainingSettings, Workplace
+from benchmarks.experiment import Run, RunContext
 from benchmarks.pretrained.loading import dense_settings, trained_folder
+from benchmarks.specs.language import ProtocolSpec
 from benchmarks.specs.trained import SEED_OFFSET, TrainedModel
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from benchmarks.tasks import language_model
 
@@ -28,7 +30,7 @@ def load(run: Run, folder: Path) -> Task:
         MissingSourceError: the text is not at hand.
     """
     own = language_model.load(run, folder)
-    place = trained_place(run.cell.settings, run.cell.tier, Workplace(folder, torch.get_num_threads()), run.seed)
+    place = trained_place(run.cell.settings, run.cell.tier, RunContext(folder, torch.get_num_threads()), run.seed)
     device = torch.device(run.cell.settings.training.device)
 
     def build() -> nn.Module:
@@ -38,17 +40,17 @@ def load(run: Run, folder: Path) -> Task:
     return replace(own, build=build)
 
 
-def trained_place(settings: TrainingSettings, tier: str, workplace: Workplace, seed: int) -> Path:
+def trained_place(settings: TrainingSettings, tier: str, context: RunContext, seed: int) -> Path:
     """Folder of the trained model of a run, made now if it has to be.
 
     Args:
         settings: of the run; its model is a TrainedModel, its text the one that the model is trained on.
         tier: of the run.
-        workplace: its folder keeps the model.
+        context: its folder keeps the model.
         seed: of the run.
     """
     model, protocol = settings.model, settings.protocol
     assert isinstance(model, TrainedModel)  # what the protocol is for
     plain = ProtocolSpec(protocol.tokenizer, protocol.sequence_length, protocol.stride, protocol.split, protocol.bos)
     dense = dense_settings(model, settings.data, plain, model.pretraining)
-    return trained_folder(dense, tier, workplace, seed + SEED_OFFSET)
+    return trained_folder(dense, tier, context, seed + SEED_OFFSET)

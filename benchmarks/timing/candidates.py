@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.calibration import Calibration, batch_loss
-from benchmarks.experiment import Run, Workplace
-from benchmarks.models.language import quieten
+from benchmarks.experiment import Run, RunContext
+from benchmarks.models.language import silence_transformers
 from benchmarks.models.synthetic import build, random_batch
 from benchmarks.specs.synthetic import SpeedSettings
 from benchmarks.training.compress import compress, one_event_method
@@ -50,10 +50,10 @@ class WithLoss(nn.Module):
         return Loss(batch_loss(self.model, batch))
 
 
-def prepare(run: Run, workplace: Workplace, warm_up: int) -> tuple[Candidates, list[dict[str, Tensor]]]:
+def prepare(run: Run, context: RunContext, warm_up: int) -> tuple[Candidates, list[dict[str, Tensor]]]:
     """The models that take turns, and a batch of its own for every turn, those of the warm-up too."""
-    torch.set_num_threads(workplace.threads)
-    quieten()
+    torch.set_num_threads(context.threads)
+    silence_transformers()
     settings: SpeedSettings = run.cell.settings
     return candidates(settings, run.seed), batches(settings, warm_up + settings.protocol.turns, run.seed)
 

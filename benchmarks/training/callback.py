@@ -17,9 +17,10 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from baselines.method import TrainingState
-from benchmarks.experiment import TrainingSpec, Workplace
+from benchmarks.experiment import RunContext
 from benchmarks.metrics.memory import peak_memory
 from benchmarks.metrics.training_state import training_bytes
+from benchmarks.specs.training import TrainingSpec
 from benchmarks.training import checkpoint
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class MethodCallback(TrainerCallback):
         method: what is called.
         training: of the run.
         step_flops: model -> operations of one training step, counted again whenever the model has changed its size.
-        workplace: told how far the run is; says how often a checkpoint is due.
+        context: told how far the run is; says how often a checkpoint is due.
         progress: measurements so far, continued in place.
         data: calibration data, given to the method again at the end.
     """
@@ -47,15 +48,15 @@ class MethodCallback(TrainerCallback):
         method: TrainingMethod,
         training: TrainingSpec,
         step_flops: Callable[[nn.Module], int],
-        workplace: Workplace,
+        context: RunContext,
         progress: checkpoint.Progress,
         data: Calibration | None = None,
     ) -> None:
         self.data = data
-        self.method, self.training, self.workplace, self.progress = method, training, workplace, progress
+        self.method, self.training, self.context, self.progress = method, training, context, progress
         self._count_flops = step_flops
         self._began = self._asked = self._saved = time.monotonic()
-        self._interval = workplace.checkpoint_seconds
+        self._interval = context.checkpoint_seconds
         self._seconds_before = progress.seconds
         self._reported = -math.inf
         self._step_began = 0.0
@@ -89,7 +90,7 @@ class MethodCallback(TrainerCallback):
         now = time.monotonic()
         if now - self._reported >= _REPORT_SECONDS:
             self._reported = now
-            self.workplace.progress(state.global_step, state.max_steps)
+            self.context.progress(state.global_step, state.max_steps)
         # Only where the mean loss has just been logged: a resumed run then logs the same means.
         logged = state.global_step % args.logging_steps == 0
         if logged and state.global_step < state.max_steps and now - self._saved >= self._interval:
@@ -114,9 +115,9 @@ class MethodCallback(TrainerCallback):
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         checkpoint.save(folder, kwargs["model"], self.method, self.progress)
         self._saved = time.monotonic()
-        if self.workplace.checkpoint_seconds > 0:
+        if self.context.checkpoint_seconds > 0:
             took = self._saved - self._asked
-            self._interval = max(self.workplace.checkpoint_seconds, _SAVE_SHARE * took)
+            self._interval = max(self.context.checkpoint_seconds, _SAVE_SHARE * took)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -11,7 +11,8 @@ from torch import nn
 
 from baselines.calibration import Calibration, batch_loss
 from baselines.method import TrainingMethod, TrainingState
-from benchmarks.experiment import MethodRef, ShrinkSpec
+from benchmarks.experiment import MethodRef
+from benchmarks.specs.training import ShrinkSpec
 from benchmarks.training.methods import build_method, find_method
 
 

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Collection
 
 import baselines
-from benchmarks.experiment import MethodRef, ShrinkSpec, TrainingSpec
+from benchmarks.experiment import MethodRef
+from benchmarks.specs.training import ShrinkSpec, TrainingSpec
 from results.record import NAME
 
 

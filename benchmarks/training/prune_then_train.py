@@ -17,7 +17,7 @@ from baselines.method import TrainingMethod, TrainingState
 from benchmarks.training.compress import compress
 
 
-class CutFirst(TrainingMethod):
+class PruneThenTrain(TrainingMethod):
     """Cuts in `prepare`, keeps the masks during the training, and has nothing left to do in `finish`.
 
     Args:

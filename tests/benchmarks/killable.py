@@ -24,8 +24,9 @@ import benchmarks.execution.worker  # noqa: F401  imported before the fork, once
 from benchmarks import commands, registry
 from benchmarks.__main__ import main
 from benchmarks.execution import isolation
-from benchmarks.experiment import Cell, MethodRef, Outcome, Run, Tier, TierPlan, TrainingSettings, Workplace
+from benchmarks.experiment import Cell, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
 from benchmarks.experiments import coupled_vs_uncoupled
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.training.callback import MethodCallback
 from tests.benchmarks import moments
 from tests.benchmarks.tiny_runs import settings, tiny_experiment, train, use_tiny_text
@@ -48,17 +49,17 @@ class _Apart(ForkContext):
     Process = _Alone  # type: ignore[assignment]
 
 
-def train_and_tell(run: Run, place: Workplace) -> Outcome:
+def train_and_tell(run: Run, place: RunContext) -> RunResult:
     """A training run that says which one it is."""
     moments.tell(moments.RUN, run.folder_name)
     return train(run, place)
 
 
-def say_nothing(run: Run, place: Workplace) -> Outcome:
+def say_nothing(run: Run, place: RunContext) -> RunResult:
     """A run that reports no progress for longer than any test takes."""
     moments.tell(moments.RUN, run.folder_name)
     time.sleep(3600)
-    return Outcome({}, "0" * 64)
+    return RunResult({}, "0" * 64)
 
 
 def cells(tier: Tier, wanted: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
@@ -86,7 +87,7 @@ def use_small_experiments(patch: pytest.MonkeyPatch) -> None:
     silent = replace(silent, cells=lambda tier, refs: tuple(replace(c, experiment="silent") for c in own(tier, refs)))
     patch.setattr(registry, "experiments", lambda: MappingProxyType({NAME: small, "silent": silent}))
     patch.setattr(isolation, "_context", lambda tier: _Apart())
-    patch.setattr(commands, "Workplace", functools.partial(Workplace, checkpoint_seconds=0.0))
+    patch.setattr(commands, "RunContext", functools.partial(RunContext, checkpoint_seconds=0.0))
     patch.setattr(commands, "make_tables", lambda tier, records: 0)
     ended = MethodCallback.on_step_end
 

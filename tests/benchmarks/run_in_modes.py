@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ecospa
-from benchmarks.experiment import Cell, MethodRef, Run, Workplace
+from benchmarks.experiment import Cell, MethodRef, Run, RunContext
 from benchmarks.experiments import inference_speed, training_speed
 from benchmarks.specs.synthetic import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
 from benchmarks.timing import compilation, inference
@@ -52,7 +52,7 @@ def main(folder: str) -> None:
     """Infer and train without a C++ compiler: what torch traces is run as it is."""
     compilation.BACKEND = "aot_eager"
     tokens = {name: written(name) for name in ("gpt2", "llama")}
-    place = Workplace(Path(folder), threads=1)
+    place = RunContext(Path(folder), threads=1)
     outcomes = {
         "writing": inference_speed.execute(Run(mode_cell("llama", "compiled"), 0), place),
         "reading": inference_speed.execute(Run(mode_cell("vit", "compiled", "prefill"), 0), place),

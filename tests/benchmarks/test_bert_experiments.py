@@ -13,7 +13,7 @@ from benchmarks.experiments import bert_glue, bert_squad
 from benchmarks.models.encoder import build_encoder
 from ecospa import CoupledSparsifier, EcoSpaConfig, apply_plan, coupled_pairs
 from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, use_tiny_examples
-from tests.benchmarks.tiny_runs import workplace
+from tests.benchmarks.tiny_runs import run_context
 
 TIERS = ("smoke", "cpu", "gpu", "paper")
 
@@ -98,6 +98,6 @@ def test_a_run_leaves_what_the_tables_read(
         training=replace(settings.training, steps=12, warmup_steps=2),
         shrink=replace(settings.shrink, total_steps=12, start_step=2, end_step=10, interval=2, width_multiple=2),
     )
-    outcome = registry.experiment(name).execute(Run(replace(cell, settings=small), 0), workplace(tmp_path))
+    outcome = registry.experiment(name).execute(Run(replace(cell, settings=small), 0), run_context(tmp_path))
     assert {metric, "final_step_time_ratio", "shrink_events"} <= set(outcome.metrics)
     assert outcome.plan_history[-1].block_parameters < 0.6 * outcome.plan_history[0].block_parameters

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.experiment import Workplace
+from benchmarks.experiment import RunContext
 from benchmarks.training import callback, checkpoint
 from tests.benchmarks.tiny_runs import settings
 
@@ -31,7 +31,7 @@ def saves(folder: Path, patch: pytest.MonkeyPatch, took: float, every: float) ->
         method,  # type: ignore[arg-type]
         settings().training,
         lambda model: 0,
-        Workplace(folder, checkpoint_seconds=every),
+        RunContext(folder, checkpoint_seconds=every),
         checkpoint.Progress(),
     )
 

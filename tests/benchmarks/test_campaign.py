@@ -21,12 +21,12 @@ from tests.benchmarks.tiny_runs import (
     ORIGIN,
     Interrupting,
     carry_out,
+    run_context,
     settings,
     tiny_experiment,
     train,
     use_tiny_experiment,
     use_tiny_text,
-    workplace,
 )
 
 FAILING, INTERRUPTING, REFUSING = (f"{HERE}:{name}" for name in ("Failing", "Interrupting", "Refusing"))
@@ -51,7 +51,7 @@ def test_a_failed_run_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypat
     use_tiny_experiment(monkeypatch, experiment)
     store = Store(tmp_path / "records")
     plan = make_plan([experiment], "smoke", store, refs(FAILING, "dense"))
-    summary = carry_out_plan(plan, store, workplace(tmp_path / "work"), silent(), carry_out)
+    summary = carry_out_plan(plan, store, run_context(tmp_path / "work"), silent(), carry_out)
     assert [record.method for record in summary.finished] == ["dense"]
     (failed,) = store.records(status="failed")
     assert failed.method == "Failing"
@@ -84,7 +84,7 @@ def test_what_a_kill_left_of_a_run_is_removed_when_its_record_is_there(
 
     monkeypatch.setattr(Store, "append", killed)
     with pytest.raises(KeyboardInterrupt):
-        carry_out_plan(plan, store, workplace(work), silent(), carry_out)
+        carry_out_plan(plan, store, run_context(work), silent(), carry_out)
     assert left.exists() == kept  # of a run that has failed it goes first: nobody is to go on from there
     clear_finished(make_plan([experiment], "smoke", store, refs(method)), work)
     assert not left.exists()
@@ -105,10 +105,10 @@ def test_work_that_is_half_removed_is_nothing_to_go_on_from(tmp_path: Path, monk
 
     monkeypatch.setattr(shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        carry_out_plan(plan, store, workplace(work), silent(), carry_out)
+        carry_out_plan(plan, store, run_context(work), silent(), carry_out)
     assert not own.exists() and list(work.iterdir()) != []
     monkeypatch.setattr(shutil, "rmtree", remove)
-    carry_out_plan(plan, store, workplace(work), silent(), carry_out)
+    carry_out_plan(plan, store, run_context(work), silent(), carry_out)
     assert list(work.iterdir()) == []
 
 
@@ -118,7 +118,7 @@ def test_a_refusal_is_an_outcome_and_is_not_tried_again(tmp_path: Path, monkeypa
     use_tiny_experiment(monkeypatch, experiment)
     store, console = Store(tmp_path / "records"), silent()
     plan = make_plan([experiment], "smoke", store, refs(REFUSING, "dense"))
-    summary = carry_out_plan(plan, store, workplace(tmp_path / "work"), console, carry_out)
+    summary = carry_out_plan(plan, store, run_context(tmp_path / "work"), console, carry_out)
     assert [record.method for record in summary.refused] == ["Refusing"] and summary.failed == ()
     (refused,) = store.records(status="failed")
     assert last_line(refused).endswith("refusing is not defined for the gpt2 family; it is for: bert")
@@ -133,7 +133,7 @@ def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(
     monkeypatch.setattr(Interrupting, "armed", True)
     experiment = tiny_experiment((), execute=train)
     use_tiny_experiment(monkeypatch, experiment)
-    store, place = Store(tmp_path / "records"), workplace(tmp_path / "work")
+    store, place = Store(tmp_path / "records"), run_context(tmp_path / "work")
     plan = make_plan([experiment], "smoke", store, refs("dense", INTERRUPTING))
     with pytest.raises(KeyboardInterrupt):
         carry_out_plan(plan, store, place, silent(), carry_out)
@@ -155,7 +155,7 @@ def test_the_plan_knows_seeds_methods_force_and_times(tmp_path: Path, monkeypatc
     ]  # fmt: skip
     assert plan.seconds is None
     few = make_plan([experiment], "smoke", store, refs("dense"), seeds=(1,))
-    carry_out_plan(few, store, workplace(tmp_path / "work"), silent(), carry_out)
+    carry_out_plan(few, store, run_context(tmp_path / "work"), silent(), carry_out)
     plan = make_plan([experiment], "smoke", store)
     assert [planned.state for planned in plan.runs] == ["to do", "to do", "there", "to do"]
     assert plan.seconds == pytest.approx(3 * store.records()[0].seconds)
@@ -180,7 +180,7 @@ def test_a_process_that_dies_is_a_failed_record(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(isolation, "_context", lambda tier: multiprocessing.get_context("spawn"))
     run = Run(Cell("tiny", "smoke", "dense", Fatal()), 0)
-    record = isolation.carry_out_apart(run, workplace(tmp_path), ORIGIN)
+    record = isolation.run_in_subprocess(run, run_context(tmp_path), ORIGIN)
     assert record.status == "failed"
     assert "exit code 7" in (record.error or "")
 

@@ -19,7 +19,7 @@ from benchmarks.training.compress import compress, one_event_method
 from ecospa.accounting import parameters
 from results.store import Store
 from tests.baselines.runs import CALIBRATION, largest_step, tiny_gpt2
-from tests.benchmarks.tiny_runs import use_tiny_text, workplace
+from tests.benchmarks.tiny_runs import run_context, use_tiny_text
 
 
 @pytest.mark.parametrize("name", compare.METHODS)
@@ -79,7 +79,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_the_dense_model_is_trained_once_and_everything_is_measured(tmp_path: Path) -> None:
-    place = workplace(tmp_path)
+    place = run_context(tmp_path)
     cells = compare.chosen_cells("smoke", [MethodRef(name) for name in ("dense", "wanda", "slicegpt")], "gpt2", [0.5])
     outcomes = {cell.method: compare.execute(Run(cell, 1), place) for cell in cells}
     assert len([path for path in (tmp_path / "trained").iterdir() if path.is_dir()]) == 1

@@ -14,7 +14,7 @@ import baselines
 from baselines.method import TrainingState
 from benchmarks.experiment import MethodRef
 from benchmarks.training.compress import compress, one_event_method
-from benchmarks.training.prune_then_train import CutFirst
+from benchmarks.training.prune_then_train import PruneThenTrain
 from tests.baselines.runs import CALIBRATION, tiny_gpt2, tokens
 
 MASKS = ("wanda", "sparsegpt", "magnitude_one_shot")
@@ -22,14 +22,14 @@ STRUCTURES = ("surgeon", "flap", "slicegpt")
 STEPS = 4
 
 
-def cut(name: str) -> tuple[CutFirst, nn.Module]:
+def cut(name: str) -> tuple[PruneThenTrain, nn.Module]:
     """A method at half of the blocks, and the model that it has cut."""
     model = tiny_gpt2()
-    method = CutFirst(one_event_method(MethodRef(name), 0.5, 2, model, seed=3))
+    method = PruneThenTrain(one_event_method(MethodRef(name), 0.5, 2, model, seed=3))
     return method, method.prepare(model, CALIBRATION)
 
 
-def train(model: Any, method: CutFirst, first: int = 0, steps: int = STEPS, optimizer: Any = None) -> Any:
+def train(model: Any, method: PruneThenTrain, first: int = 0, steps: int = STEPS, optimizer: Any = None) -> Any:
     """Steps of AdamW with the method's hooks."""
     assert method.build_optimizer(model) is None
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
@@ -89,7 +89,7 @@ def test_a_resumed_training_goes_on_the_same(name: str, tmp_path: Path) -> None:
     optimizer = train(model, method, 0, 2)
     method.save(model, tmp_path)
     state, moments = method.state_dict(), copy.deepcopy(optimizer.state_dict())
-    again = CutFirst(one_event_method(MethodRef(name), 0.5, 2, tiny_gpt2(), seed=3))
+    again = PruneThenTrain(one_event_method(MethodRef(name), 0.5, 2, tiny_gpt2(), seed=3))
     again.load_state_dict(state)
     resumed = again.load(tmp_path, tiny_gpt2())
     resumed.train()
@@ -104,5 +104,5 @@ def test_a_resumed_training_goes_on_the_same(name: str, tmp_path: Path) -> None:
 def test_a_method_that_shrinks_while_it_trains_is_refused() -> None:
     method = one_event_method(MethodRef("ecospa"), 0.5, 2, tiny_gpt2(), seed=0)
     with pytest.raises(ValueError, match=r"ecospa is of stage 'training'; only a one-shot method can be cut first"):
-        CutFirst(method)
+        PruneThenTrain(method)
     assert baselines.load("ecospa").stage == "training"

@@ -21,7 +21,7 @@ from benchmarks.tasks.question_answering import best_spans, read_answers
 from benchmarks.tasks.text_classification import scores
 from tests.benchmarks.test_runner import interrupt_at, value
 from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, questions, run_of, use_tiny_examples
-from tests.benchmarks.tiny_runs import train, workplace
+from tests.benchmarks.tiny_runs import run_context, train
 
 KINDS = ("labels", "questions")
 
@@ -32,7 +32,7 @@ def tiny_examples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dense_encoder_learns_to_classify(tmp_path: Path) -> None:
-    outcome = train(run_of("labels", steps=60), workplace(tmp_path))
+    outcome = train(run_of("labels", steps=60), run_context(tmp_path))
     assert value(outcome, "score") == value(outcome, "accuracy") == 100.0
     assert value(outcome, "majority_score") == 50.0 and value(outcome, "eval_loss") < 0.1
     assert {"f1", "matthews", "parameters", "step_flops", "final_step_time_ratio"} <= set(outcome.metrics)
@@ -40,7 +40,7 @@ def test_a_dense_encoder_learns_to_classify(tmp_path: Path) -> None:
 
 
 def test_a_dense_encoder_learns_to_answer(tmp_path: Path) -> None:
-    outcome = train(run_of("questions", steps=120), workplace(tmp_path))
+    outcome = train(run_of("questions", steps=120), run_context(tmp_path))
     assert value(outcome, "f1") >= 80.0 > 20.0 > value(outcome, "first_words_f1")
     assert value(outcome, "exact_match") <= value(outcome, "f1")
 
@@ -49,7 +49,7 @@ def test_a_dense_encoder_learns_to_answer(tmp_path: Path) -> None:
 def test_real_numbers_are_learnt_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_examples(monkeypatch, classes=())
     protocol = replace(CLASSIFICATION, score="pearson+spearman")
-    outcome = train(run_of("labels", steps=80, protocol=protocol), workplace(tmp_path))
+    outcome = train(run_of("labels", steps=80, protocol=protocol), run_context(tmp_path))
     assert value(outcome, "score") == pytest.approx((value(outcome, "pearson") + value(outcome, "spearman")) / 2)
     assert value(outcome, "pearson") > 90.0 and value(outcome, "majority_score") == 0.0
     assert outcome.metrics["eval_loss"].unit == "squared error"
@@ -67,13 +67,13 @@ def test_real_numbers_are_learnt_as_numbers(tmp_path: Path, monkeypatch: pytest.
 def test_an_encoder_shrinks_and_goes_on_after_an_interrupt(
     kind: str, method: str, target: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(run_of(kind, method, target), workplace(tmp_path / "whole"))
+    whole = train(run_of(kind, method, target), run_context(tmp_path / "whole"))
     first, last = whole.plan_history[0].block_parameters, whole.plan_history[-1].block_parameters
     assert last == pytest.approx(target * first, rel=0.08)
     interrupt_at(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        train(run_of(kind, method, target), workplace(tmp_path / "halves"))
-    resumed = train(run_of(kind, method, target), workplace(tmp_path / "halves"))
+        train(run_of(kind, method, target), run_context(tmp_path / "halves"))
+    resumed = train(run_of(kind, method, target), run_context(tmp_path / "halves"))
     assert resumed.loss_curve == whole.loss_curve and resumed.plan_history == whole.plan_history
     score = "score" if kind == "labels" else "f1"
     assert value(resumed, score) == value(whole, score)
@@ -81,7 +81,7 @@ def test_an_encoder_shrinks_and_goes_on_after_an_interrupt(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_small_dense_encoder_is_small_from_the_first_step(kind: str, tmp_path: Path) -> None:
-    outcome = train(run_of(kind, "small_dense", 0.5), workplace(tmp_path))
+    outcome = train(run_of(kind, "small_dense", 0.5), run_context(tmp_path))
     assert len(outcome.plan_history) == 1
     assert value(outcome, "training_bytes_peak") == 16 * value(outcome, "parameters")
 
@@ -93,7 +93,7 @@ def test_steps_of_several_batches_have_the_gradient_of_one_large_batch(kind: str
     curves = []
     for size in (8, 4):
         training = replace(base, micro_batch_size=size, max_grad_norm=1e-3)  # clipped, so that a factor would show
-        outcome = train(run_of(kind, training=training), workplace(tmp_path / str(size)))
+        outcome = train(run_of(kind, training=training), run_context(tmp_path / str(size)))
         curves.append([loss for _, loss in outcome.loss_curve])
     # later the epochs end, at other examples
     assert curves[0][:6] == pytest.approx(curves[1][:6], rel=1e-4)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import task
-from benchmarks.experiment import Cell, Outcome, Run
+from benchmarks.experiment import Cell, Run, RunResult
 from benchmarks.metrics import flops
 from benchmarks.models.vision import build_classifier, positions
 from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
@@ -18,16 +18,16 @@ from benchmarks.tasks.image_classification import step_loss
 from benchmarks.training import checkpoint
 from tests.benchmarks.test_runner import interrupt_at
 from tests.benchmarks.tiny_images import DISTILLED, EVERYTHING, PLAIN, STEPS, TEACHER, image_run
-from tests.benchmarks.tiny_runs import train, workplace
+from tests.benchmarks.tiny_runs import run_context, train
 
 
-def value(outcome: Outcome, name: str) -> float:
+def value(outcome: RunResult, name: str) -> float:
     return outcome.metrics[name].value
 
 
 def test_a_classifier_learns_and_everything_is_measured(tmp_path: Path) -> None:
     run = image_run(augmentation=AugmentationSpec(), model=replace(PLAIN, drop_path=0.0), steps=80)
-    outcome = train(run, workplace(tmp_path))
+    outcome = train(run, run_context(tmp_path))
     assert {"top1", "top5", "eval_loss", "parameters", "step_flops", "training_bytes"} <= set(outcome.metrics)
     assert outcome.loss_curve[-1][1] < 0.6 * outcome.loss_curve[0][1]
     assert value(outcome, "top1") > 0.3
@@ -47,8 +47,8 @@ def test_a_classifier_learns_and_everything_is_measured(tmp_path: Path) -> None:
     ],
 )
 def test_methods_land_on_their_target(method: str, target: float, tmp_path: Path) -> None:
-    outcome = train(image_run(method, target), workplace(tmp_path))
-    whole = train(image_run(), workplace(tmp_path))
+    outcome = train(image_run(method, target), run_context(tmp_path))
+    whole = train(image_run(), run_context(tmp_path))
     kept = value(outcome, "block_parameters_nonzero") / value(whole, "block_parameters")
     assert kept == pytest.approx(target, abs=0.05)
     if method != "magnitude":
@@ -72,13 +72,13 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     method: str, target: float | None, taught: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = image_run(method, target, model=DISTILLED if taught else PLAIN, teacher=TEACHER if taught else None)
-    whole = train(run, workplace(tmp_path / "whole"))
+    whole = train(run, run_context(tmp_path / "whole"))
     interrupt_at(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        train(run, workplace(tmp_path / "halves"))
+        train(run, run_context(tmp_path / "halves"))
     saved = checkpoint.latest(tmp_path / "halves" / run.folder_name)
     assert saved is not None and saved.name == "checkpoint-7"
-    resumed = train(run, workplace(tmp_path / "halves"))
+    resumed = train(run, run_context(tmp_path / "halves"))
     assert resumed.loss_curve == whole.loss_curve and len(whole.loss_curve) == STEPS
     assert resumed.plan_history == whole.plan_history
     for name in ("eval_loss", "top1", "run_flops", "parameters", "block_parameters_nonzero"):
@@ -86,8 +86,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_augmentation_changes_what_is_learnt(tmp_path: Path) -> None:
-    plain = train(image_run(augmentation=AugmentationSpec()), workplace(tmp_path))
-    assert plain.loss_curve != train(image_run(), workplace(tmp_path)).loss_curve
+    plain = train(image_run(augmentation=AugmentationSpec()), run_context(tmp_path))
+    assert plain.loss_curve != train(image_run(), run_context(tmp_path)).loss_curve
 
 
 @pytest.mark.parametrize("taught", [False, True])
@@ -112,8 +112,8 @@ def test_small_batches_add_up_to_the_step(taught: bool) -> None:
 
 def test_accumulated_gradients_are_those_of_the_whole_step(tmp_path: Path) -> None:
     quiet = {"augmentation": AugmentationSpec(smoothing=0.1), "model": replace(PLAIN, drop_path=0.0), "steps": 10}
-    whole = train(image_run(**quiet), workplace(tmp_path / "whole"))
-    parts = train(image_run(**quiet, micro_batch_size=2), workplace(tmp_path / "parts"))
+    whole = train(image_run(**quiet), run_context(tmp_path / "whole"))
+    parts = train(image_run(**quiet, micro_batch_size=2), run_context(tmp_path / "parts"))
     assert [loss for _, loss in parts.loss_curve] == pytest.approx([loss for _, loss in whole.loss_curve], rel=1e-3)
 
 

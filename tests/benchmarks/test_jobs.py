@@ -16,11 +16,11 @@ from benchmarks.execution import campaign
 from benchmarks.execution.campaign import carry_out_plan
 from benchmarks.execution.plan import make_plan
 from benchmarks.execution.progress import Stopped
-from benchmarks.experiment import Run, Workplace
+from benchmarks.experiment import Run, RunContext
 from results.record import RunRecord
 from results.store import Store
 from tests.benchmarks.test_campaign import silent
-from tests.benchmarks.tiny_runs import ORIGIN, carry_out, tiny_experiment, use_tiny_experiment, workplace
+from tests.benchmarks.tiny_runs import ORIGIN, carry_out, run_context, tiny_experiment, use_tiny_experiment
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +35,12 @@ def test_two_runs_are_carried_out_together_and_their_records_say_so(
     use_tiny_experiment(monkeypatch, experiment)
     meeting = threading.Barrier(2, timeout=20)  # broken, and the test with it, where runs come one by one
 
-    def together(run: Run, place: Workplace, origin: tuple[str, bool]) -> RunRecord:
+    def together(run: Run, place: RunContext, origin: tuple[str, bool]) -> RunRecord:
         meeting.wait()
         return carry_out(run, place, origin)
 
     store = Store(tmp_path / "records")
-    place = replace(workplace(tmp_path / "work"), jobs=2)
+    place = replace(run_context(tmp_path / "work"), jobs=2)
     summary = carry_out_plan(make_plan([experiment], "smoke", store), store, place, silent(), together)
     assert len(summary.finished) == len(store.records()) == 4
     assert {record.device["runs_at_once"] for record in store.records()} == {2}
@@ -55,7 +55,7 @@ def test_an_interrupt_ends_the_runs_in_progress_and_starts_no_other(
     ended: list[str] = []
     waits = threading.Event()
 
-    def execute(run: Run, place: Workplace, origin: tuple[str, bool]) -> RunRecord:
+    def execute(run: Run, place: RunContext, origin: tuple[str, bool]) -> RunRecord:
         begun.append(run.cell.method)
         if run.cell.method == "dense":
             assert waits.wait(20)
@@ -71,7 +71,7 @@ def test_an_interrupt_ends_the_runs_in_progress_and_starts_no_other(
         raise AssertionError("it was never stopped")
 
     store = Store(tmp_path / "records")
-    place = replace(workplace(tmp_path / "work"), jobs=2)
+    place = replace(run_context(tmp_path / "work"), jobs=2)
     with pytest.raises(KeyboardInterrupt):
         carry_out_plan(make_plan([experiment], "smoke", store), store, place, silent(), execute)
     assert ended == ["ecospa"]

@@ -11,12 +11,13 @@ import torch
 import ecospa
 from benchmarks import registry
 from benchmarks.data.source import MissingSourceError
-from benchmarks.experiment import Cell, MethodRef, Run, TrainingSpec
+from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.experiments import sparsity_limits
 from benchmarks.procedures.width_sensitivity import break_point, narrowing_plan, part_of, recover
+from benchmarks.specs.training import TrainingSpec
 from ecospa.sparsifier import pair_scores
 from tests.baselines.runs import tiny_gpt2
-from tests.benchmarks.tiny_runs import use_tiny_text, workplace
+from tests.benchmarks.tiny_runs import run_context, use_tiny_text
 
 TRAINING = TrainingSpec(steps=4, batch_size=4, learning_rate=5e-3, micro_batch_size=4, warmup_steps=2)
 
@@ -100,7 +101,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_measures_every_width_on_one_trained_model(tmp_path: Path) -> None:
     cells = sparsity_limits.cells("smoke", (MethodRef("ffn"), MethodRef("late")))
     assert [cell.label for cell in cells] == ["ffn", "late"]
-    place = workplace(tmp_path)
+    place = run_context(tmp_path)
     ffn, late = (sparsity_limits.execute(Run(cell, 0), place) for cell in cells)
     assert len([path for path in (tmp_path / "trained").iterdir() if path.is_dir()]) == 1
     rows = ffn.payload["curve"]
@@ -121,4 +122,4 @@ def test_missing_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
     cell: Cell = registry.experiment("sparsity_limits").cells("cpu", (MethodRef("qk"),))[0]
     with pytest.raises(MissingSourceError, match="opendocs"):
-        sparsity_limits.execute(Run(cell, 0), workplace(tmp_path))
+        sparsity_limits.execute(Run(cell, 0), run_context(tmp_path))

@@ -13,14 +13,16 @@ from benchmarks import registry
 from benchmarks.data import source as sources
 from benchmarks.data.sources import hub_weights
 from benchmarks.data.text import tokenized
-from benchmarks.experiment import DataSpec, MethodRef, Outcome, Run, TrainingSpec
+from benchmarks.experiment import MethodRef, Run, RunResult
 from benchmarks.experiments import llama_finetuning
 from benchmarks.experiments.llama_finetuning import METHODS, SIZES, FineTuningProtocol, Subject, fine_tuning
 from benchmarks.pretrained import loading
 from benchmarks.specs import pretrained
+from benchmarks.specs.language import DataSpec
 from benchmarks.specs.pretrained import FoundationSpec
+from benchmarks.specs.training import TrainingSpec
 from tests.benchmarks.test_runner import interrupt_at
-from tests.benchmarks.tiny_runs import use_tiny_text, workplace
+from tests.benchmarks.tiny_runs import run_context, use_tiny_text
 
 STEPS = 12
 
@@ -53,13 +55,13 @@ def runs(*methods: str, procedure: str, seed: int = 0) -> list[Run]:
     return [Run(cell, seed) for cell in cells if cell.settings.protocol.procedure == procedure]
 
 
-def value(outcome: Outcome, name: str) -> float:
+def value(outcome: RunResult, name: str) -> float:
     return outcome.metrics[name].value
 
 
 @pytest.mark.parametrize("procedure", ["one-shot", pytest.param("fine-tuned", marks=pytest.mark.slow)])
 def test_every_method_lands_in_both_procedures(procedure: str, tmp_path: Path) -> None:
-    place = workplace(tmp_path)
+    place = run_context(tmp_path)
     outcomes = {run.cell.method: llama_finetuning.execute(run, place) for run in runs(*METHODS, procedure=procedure)}
     assert set(outcomes) == set(METHODS)
     assert len([path for path in (tmp_path / "trained").iterdir() if path.is_dir()]) == 1  # trained once
@@ -77,7 +79,7 @@ def test_every_method_lands_in_both_procedures(procedure: str, tmp_path: Path) -
 def test_the_dense_model_of_the_one_shot_procedure_is_the_trained_one_and_fine_tuning_improves_it(
     tmp_path: Path,
 ) -> None:
-    place = workplace(tmp_path)
+    place = run_context(tmp_path)
     (as_it_is,), (tuned,) = (
         [llama_finetuning.execute(run, place) for run in runs("dense", procedure=procedure)]
         for procedure in ("one-shot", "fine-tuned")
@@ -99,7 +101,7 @@ def test_the_dense_model_of_the_one_shot_procedure_is_the_trained_one_and_fine_t
 
 def test_the_tokenizer_kept_beside_the_weights_is_the_one_they_were_trained_with(tmp_path: Path) -> None:
     spec = llama_finetuning.SUBJECTS["smoke"][0].scale.model
-    place = workplace(tmp_path)
+    place = run_context(tmp_path)
     foundation = loading.find(spec, "smoke", place)
     assert spec.pretraining is not None
     own = tokenized.prepare(spec.pretraining.data, spec.pretraining.protocol, "smoke", tmp_path)
@@ -121,9 +123,9 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
     method: str, target: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = runs(method, procedure="fine-tuned")
-    place = workplace(tmp_path / "whole")
+    place = run_context(tmp_path / "whole")
     whole = llama_finetuning.execute(run, place)
-    halves = workplace(tmp_path / "halves")
+    halves = run_context(tmp_path / "halves")
     loading.find(run.cell.settings.model, "smoke", halves)
     interrupt_at(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -136,12 +138,12 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
 
 def test_other_weights_are_other_data(tmp_path: Path) -> None:
     (run,) = runs("dense", procedure="one-shot")
-    one = llama_finetuning.execute(run, workplace(tmp_path / "one"))
+    one = llama_finetuning.execute(run, run_context(tmp_path / "one"))
     spec = run.cell.settings.model
     longer = replace(spec, pretraining=replace(spec.pretraining, training=replace(spec.pretraining.training, steps=11)))
     settings = replace(run.cell.settings, model=longer)
     other = llama_finetuning.execute(
-        replace(run, cell=replace(run.cell, settings=settings)), workplace(tmp_path / "two")
+        replace(run, cell=replace(run.cell, settings=settings)), run_context(tmp_path / "two")
     )  # fmt: skip
     assert one.data_fingerprint != other.data_fingerprint
 
@@ -168,6 +170,6 @@ def test_weights_of_the_hub_are_not_asked_for_without_being_told(monkeypatch: py
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
     assert hub_weights.missing(pretrained.LLAMA_2.name, "paper") is None
     with pytest.raises(sources.MissingSourceError, match=r"models/meta-llama__Llama-2-7b-hf, or set ECOSPA_DATA=hub"):
-        loading.find(pretrained.LLAMA_2, "gpu", workplace(Path("nowhere")))
+        loading.find(pretrained.LLAMA_2, "gpu", run_context(Path("nowhere")))
     with pytest.raises(sources.MissingSourceError, match="models/stories260K"):
-        loading.find(pretrained.STORIES, "cpu", workplace(Path("nowhere")))
+        loading.find(pretrained.STORIES, "cpu", run_context(Path("nowhere")))

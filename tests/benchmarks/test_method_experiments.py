@@ -11,15 +11,16 @@ import baselines
 from baselines.coupled_sparsity import EcoSpaSpaced
 from benchmarks import registry
 from benchmarks.execution import recording
-from benchmarks.experiment import Cell, MethodRef, Run, TrainingSettings
+from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.experiments import coupled_vs_uncoupled, gpt2_pretraining, k_theta_sweep
 from benchmarks.specs.trained import FineTuning, TrainedModel
+from benchmarks.specs.training import TrainingSettings
 from benchmarks.tasks import trained_language_model
 from benchmarks.training.methods import build_method
 from ecospa.accounting import parameters
 from tests.baselines.runs import BUDGET, largest_step, tiny_gpt2
 from tests.baselines.runs import Run as SmallRun
-from tests.benchmarks.tiny_runs import settings, train, use_tiny_text, workplace
+from tests.benchmarks.tiny_runs import run_context, settings, train, use_tiny_text
 
 
 def cells(name: str, tier: str, *methods: str) -> tuple[Cell, ...]:
@@ -115,7 +116,7 @@ def test_spaced_cuts_land_at_the_end_step_whatever_k_and_theta(top_k: float, the
 @pytest.mark.parametrize("method", ["importance_entropy", "importance_taylor", "ecospa_spaced"])
 def test_new_methods_run_and_resume_from_settings(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_text(monkeypatch)
-    outcome = train(Run(Cell("tiny", "smoke", method, settings(method, 0.5)), 0), workplace(tmp_path))
+    outcome = train(Run(Cell("tiny", "smoke", method, settings(method, 0.5)), 0), run_context(tmp_path))
     sizes = [event.block_parameters for event in outcome.plan_history]
     assert sizes[-1] == pytest.approx(0.5 * sizes[0], rel=0.05)
 
@@ -127,7 +128,7 @@ def test_fine_tuning_goes_on_with_the_trained_model(tmp_path: Path, monkeypatch:
     model = TrainedModel(**vars(own.model), name="trained", pretraining=replace(own.training, steps=40))
     protocol = FineTuning(**vars(own.protocol))
     tuned = replace(own, model=model, protocol=protocol, training=replace(own.training, learning_rate=1e-4))
-    place = workplace(tmp_path)
+    place = run_context(tmp_path)
     fresh = train(Run(Cell("tiny", "smoke", "dense", own), 0), place)
     after = train(Run(Cell("tiny", "smoke", "dense", tuned), 0), place)
     assert after.loss_curve[0][1] < 0.7 * fresh.loss_curve[0][1]  # it does not begin at the beginning

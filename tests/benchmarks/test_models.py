@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.experiment import MethodRef, ModelSpec
+from benchmarks.experiment import MethodRef
 from benchmarks.experiments import llama_pretraining
 from benchmarks.models.language import build_model, hidden_width
+from benchmarks.specs.language import ModelSpec
 
 
 @pytest.mark.parametrize(

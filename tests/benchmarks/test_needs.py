@@ -18,10 +18,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from benchmarks import registry
 from benchmarks.execution import terminal
 from benchmarks.execution.plan import make_plan
-from benchmarks.experiment import MethodRef, TrainingSettings
+from benchmarks.experiment import MethodRef
 from benchmarks.models.encoder import build_encoder
 from benchmarks.models.language import build_model
 from benchmarks.models.vision import build_classifier
+from benchmarks.specs.training import TrainingSettings
 from ecospa.memory_budget import MemoryBudget
 from results.store import Store
 

@@ -20,13 +20,14 @@ from benchmarks.data.text.streamed import StreamedDataSpec
 from benchmarks.data.text.tokenizer import train_tokenizer
 from benchmarks.data.text.wordpiece import train_wordpiece
 from benchmarks.execution.recording import carry_out
-from benchmarks.experiment import Cell, MethodRef, ModelSpec, Run
+from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.experiments.llama_zero_shot import ZeroShotProtocol
 from benchmarks.specs.encoder import EncoderSpec, SpanSpec
+from benchmarks.specs.language import ModelSpec
 from benchmarks.specs.pretrained import FoundationSpec
 from benchmarks.specs.vision import VisionModelSpec
 from tests.benchmarks.tiny_images import mirror
-from tests.benchmarks.tiny_runs import ORIGIN, corpus, workplace
+from tests.benchmarks.tiny_runs import ORIGIN, corpus, run_context
 
 datasets = pytest.importorskip("datasets")
 LENGTH, VOCABULARY, STEPS = 32, 300, 8
@@ -161,7 +162,7 @@ def test_a_run_of_tier_paper_reaches_its_record(
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # seconds, at the end of every stream
     tiny = small(cell)
-    record = carry_out(Run(tiny, 0), workplace(tmp_path / "work"), ORIGIN)
+    record = carry_out(Run(tiny, 0), run_context(tmp_path / "work"), ORIGIN)
     assert record.status == "finished", record.error
     assert record.config["training"]["precision"] == "bf16" and record.tier == "paper"
     first, last = record.plan_history[0], record.plan_history[-1]

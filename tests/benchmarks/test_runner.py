@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from benchmarks.experiment import Outcome
+from benchmarks.experiment import RunResult
 from benchmarks.procedures import training
 from benchmarks.training import checkpoint
-from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_of, train, use_tiny_text, workplace
+from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_context, run_of, train, use_tiny_text
 
 LANGUAGE_MODEL_METRICS = {
     "perplexity", "word_perplexity", "bits_per_byte", "eval_loss", "parameters", "parameters_nonzero",
@@ -29,12 +29,12 @@ def tiny_text(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_text(monkeypatch)
 
 
-def value(outcome: Outcome, name: str) -> float:
+def value(outcome: RunResult, name: str) -> float:
     return outcome.metrics[name].value
 
 
 def test_a_dense_model_learns_and_everything_is_measured(tmp_path: Path) -> None:
-    outcome = train(run_of(steps=40), workplace(tmp_path))
+    outcome = train(run_of(steps=40), run_context(tmp_path))
     assert set(outcome.metrics) == LANGUAGE_MODEL_METRICS
     first, last = outcome.loss_curve[0][1], outcome.loss_curve[-1][1]
     assert last < 0.6 * first
@@ -50,7 +50,7 @@ def test_a_dense_model_learns_and_everything_is_measured(tmp_path: Path) -> None
 
 
 def test_a_shrinking_model_ends_at_its_target_and_costs_less(tmp_path: Path) -> None:
-    outcome = train(run_of("ecospa", 0.5), workplace(tmp_path))
+    outcome = train(run_of("ecospa", 0.5), run_context(tmp_path))
     sizes = [event.block_parameters for event in outcome.plan_history]
     assert sizes == sorted(sizes, reverse=True)
     assert value(outcome, "block_parameters") == sizes[-1]
@@ -67,7 +67,7 @@ def test_a_shrinking_model_ends_at_its_target_and_costs_less(tmp_path: Path) -> 
 )
 def test_the_same_run_gives_the_same_numbers(method: str, tmp_path: Path) -> None:
     target = None if method == "dense" else 0.5
-    one, two = (train(run_of(method, target), workplace(tmp_path / name)) for name in ("one", "two"))
+    one, two = (train(run_of(method, target), run_context(tmp_path / name)) for name in ("one", "two"))
     assert one.loss_curve == two.loss_curve
     assert value(one, "eval_loss") == value(two, "eval_loss")
     assert one.plan_history == two.plan_history
@@ -90,14 +90,14 @@ def test_the_same_run_gives_the_same_numbers(method: str, tmp_path: Path) -> Non
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     method: str, target: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(run_of(method, target), workplace(tmp_path / "whole"))
+    whole = train(run_of(method, target), run_context(tmp_path / "whole"))
     interrupt_at(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        train(run_of(method, target), workplace(tmp_path / "halves"))
+        train(run_of(method, target), run_context(tmp_path / "halves"))
     folder = tmp_path / "halves" / run_of(method, target).folder_name
     saved = checkpoint.latest(folder)
     assert saved is not None and saved.name == "checkpoint-7"
-    resumed = train(run_of(method, target), workplace(tmp_path / "halves"))
+    resumed = train(run_of(method, target), run_context(tmp_path / "halves"))
     assert resumed.loss_curve == whole.loss_curve
     assert resumed.plan_history == whole.plan_history
     for name in ("eval_loss", "run_flops", "parameters", "block_parameters_nonzero"):
@@ -108,7 +108,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 
 @pytest.mark.parametrize("method", ["galore", "lora"])
 def test_memory_efficient_training_holds_less(method: str, tmp_path: Path) -> None:
-    outcome = train(run_of(method), workplace(tmp_path))
+    outcome = train(run_of(method), run_context(tmp_path))
     assert value(outcome, "training_bytes_peak") < 16 * value(outcome, "parameters")
 
 
@@ -155,7 +155,7 @@ def test_the_last_complete_checkpoint_stays_until_the_next_is_complete(
 
         monkeypatch.setattr(checkpoint, "save", save)
         with pytest.raises(KeyboardInterrupt):
-            train(run, workplace(tmp_path))
+            train(run, run_context(tmp_path))
 
     killed_at(3)
     leftover = folder / "checkpoint-3"
@@ -170,8 +170,8 @@ def test_a_newcomers_method_is_driven_and_can_interrupt(tmp_path: Path, monkeypa
     monkeypatch.setattr(Interrupting, "armed", True)
     run = run_of(f"{HERE}:Interrupting")
     with pytest.raises(KeyboardInterrupt):
-        train(run, workplace(tmp_path))
-    assert train(run, workplace(tmp_path)).loss_curve[-1][0] == STEPS
+        train(run, run_context(tmp_path))
+    assert train(run, run_context(tmp_path)).loss_curve[-1][0] == STEPS
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(language_model, "build_model", broken)
     with pytest.raises(FloatingPointError, match="step 1: the training loss is nan"):
-        train(run_of(), workplace(tmp_path))
+        train(run_of(), run_context(tmp_path))
 
 
 def test_several_visible_gpus_do_not_multiply_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_several_visible_gpus_do_not_multiply_the_batch(tmp_path: Path, monkeypa
     seen = []
     monkeypatch.setattr(training, "TrainingArguments", Several)
     monkeypatch.setattr(training.Trainer, "train", lambda self, **options: seen.append(self.args))
-    training.train(run_of(), workplace(tmp_path))
+    training.train(run_of(), run_context(tmp_path))
     assert [(arguments.n_gpu, arguments.train_batch_size) for arguments in seen] == [(1, 4)]
 
 
@@ -211,7 +211,7 @@ def test_a_ratio_that_does_not_fit_into_memory_is_left_out_and_nothing_else(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(training, "final_step_time_ratio", too_large)
-    outcome = train(run_of(), workplace(tmp_path))
+    outcome = train(run_of(), run_context(tmp_path))
     assert set(outcome.metrics) == LANGUAGE_MODEL_METRICS - {"final_step_time_ratio"}
     assert outcome.payload["left_out"] == {"final_step_time_ratio": "two models in training did not fit into memory"}
 
@@ -231,5 +231,5 @@ def test_the_optimizer_of_the_training_is_gone_before_the_ratio_is_measured(
     monkeypatch.setattr(training, "final_step_time_ratio", count)
     gc.collect()
     before = optimizers()
-    outcome = train(run_of("ecospa", 0.5), workplace(tmp_path))
+    outcome = train(run_of("ecospa", 0.5), run_context(tmp_path))
     assert held == [before] and "left_out" not in outcome.payload

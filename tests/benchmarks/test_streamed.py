@@ -17,9 +17,9 @@ from benchmarks.data.sources import c4
 from benchmarks.data.text import streamed, tokenized
 from benchmarks.data.text.streamed import StreamedDataSpec
 from benchmarks.data.text.tokenizer import end_of_text, train_tokenizer
-from benchmarks.experiment import DataSpec, ProtocolSpec
+from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.tasks.language_model import PackedText
-from tests.benchmarks.tiny_runs import corpus, run_of, train, workplace
+from tests.benchmarks.tiny_runs import corpus, run_context, run_of, train
 
 PROTOCOL = ProtocolSpec("ready", sequence_length=16, stride=15, split="validation")
 WANTED = StreamedDataSpec("tiny", "default", train_tokens=200, evaluation_tokens=40)
@@ -117,7 +117,7 @@ def test_a_run_on_mapped_tokens_equals_one_on_loaded_ones(tiny: list[int], tmp_p
             tokens = len(tokenized.prepare(DataSpec("tiny", "default"), PROTOCOL, "smoke", tmp_path).train)
             data = replace(data, train_tokens=tokens)
         settings = replace(run.cell.settings, data=data, protocol=PROTOCOL)
-        outcomes.append(train(replace(run, cell=replace(run.cell, settings=settings)), workplace(tmp_path)))
+        outcomes.append(train(replace(run, cell=replace(run.cell, settings=settings)), run_context(tmp_path)))
     one, two = outcomes
     assert one.loss_curve == two.loss_curve and one.data_fingerprint == two.data_fingerprint
     assert one.metrics["eval_loss"] == two.metrics["eval_loss"]

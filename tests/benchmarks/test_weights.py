@@ -17,7 +17,7 @@ from benchmarks.execution.recording import command
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.models.encoder import build_encoder
 from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, checkpoint, run_of, use_tiny_examples
-from tests.benchmarks.tiny_runs import tiny_experiment, train, workplace
+from tests.benchmarks.tiny_runs import run_context, tiny_experiment, train
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_run_starts_from_the_weights_with_a_fresh_head(
     one, two = (task.load(Run(cell, seed), tmp_path).build().state_dict() for seed in (0, 1))
     head = "classifier.weight" if kind == "labels" else "qa_outputs.weight"
     assert torch.equal(one[head], own.build().state_dict()[head]) and not torch.equal(one[head], two[head])
-    outcome = train(Run(cell, 0), workplace(tmp_path / "run"))
+    outcome = train(Run(cell, 0), run_context(tmp_path / "run"))
     assert outcome.loss_curve[-1][0] == cell.settings.training.steps
 
 

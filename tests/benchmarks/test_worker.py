@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.execution import worker
-from benchmarks.experiment import Workplace
+from benchmarks.experiment import RunContext
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_numbers_too_small_for_the_processor_are_zero_in_a_run(monkeypatch, tmp_
     """They make Adam three times slower on masked weights, and masks look slow that are not."""
     seen = []
 
-    def carry_out(run, workplace, origin):
+    def carry_out(run, run_context, origin):
         seen.append(float(torch.full((64,), 1e-30).mul_(1e-10).abs().max()))
         return SimpleNamespace(to_json=lambda: "{}")
 
@@ -32,5 +32,5 @@ def test_numbers_too_small_for_the_processor_are_zero_in_a_run(monkeypatch, tmp_
     sent = []
     connection = SimpleNamespace(send=sent.append, close=lambda: None)
     assert float(torch.full((64,), 1e-30).mul_(1e-10).abs().max()) > 0
-    worker.work(connection, None, Workplace(tmp_path, threads=1), ("0" * 40, False))
+    worker.work(connection, None, RunContext(tmp_path, threads=1), ("0" * 40, False))
     assert seen == [0.0] and sent == [("record", "{}")]

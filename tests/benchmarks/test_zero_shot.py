@@ -15,10 +15,11 @@ from benchmarks import registry
 from benchmarks.data import source as sources
 from benchmarks.data.text.tokenizer import train_tokenizer
 from benchmarks.data.zero_shot import continuations, harness
-from benchmarks.experiment import MethodRef, ModelSpec
+from benchmarks.experiment import MethodRef
 from benchmarks.experiments import llama_zero_shot
 from benchmarks.metrics.zero_shot import chance, zero_shot_metrics
 from benchmarks.models.language import build_model
+from benchmarks.specs.language import ModelSpec
 
 WORDS = [f"{thing} number {n} is {kind}" for n in range(40) for thing, kind in (("model", "small"), ("width", "even"))]
 DOCUMENTS = [" ".join(WORDS[start:] + WORDS[:start]) for start in range(0, 60, 12)]
@@ -188,7 +189,7 @@ def test_a_shrunk_model_is_judged_through_the_harness(tmp_path: Path, monkeypatc
     """The whole experiment at toy size: embedded text, no mirror, one shrunk model."""
     from benchmarks.experiments import llama_finetuning
     from benchmarks.specs import pretrained
-    from tests.benchmarks.tiny_runs import workplace
+    from tests.benchmarks.tiny_runs import run_context
 
     text = sources.Corpus(tuple(DOCUMENTS), tuple(DOCUMENTS))
     tiny = sources.Source("tiny", lambda *_: text, lambda configuration: "1", lambda configuration, tier: None)
@@ -210,7 +211,7 @@ def test_a_shrunk_model_is_judged_through_the_harness(tmp_path: Path, monkeypatc
     (cell,) = llama_zero_shot.cells("smoke", (MethodRef("ecospa"),))
     from benchmarks.experiment import Run
 
-    outcome = llama_zero_shot.EXPERIMENT.execute(Run(cell, 0), workplace(tmp_path))
+    outcome = llama_zero_shot.EXPERIMENT.execute(Run(cell, 0), run_context(tmp_path))
     assert 0 <= outcome.metrics["acc/continuation"].value <= 1
     assert outcome.metrics["perplexity"].value > 1
     assert outcome.metrics["block_parameters"].value < 0.6 * outcome.plan_history[0].block_parameters

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.data import source as sources
 from benchmarks.data.examples import Labelled, LabelledCorpus, Question, QuestionCorpus
-from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, TrainingSpec
+from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.specs.encoder import ClassificationSpec, EncoderSpec, ExamplesSpec, SpanSpec
+from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 
 STEPS = 12
 ENCODER = EncoderSpec(layers=2, width=32, heads=4, vocabulary=200, positions=40, dropout=0.0)

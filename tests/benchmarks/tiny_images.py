@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.data.images import ImageDataSpec
-from benchmarks.experiment import Cell, MethodRef, Run, ShrinkSpec, TrainingSettings, TrainingSpec
+from benchmarks.experiment import Cell, MethodRef, Run
+from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 
 STEPS = 12

@@ -12,23 +12,10 @@ from baselines.method import TrainingMethod, TrainingState
 from benchmarks import registry
 from benchmarks.data import source as sources
 from benchmarks.execution import recording
-from benchmarks.experiment import (
-    Cell,
-    DataSpec,
-    Experiment,
-    MethodRef,
-    ModelSpec,
-    Outcome,
-    ProtocolSpec,
-    Run,
-    ShrinkSpec,
-    Tier,
-    TierPlan,
-    TrainingSettings,
-    TrainingSpec,
-    Workplace,
-)
+from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
 from benchmarks.procedures import training
+from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
+from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 from results.record import Metric
 
 STEPS = 12
@@ -105,12 +92,12 @@ def run_of(method: str = "dense", target: float | None = None, seed: int = 0, st
     return Run(Cell("tiny", "smoke", chosen.method.name, chosen), seed)
 
 
-def workplace(folder: Path) -> Workplace:
+def run_context(folder: Path) -> RunContext:
     """One thread, and a checkpoint at every step."""
-    return Workplace(folder, threads=1, checkpoint_seconds=0.0)
+    return RunContext(folder, threads=1, checkpoint_seconds=0.0)
 
 
-def instant(run: Run, place: Workplace) -> Outcome:
+def instant(run: Run, place: RunContext) -> RunResult:
     """An outcome without any work; methods named `failing` and `interrupting` do as they are called."""
     if run.cell.method.lower() == "failing":
         raise RuntimeError("it was to fail")
@@ -118,7 +105,7 @@ def instant(run: Run, place: Workplace) -> Outcome:
         Interrupting.armed = False
         raise KeyboardInterrupt
     place.progress(1, 1)
-    return Outcome({"perplexity": Metric(float(run.seed + 2), "per token", False)}, "0" * 64)
+    return RunResult({"perplexity": Metric(float(run.seed + 2), "per token", False)}, "0" * 64)
 
 
 def tiny_experiment(methods: tuple[str, ...], execute: object = instant, seeds: tuple[int, ...] = (0,)) -> Experiment:

@@ -22,7 +22,7 @@ from benchmarks.data.cache import make_once
 from benchmarks.data.text.packing import pack
 from benchmarks.data.text.tokenized import PreparedText
 from benchmarks.data.text.tokenizer import end_of_text, load_tokenizer
-from benchmarks.experiment import DataSpec, ProtocolSpec
+from benchmarks.specs.language import DataSpec, ProtocolSpec
 
 _AT_ONCE = 1000  # documents per call of the tokenizer
 _LAYOUT = 1  # raise when the meaning of the kept folder changes

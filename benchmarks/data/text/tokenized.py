@@ -19,7 +19,7 @@ from benchmarks.data import source as sources
 from benchmarks.data.cache import make_once
 from benchmarks.data.text.packing import pack
 from benchmarks.data.text.tokenizer import document_mark, end_of_text, load_tokenizer, train_tokenizer, trained_size
-from benchmarks.experiment import DataSpec, ProtocolSpec
+from benchmarks.specs.language import DataSpec, ProtocolSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

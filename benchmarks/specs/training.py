@@ -1,0 +1,68 @@
+"""Settings of a training run: optimizer steps, the size over steps, and all that decides its result but the seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.experiment import MethodRef
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Optimizer steps and their learning rate: AdamW, linear warm-up, cosine decay to zero.
+
+    `batch_size` counts examples per optimizer step, `micro_batch_size` those per backward pass.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    micro_batch_size: int
+    warmup_steps: int
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+@dataclass(frozen=True)
+class ShrinkSpec:
+    """The size over steps that every shrinking method has to follow (baselines.method.Budget without its seed)."""
+
+    target_size: float | None
+    total_steps: int
+    start_step: int
+    end_step: int
+    interval: int
+    curve: Literal["cubic", "linear"] = "cubic"
+    target_scope: Literal["parameters", "blocks"] = "blocks"
+    width_multiple: int = 8
+    top_k: float = 0.30
+    importance_threshold: float = 0.90
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """All that decides the outcome of one training run, but its seed.
+
+    `model`, `data` and `protocol` are frozen dataclasses that the task understands; `protocol.task` is its file in
+    `benchmarks/tasks`. ModelSpec, DataSpec and ProtocolSpec are those of language models.
+    """
+
+    method: MethodRef
+    target: float | None
+    shrink: ShrinkSpec
+    model: Any
+    data: Any
+    protocol: Any
+    training: TrainingSpec
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as the plain JSON that a record keeps."""
+        method_config = dataclasses.asdict(self.shrink)
+        if self.method.location is not None:
+            method_config["location"] = self.method.location
+        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
+        return {"method_config": method_config, "target": self.target, **parts}
