@@ -6,6 +6,7 @@ seeds of one cell share its hash. A tier changes sizes, steps and the data sourc
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,18 @@ class RunResult:
     seconds_before: float = 0.0
 
 
+def execute_procedure(run: Run, context: RunContext) -> RunResult:
+    """Carry out a run by the file of `benchmarks/procedures` that its settings name.
+
+    Args:
+        run: `run.cell.settings.procedure` is the file's name; the file has a function of this signature, `execute`.
+        context: where and how.
+    """
+    procedure = importlib.import_module(f"benchmarks.procedures.{run.cell.settings.procedure}")
+    result: RunResult = procedure.execute(run, context)
+    return result
+
+
 @dataclass(frozen=True)
 class TierPlan:
     """One tier of an experiment: its seeds, and what all of it takes.
@@ -161,7 +174,7 @@ class Experiment:
         methods: names of the methods compared, in the order of the table.
         cells: (tier, methods) -> the cells.
         sources: tier -> the data that it needs.
-        execute: runs one cell with one seed.
+        execute: (run, context) -> result; by default the procedure that the settings of a cell name.
     """
 
     name: str
@@ -170,5 +183,5 @@ class Experiment:
     methods: tuple[str, ...]
     cells: Callable[[Tier, tuple[MethodRef, ...]], tuple[Cell, ...]]
     sources: Callable[[Tier], tuple[BoundSource, ...]]
-    execute: Callable[[Run, RunContext], RunResult]
     absent: Mapping[Tier, str] = field(default_factory=dict)
+    execute: Callable[[Run, RunContext], RunResult] = execute_procedure

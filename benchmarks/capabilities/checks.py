@@ -29,13 +29,13 @@ from baselines.calibration import Batch, outputs
 from benchmarks.capabilities.libraries import PARTS, SIDES, Side
 from benchmarks.capabilities.reload import WAYS, described
 from benchmarks.capabilities.removed_entries import held_at_zero, removed_entries, zeroed
-from benchmarks.execution import provenance
-from benchmarks.experiments.peers import PeerSettings
 from benchmarks.models import synthetic
+from benchmarks.specs.capabilities import PeerSettings
 from benchmarks.specs.synthetic import ModelShape
 from ecospa.accounting import parameters
 from ecospa.plan import index_parameters
 
+_ROOT = Path(__file__).resolve().parents[2]
 _TOLERANCE = 1e-5  # of the largest output; transformers computes some norms in float32
 _STEPS = 3
 _NEW_TOKENS = 6
@@ -131,7 +131,7 @@ def saved_and_loaded(subject: Subject, model: nn.Module) -> dict[str, str | floa
         }
         errors = {way: _error_of(savers[way]) for way in WAYS}
         command = [sys.executable, "-m", "benchmarks.capabilities.reload", str(folder)]
-        done = subprocess.run(command, cwd=provenance.ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
         loaded: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
         found: dict[str, str | float] = {}
         for way in WAYS:

@@ -1,1 +1,1 @@
-"""One source of data = one file that defines SOURCE; tokenizer and packing stand beside them."""
+"""Data: what a source gives, images, examples, augmentation, calibration, and what is cached of them."""

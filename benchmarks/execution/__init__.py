@@ -1,1 +1,1 @@
-"""benchmarks.execution"""
+"""Plan a call, carry out its runs in processes of their own, and keep their records."""

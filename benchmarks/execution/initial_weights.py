@@ -8,20 +8,18 @@ A plan reads this, so nothing here imports torch: sizes come from config.json, i
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data.fingerprints import fingerprint
 from benchmarks.data.source import BoundSource
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier
-from benchmarks.specs.encoder import EncoderSpec, SpanSpec
+from benchmarks.specs.encoder import FROM_NOTHING, EncoderSpec, SpanSpec
 from benchmarks.specs.training import TrainingSettings
 
-PATTERN = "*.safetensors"
 FINE_TUNING_RATE = 5e-5
 """Highest rate of BERT's own fine-tuning; rates for training from nothing would spoil what the weights know."""
 SIZES = {
@@ -31,10 +29,6 @@ SIZES = {
     "positions": "max_position_embeddings",
 }
 """Field of EncoderSpec -> entry of a checkpoint's config.json."""
-FROM_NOTHING = frozenset({"small_dense"})
-"""Methods that build a model of their own: beside models that start from weights they would compare knowledge."""
-LOCAL = "sha256:"
-"""How the fingerprint of weights in a folder begins; Hub ids do not."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +57,6 @@ def started_from(experiments: Sequence[Experiment], folder: Path, tier: Tier) ->
             f"weights is {str(folder)!r}, and {names} trains no BERT in tier {tier}; leave it out, or name another"
         )
     return [_with_weights(one, folder) if one.name in fitting else one for one in experiments]
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 of the safetensors files of a folder, in the order of their names.
-
-    Raises:
-        ValueError: there is none.
-    """
-    files = sorted(folder.glob(PATTERN))
-    if not files:
-        raise ValueError(
-            f"weights is {str(folder)!r}, which holds no {PATTERN}; give the folder of a Hugging Face checkpoint"
-        )
-    return _digest(tuple((path, path.stat().st_mtime_ns) for path in files))
-
-
-@functools.cache
-def _digest(files: tuple[tuple[Path, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _ in files:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"{LOCAL}{digest.hexdigest()}"
 
 
 def _has_encoders(experiment: Experiment, tier: Tier) -> bool:

@@ -34,7 +34,7 @@ from dataclasses import replace
 from benchmarks.data.source import BoundSource
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.encoder import ClassificationSpec, EncoderSpec, ExamplesSpec
-from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 
 NAME = "bert_glue"
@@ -126,5 +126,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=data_sources,
-    execute=execute,
 )

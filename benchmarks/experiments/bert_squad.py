@@ -35,10 +35,9 @@ shows that everything works; its gentle pairs do not reach the target.
 
 from __future__ import annotations
 
-from benchmarks.execution.initial_weights import FROM_NOTHING
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.specs.encoder import EncoderSpec, ExamplesSpec, SpanSpec
-from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.encoder import FROM_NOTHING, EncoderSpec, ExamplesSpec, SpanSpec
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSettings, TrainingSpec
 
 NAME = "bert_squad"
@@ -128,5 +127,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier].sources,
-    execute=execute,
 )

@@ -30,11 +30,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.specs.compression import CalibrationSpec, CompareSettings
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
 from benchmarks.specs.pretrained import LLAMAS
 from benchmarks.specs.training import TrainingSpec
@@ -49,48 +48,6 @@ METHODS = (
     *("sparsegpt", "sparsegpt_2_4", "wanda_sp", "flap", "surgeon", "llm_pruner", "llm_pruner_vector", "movement"),
     *("slicegpt", "shortgpt", "low_rank"),
 )
-
-
-@dataclass(frozen=True)
-class CalibrationSpec:
-    """Sequences that a method is given; their length is the protocol's."""
-
-    sequences: int = 128
-    batch_size: int = 8
-
-
-@dataclass(frozen=True)
-class CompareSettings:
-    """All that decides the outcome of one compression, but the seed, which draws the calibration data.
-
-    `architecture` and `training` say how the model comes about; both are None for one that others have trained.
-    """
-
-    method: MethodRef
-    target: float | None
-    model: str
-    architecture: ModelSpec | None
-    training: TrainingSpec | None
-    data: DataSpec
-    protocol: ProtocolSpec
-    calibration: CalibrationSpec
-    width_multiple: int
-
-    def to_config(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
-        method_config: dict[str, Any] = {"width_multiple": self.width_multiple}
-        if self.method.location is not None:
-            method_config["location"] = self.method.location
-        own = {} if self.architecture is None else dataclasses.asdict(self.architecture)
-        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("calibration", "data", "protocol")}
-        trained = {} if self.training is None else {"training": dataclasses.asdict(self.training)}
-        model = {"name": self.model, **own}
-        return {"method_config": method_config, "target": self.target, "model": model, **parts, **trained}
-
-    def command_words(self) -> list[str]:
-        """Words behind `python -m benchmarks` that make runs of this cell alone."""
-        sizes = [] if self.target is None else ["--sizes", f"{self.target:g}"]
-        return ["compare", "--model", self.model, "--methods", self.method.location or self.method.name, *sizes]
 
 
 def _gpt2(architecture: ModelSpec, training: TrainingSpec, data: DataSpec, protocol: ProtocolSpec) -> CompareSettings:
@@ -161,13 +118,6 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return tuple(found)
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Compress one model with one method, and evaluate it."""
-    from benchmarks.procedures.compression import run_comparison  # imports torch, which a plan does without
-
-    return run_comparison(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="a trained model compressed at once to 80, 70, 60 and 50 % of its blocks: quality, size, FLOPs, latency",
@@ -178,7 +128,6 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=data_sources,
-    execute=execute,
     absent={
         "gpu": "its models are small; what a large model costs is for the fine-tuning experiments",
         "paper": "as tier gpu",

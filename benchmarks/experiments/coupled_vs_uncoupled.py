@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
-from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSettings, TrainingSpec
 
 NAME = "coupled_vs_uncoupled"
@@ -141,5 +141,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier].sources,
-    execute=execute,
 )

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 
@@ -131,5 +131,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier][0].sources,
-    execute=execute,
 )

@@ -31,8 +31,8 @@ from dataclasses import replace
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.language import DataSpec, ProtocolSpec
-from benchmarks.specs.scale import Scale, execute
-from benchmarks.specs.trained import NamedModel
+from benchmarks.specs.pretrained import NamedModel
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 
 NAME = "gpt2_pretraining"
@@ -128,5 +128,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier][0].sources,
-    execute=execute,
 )

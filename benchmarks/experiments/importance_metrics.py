@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments.gpt2_pretraining import SCALES
-from benchmarks.specs.scale import execute
 
 NAME = "importance_metrics"
 TARGET = 0.36
@@ -68,5 +67,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier][0].sources,
-    execute=execute,
 )

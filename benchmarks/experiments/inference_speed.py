@@ -31,9 +31,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments.training_speed import MACHINES, MODELS
-from benchmarks.specs.synthetic import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, no_sources
+from benchmarks.specs.synthetic import InferenceMode, InferenceSpeedSettings, ModelShape, SpeedProtocol, no_sources
 
 NAME = "inference_speed"
 TARGETS = (0.7, 0.5, 0.3)
@@ -58,7 +58,9 @@ TURNS: dict[str, int] = {"smoke": 5, "cpu": 9, "gpu": 30}
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """EcoSpa at every size and batch, the others at one; what a method is not defined for, it refuses."""
     short = tuple(
-        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, batch, phase, mode)))
+        Cell(
+            NAME, tier, method.name, InferenceSpeedSettings(method, target, model, _protocol(tier, batch, phase, mode))
+        )
         for model in MODELS[tier]
         for phase in PHASES[: 2 if model.name in WRITE else 1]
         for method in methods
@@ -77,7 +79,7 @@ def _long(tier: Tier, method: MethodRef) -> Iterator[Cell]:
             for length in LENGTHS[tier]:
                 protocol = replace(_protocol(tier, BATCHES[tier][0], phase, "plain"), sequence=length)
                 room = replace(model, length=length + protocol.generated)
-                yield Cell(NAME, tier, method.name, SpeedSettings(method, HALF, room, protocol))
+                yield Cell(NAME, tier, method.name, InferenceSpeedSettings(method, HALF, room, protocol))
 
 
 def _in_other_modes(
@@ -108,13 +110,6 @@ def _protocol(tier: Tier, batch: int, phase: Phase, mode: InferenceMode) -> Spee
     return SpeedProtocol(phase, batch, SEQUENCES[tier], TURNS[tier], generated=generated, mode=mode, **MACHINES[tier])
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Let whole and compressed models read or write in turns."""
-    from benchmarks.procedures.inference_speed import run_inference_speed  # imports torch, which a plan does without
-
-    return run_inference_speed(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="time of reading and writing text by compressed models beside whole ones, against their operations",
@@ -126,6 +121,5 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=no_sources,
-    execute=execute,
     absent={"paper": "tier gpu has the paper's models"},
 )

@@ -32,8 +32,8 @@ from dataclasses import replace
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import sparsity_limits
 from benchmarks.specs.language import ProtocolSpec
-from benchmarks.specs.scale import Scale, execute
-from benchmarks.specs.trained import NamedModel
+from benchmarks.specs.pretrained import NamedModel
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 
 NAME = "k_theta_sweep"
@@ -121,6 +121,5 @@ EXPERIMENT = Experiment(
     methods=(*GRID, CONTROL),
     cells=cells,
     sources=lambda tier: SCALES[tier][0].sources,
-    execute=execute,
     absent={"paper": "the paper fine-tunes a LLaMA-7B; tier gpu has GPT-2-Small, trained here"},
 )

@@ -44,12 +44,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.specs.pretrained import LLAMA_2, LLAMAS, STORIES, FoundationSpec
 from benchmarks.specs.scale import Scale
-from benchmarks.specs.scale import execute as train_and_evaluate
-from benchmarks.specs.training import TrainingSettings, TrainingSpec
+from benchmarks.specs.training import OneShotSettings, TrainingSettings, TrainingSpec
 
 NAME = "llama_finetuning"
 SIZES = (0.8, 0.7, 0.6, 0.5)
@@ -191,7 +190,7 @@ def settings_of(scale: Scale, method: MethodRef, target: float | None, procedure
         return replace(scale, protocol=protocol).settings(method, target)
     untrained = replace(scale.training, steps=0, batch_size=0, learning_rate=0.0, warmup_steps=0, weight_decay=0.0)
     once = replace(scale, protocol=protocol, training=untrained)
-    return once.settings(method, target, total_steps=1, start_step=0, end_step=1, interval=1)
+    return OneShotSettings.of(once.settings(method, target, total_steps=1, start_step=0, end_step=1, interval=1))
 
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
@@ -208,15 +207,6 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return tuple(sources.find(name).bind(configuration) for name, configuration in found)
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Cut and evaluate, or train and evaluate."""
-    if run.cell.settings.protocol.procedure == "fine-tuned":
-        return train_and_evaluate(run, context)
-    from benchmarks.procedures.one_shot import run_one_shot  # imports torch, which a plan does without
-
-    return run_one_shot(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="a trained LLaMA to 80, 70, 60, 50 %: cut at once, or during as many fine-tuning steps for every method",
@@ -229,5 +219,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=data_sources,
-    execute=execute,
 )

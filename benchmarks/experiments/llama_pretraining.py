@@ -41,7 +41,7 @@ from dataclasses import replace
 from benchmarks.data.text.streamed import StreamedDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
-from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSettings, TrainingSpec
 
 NAME = "llama_pretraining"
@@ -147,5 +147,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier][0].sources,
-    execute=execute,
 )

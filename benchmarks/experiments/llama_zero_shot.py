@@ -41,7 +41,7 @@ from benchmarks.data.zero_shot import harness
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import llama_finetuning
 from benchmarks.experiments.llama_finetuning import FineTuningProtocol
-from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.scale import Scale
 
 NAME = "llama_zero_shot"
 WITHOUT_TARGET = "dense"
@@ -122,5 +122,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=data_sources,
-    execute=execute,
 )

@@ -20,39 +20,15 @@ the difference between aligned and random is small, because all indices weigh ab
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
-
 from benchmarks.data import source as sources
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
+from benchmarks.specs.product_error import MismatchSettings
 from benchmarks.specs.training import TrainingSpec
 
 NAME = "mismatch_error"
 METHOD = "index_removal"
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-@dataclass(frozen=True)
-class MismatchSettings:
-    """Sizes of the synthetic matrices, how often they are drawn, and how the trained ones come about."""
-
-    rows: int
-    inner: int
-    columns: int
-    draws: int
-    shares: tuple[float, ...]
-    model: ModelSpec
-    data: DataSpec
-    protocol: ProtocolSpec
-    training: TrainingSpec
-
-    def to_config(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
-        raw = dataclasses.asdict(self)
-        matrices = {name: raw.pop(name) for name in ("rows", "inner", "columns", "draws", "shares")}
-        return {"method_config": {**matrices, "shares": list(self.shares)}, "target": None, **raw}
 
 
 SCALES: dict[Tier, MismatchSettings] = {
@@ -84,13 +60,6 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return (sources.find(data.source).bind(data.configuration),)
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Draw or train the matrices and remove their indices."""
-    from benchmarks.procedures.product_error import run_mismatch  # imports torch, which a plan does without
-
-    return run_mismatch(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="relative error of W1 W2 when indices are removed aligned, misaligned, or at random (Appendix A)",
@@ -101,6 +70,5 @@ EXPERIMENT = Experiment(
     methods=(METHOD,),
     cells=cells,
     sources=data_sources,
-    execute=execute,
     absent={"gpu": "it is arithmetic on small matrices; run tier cpu", "paper": "it is arithmetic; run tier cpu"},
 )

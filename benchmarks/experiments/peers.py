@@ -27,48 +27,13 @@ checkpoint to its user. EcoSpa is not slower.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.specs.capabilities import HEADS, PeerSettings
 from benchmarks.specs.synthetic import ModelShape, no_sources
 
 NAME = "peers"
 METHODS = ("ecospa", "torch_pruning")
-TARGET = 0.5
-HEADS = ("bert", "vit", "llama")
-"""Models whose heads both sides can remove, so that the time of it can be compared."""
-
-
-@dataclass(frozen=True)
-class PeerSettings:
-    """All that decides what is found, but the seed.
-
-    Attributes:
-        method: the side.
-        model: small, for the capabilities.
-        timed: larger, for the time of a cut; None where it is not taken.
-        turns: of the two sides.
-        limit: processor seconds after which a cut counts as one that does not end.
-    """
-
-    method: MethodRef
-    model: ModelShape
-    timed: ModelShape | None
-    turns: int
-    limit: float
-    target: float = TARGET
-
-    def to_config(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
-        timed = None if self.timed is None else dataclasses.asdict(self.timed)
-        return {
-            "method_config": {"timed": timed, "turns": self.turns, "limit": self.limit},
-            "target": self.target,
-            "model": dataclasses.asdict(self.model),
-            "data": {"source": "random numbers"},
-            "protocol": {},
-        }
 
 
 MODELS = tuple(
@@ -101,13 +66,6 @@ def _timed(tier: Tier, method: MethodRef, model: ModelShape) -> ModelShape | Non
     return dataclasses.replace(model, **TIMED[tier])
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Try every capability of one side on one model."""
-    from benchmarks.procedures.library_comparison import run_peers  # imports torch, which a plan does without
-
-    return run_peers(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="what works in EcoSpa and in the library Torch-Pruning, tried and checked, and how long a cut takes",
@@ -118,6 +76,5 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=no_sources,
-    execute=execute,
     absent={"gpu": "what works does not depend on the device", "paper": "what works does not depend on the size"},
 )

@@ -20,57 +20,14 @@ and the greedy text is still a story. Few stories make perplexities rough: compa
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
-
 from benchmarks.data import source as sources
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.language import DataSpec, ProtocolSpec
+from benchmarks.specs.prune_and_recover import PretrainedSettings, RecoverySpec
 from benchmarks.specs.training import ShrinkSpec
 
 NAME = "pretrained_shrink"
 METHOD = "ecospa"
-
-
-@dataclass(frozen=True)
-class RecoverySpec:
-    """The text that the model tells itself, and how it is trained on it: AdamW at a constant low rate."""
-
-    stories: int
-    story_tokens: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-
-
-@dataclass(frozen=True)
-class PretrainedSettings:
-    """All that decides the outcome but the seed; `shrink` has a linear curve: stages equally far apart."""
-
-    shrink: ShrinkSpec
-    model: str
-    data: DataSpec
-    protocol: ProtocolSpec
-    training: RecoverySpec
-    prompt: str
-    generated_tokens: int
-
-    @property
-    def target(self) -> float | None:
-        """Share of the block parameters kept."""
-        return self.shrink.target_size
-
-    def to_config(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
-        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("data", "protocol", "training")}
-        return {
-            "method_config": dataclasses.asdict(self.shrink),
-            "target": self.target,
-            "model": {"pretrained": self.model},
-            "generation": {"prompt": self.prompt, "tokens": self.generated_tokens},
-            **parts,
-        }
 
 
 CPU = PretrainedSettings(
@@ -96,13 +53,6 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return tuple(sources.find(name).bind("default") for name in ("stories_model", "tinystories"))
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Cut and recover once."""
-    from benchmarks.procedures.prune_and_recover import run_pretrained  # imports torch, which a plan does without
-
-    return run_pretrained(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="a pretrained LLaMA (stories260K) cut to 50 % of its blocks in ten events, with recovery after each",
@@ -110,7 +60,6 @@ EXPERIMENT = Experiment(
     methods=(METHOD,),
     cells=cells,
     sources=data_sources,
-    execute=execute,
     absent={
         "smoke": "it needs the weights of stories260K, which no package carries; run tier cpu with a mirror",
         "gpu": "the model is too small to gain anything from a GPU; run tier cpu",

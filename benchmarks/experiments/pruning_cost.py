@@ -19,54 +19,14 @@ all calibration data tens of seconds; EcoSpa's plan and apply is not slower than
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
-
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments.compare import METHODS as COMPARED
 from benchmarks.experiments.compare import WITHOUT_SIZE
+from benchmarks.specs.pruning_cost import TARGET, CostModel, CostSettings
 from benchmarks.specs.synthetic import no_sources
 
 NAME = "pruning_cost"
-TARGET = 0.5
 METHODS = (*(name for name in COMPARED if name != "dense"), "torch_pruning")
-
-
-@dataclass(frozen=True)
-class CostModel:
-    """Sizes of a model; `length` in tokens, or pixels at a side of an image."""
-
-    name: str
-    layers: int
-    width: int
-    heads: int
-    length: int
-    vocabulary: int = 1024
-
-
-@dataclass(frozen=True)
-class CostSettings:
-    """All that decides what is measured, but the seed."""
-
-    method: MethodRef
-    target: float | None
-    model: CostModel
-    sequences: int
-    batch_size: int
-    turns: int
-
-    def to_config(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
-        location = {} if self.method.location is None else {"location": self.method.location}
-        numbers = {name: getattr(self, name) for name in ("sequences", "batch_size", "turns")}
-        return {
-            "method_config": {**numbers, **location},
-            "target": self.target,
-            "model": dataclasses.asdict(self.model),
-            "data": {"source": "random numbers"},
-            "protocol": {},
-        }
 
 
 _SMALL = {"sequences": 16, "batch_size": 8, "turns": 3}
@@ -96,13 +56,6 @@ def _target(method: MethodRef) -> float | None:
     return None if method.name in WITHOUT_SIZE else TARGET
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Compress copies of one model, in turns with EcoSpa's plan and apply."""
-    from benchmarks.procedures.pruning_cost import run_pruning_cost  # imports torch, which a plan does without
-
-    return run_pruning_cost(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="seconds and memory that each method takes to compress ten million parameters, beside EcoSpa's plan",
@@ -113,6 +66,5 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=no_sources,
-    execute=execute,
     absent={"gpu": "the question is asked of a CPU", "paper": "the question is asked of a CPU"},
 )

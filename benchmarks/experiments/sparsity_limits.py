@@ -23,45 +23,19 @@ much smaller widths. The smoke tier shows that everything works; a model that ha
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.language import DataSpec, ProtocolSpec
-from benchmarks.specs.trained import FineTuning, TrainedModel
+from benchmarks.specs.pretrained import FineTuning, TrainedModel
 from benchmarks.specs.training import TrainingSpec
+from benchmarks.specs.width_sensitivity import PARTS, LimitsSettings
 
 NAME = "sparsity_limits"
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 MARGIN = 0.05
 """Share by which perplexity may exceed the whole model's."""
-KINDS = ("qk", "vo", "ffn")
-DEPTHS = ("early", "middle", "late")
-PARTS = (*KINDS, *DEPTHS)
-
-
-@dataclass(frozen=True)
-class LimitsSettings:
-    """All that decides the outcome but the seed, which trains the model and orders the text of the recovery.
-
-    `part` is one of PARTS; `widths` are shares of the width that is kept; `training` is the recovery after each cut.
-    """
-
-    part: str
-    widths: tuple[float, ...]
-    margin: float
-    model: TrainedModel
-    data: DataSpec
-    protocol: ProtocolSpec
-    training: TrainingSpec
-
-    def to_config(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
-        raw = dataclasses.asdict(self)
-        cut = {"part": raw.pop("part"), "widths": list(raw.pop("widths")), "margin": raw.pop("margin")}
-        return {"method_config": cut, "target": None, **raw}
 
 
 @dataclass(frozen=True)
@@ -131,13 +105,6 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     return (sources.find(data.source).bind(data.configuration),)
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Cut one part to every width."""
-    from benchmarks.procedures.width_sensitivity import run_limits  # imports torch, which a plan does without
-
-    return run_limits(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="one part of a trained GPT-2 cut to 90 ... 10 % of its width: where does it break, by kind and by depth",
@@ -149,6 +116,5 @@ EXPERIMENT = Experiment(
     methods=PARTS,
     cells=cells,
     sources=data_sources,
-    execute=execute,
     absent={"paper": "the paper has no such table; tier gpu has GPT-2-Small, trained here"},
 )

@@ -19,31 +19,22 @@ one, the steady state lower, but not in proportion: activations of the residual 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments.training_speed import BATCHES, MACHINES, MODELS, SEQUENCES
-from benchmarks.specs.synthetic import SpeedProtocol, SpeedSettings, no_sources
+from benchmarks.specs.synthetic import TrainingMemorySettings, no_sources
+from benchmarks.specs.training_memory import METHODS, MemoryProtocol
 
 NAME = "training_memory"
 TARGETS = (0.7, 0.5, 0.3)
 HALF = 0.5
 BUDGET = 0.7
-METHODS = ("dense", "ecospa")
 STEPS: dict[str, int] = {"smoke": 8, "cpu": 16, "gpu": 40}
-
-
-@dataclass(frozen=True)
-class MemoryProtocol(SpeedProtocol):
-    """How memory is measured: `turns` optimizer steps; `budget` is a share of the dense peak, None for no limit."""
-
-    budget: float | None = None
 
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """The dense run, every size, and half of the blocks within a budget."""
     return tuple(
-        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, budget)))
+        Cell(NAME, tier, method.name, TrainingMemorySettings(method, target, model, _protocol(tier, budget)))
         for model in MODELS[tier]
         for method in methods
         for target, budget in _wanted(tier, method)
@@ -62,13 +53,6 @@ def _protocol(tier: Tier, budget: float | None) -> MemoryProtocol:
     return MemoryProtocol("training", batch, SEQUENCES[tier], STEPS[tier], budget=budget, **MACHINES[tier])
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Train while the allocator is watched."""
-    from benchmarks.procedures.training_memory import run_training_memory  # imports torch, which a plan does without
-
-    return run_training_memory(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="bytes of training a model that shrinks: peak, steady state and average, with and without a budget",
@@ -80,6 +64,5 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=no_sources,
-    execute=execute,
     absent={"paper": "tier gpu has the paper's models"},
 )

@@ -30,8 +30,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.experiment import Cell, Experiment, MethodRef, Run, RunContext, RunResult, Tier, TierPlan
-from benchmarks.specs.synthetic import ModelShape, SpeedProtocol, SpeedSettings, TrainingMode, no_sources
+from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.specs.synthetic import ModelShape, SpeedProtocol, TrainingMode, TrainingSpeedSettings, no_sources
 
 NAME = "training_speed"
 TARGETS = (0.7, 0.5, 0.3)
@@ -72,7 +72,7 @@ MACHINES: dict[str, dict[str, Any]] = {
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """Every size at the usual batch; half of the blocks with a smaller and a larger one, and in other modes, too."""
     return tuple(
-        Cell(NAME, tier, method.name, SpeedSettings(method, target, model, _protocol(tier, batch, mode)))
+        Cell(NAME, tier, method.name, TrainingSpeedSettings(method, target, model, _protocol(tier, batch, mode)))
         for model in MODELS[tier]
         for method in methods
         for target, batch, mode in [
@@ -105,13 +105,6 @@ def _protocol(tier: Tier, batch: int, mode: TrainingMode) -> SpeedProtocol:
     return SpeedProtocol("training", batch, SEQUENCES[tier], TURNS[tier], mode=mode, **machine)
 
 
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Train whole and shrunk models in turns."""
-    from benchmarks.procedures.training_speed import run_training_speed  # imports torch, which a plan does without
-
-    return run_training_speed(run, context)
-
-
 EXPERIMENT = Experiment(
     name=NAME,
     question="time of a training step of shrunk models beside whole ones, against their floating-point operations",
@@ -123,6 +116,5 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=no_sources,
-    execute=execute,
     absent={"paper": "tier gpu has the paper's models"},
 )

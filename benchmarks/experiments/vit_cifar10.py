@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.specs.scale import Scale, execute
+from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
 
@@ -97,5 +97,4 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier].sources,
-    execute=execute,
 )

@@ -1,1 +1,1 @@
-"""benchmarks.models"""
+"""One builder per model family."""

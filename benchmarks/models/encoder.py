@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification, BertModel, set_seed
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from benchmarks.data.fingerprints import LOCAL, fingerprint
 from benchmarks.data.sources import hub_weights
-from benchmarks.execution.initial_weights import LOCAL, fingerprint
 from benchmarks.specs.encoder import EncoderSpec
 
 _POOLER = "pooler."  # a checkpoint of masked-language training lacks it; it is then as fresh as the head

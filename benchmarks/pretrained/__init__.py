@@ -1,1 +1,1 @@
-"""benchmarks.pretrained"""
+"""Trained models that experiments start from: found, trained once, or told to be missing."""

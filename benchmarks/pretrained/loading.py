@@ -21,15 +21,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_se
 import ecospa
 from benchmarks.data import source as sources
 from benchmarks.data.cache import make_once
+from benchmarks.data.fingerprints import weights_digest
 from benchmarks.data.sources import hub_weights
 from benchmarks.data.sources.stories_model import folder as stories_folder
 from benchmarks.data.text.tokenized import tokenizer_of
 from benchmarks.experiment import Cell, MethodRef, Run, RunContext
-from benchmarks.procedures.prune_and_recover import sample_stories
-from benchmarks.procedures.training import train
+from benchmarks.pretrained.stories import sample_stories
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
 from benchmarks.specs.pretrained import STORIES, FoundationSpec, Pretraining
 from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
+from benchmarks.training.loop import train
 
 TRAINING_SEED = 0
 TOLD = 512
@@ -130,14 +131,6 @@ def trained_folder(dense: TrainingSettings, tier: str, context: RunContext, seed
     make_once(folder, make)
     shutil.rmtree(context.folder / run.folder_name, ignore_errors=True)
     return folder
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of the files of weights in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def told_stories(foundation: Foundation, length: int, folder: Path) -> NDArray[np.int64]:

@@ -16,10 +16,10 @@ import ecospa
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import RunContext
-from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.pretrained import loading
-from benchmarks.procedures.prune_and_recover import held_out_text
+from benchmarks.pretrained.stories import held_out_text
+from benchmarks.specs.compression import CompareSettings
 from benchmarks.specs.pretrained import STORIES, Pretraining
 
 

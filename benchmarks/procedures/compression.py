@@ -14,12 +14,12 @@ from torch import nn
 from benchmarks.data import calibration
 from benchmarks.data.cache import make_once
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.experiments.compare import CompareSettings
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.perplexity import Prediction
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models.language import silence_transformers
 from benchmarks.pretrained.subjects import Subject, subject
+from benchmarks.specs.compression import CompareSettings
 from benchmarks.tasks.language_model import PackedText
 from benchmarks.timing.latency import latency_metrics
 from benchmarks.training.compress import compress, one_event_method
@@ -29,7 +29,7 @@ from results.record import Metric, PlanEvent
 _TURNS = 23  # forward passes behind a latency, the first three of which warm up
 
 
-def run_comparison(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Compress, evaluate, count and time.
 
     Raises:

@@ -29,7 +29,7 @@ from results.record import Metric
 _WARM_UP = 2
 
 
-def run_inference_speed(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Let whole and shrunk model read batches of their own, or write tokens after them, in turns."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol

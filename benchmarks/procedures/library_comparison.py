@@ -28,9 +28,9 @@ from benchmarks.capabilities.checks import (
 from benchmarks.capabilities.libraries import PARTS, SIDES
 from benchmarks.capabilities.reload import WAYS, described
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.experiments.peers import PeerSettings
 from benchmarks.models import synthetic
 from benchmarks.models.language import silence_transformers
+from benchmarks.specs.capabilities import PeerSettings
 from benchmarks.specs.synthetic import ModelShape
 from benchmarks.timing.interleaved import ratio, take_turns
 from ecospa.accounting import parameters
@@ -48,7 +48,7 @@ class Finding:
     detail: str
 
 
-def run_peers(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Every capability of one side on one model; and, where asked for, the time of a cut by both sides in turns.
 
     Raises:

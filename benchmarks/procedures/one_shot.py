@@ -20,7 +20,7 @@ from benchmarks.training.methods import build_method
 from results.record import Metric, PlanEvent
 
 
-def run_one_shot(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Cut and evaluate.
 
     Args:

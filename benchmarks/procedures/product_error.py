@@ -16,8 +16,8 @@ import ecospa
 from benchmarks.data.text.packing import training_sequences
 from benchmarks.data.text.tokenized import PreparedText, prepare
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.experiments.mismatch_error import MismatchSettings
 from benchmarks.models.language import build_model, silence_transformers
+from benchmarks.specs.product_error import MismatchSettings
 from results.record import Metric
 
 REMOVALS = ("aligned", "misaligned", "random")
@@ -68,7 +68,7 @@ def relative_error(left: Tensor, right: Tensor, kept: Tensor) -> float:
     return float(lost.norm() / (left @ right).norm())
 
 
-def run_mismatch(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """All curves of one record: three removals for four kinds of matrices.
 
     Raises:

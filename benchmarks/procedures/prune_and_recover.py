@@ -14,18 +14,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 import ecospa
-from benchmarks.data import source as sources
 from benchmarks.data.sources.stories_model import folder
-from benchmarks.data.text.packing import evaluation_windows, pack
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.experiments.pretrained_shrink import PretrainedSettings
 from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models.language import silence_transformers
-from benchmarks.specs.language import DataSpec, ProtocolSpec
+from benchmarks.pretrained.stories import held_out_text, sample_stories
+from benchmarks.specs.prune_and_recover import PretrainedSettings
 from results.record import Metric, PlanEvent
 
-_SAMPLED_AT_ONCE = 128
 _SMOOTHING = 20  # steps behind one point of the loss curve
 
 
@@ -61,7 +58,7 @@ class Stages:
         return round(1 - (1 - target) * min(len(self.rows) / events, 1.0), 4)
 
 
-def run_pretrained(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Cut, recover, and tell a story before and after.
 
     Raises:
@@ -174,37 +171,6 @@ def _config(settings: PretrainedSettings) -> ecospa.EcoSpaConfig:
         curve=shrink.curve,
         width_multiple=shrink.width_multiple,
     )
-
-
-def held_out_text(data: DataSpec, protocol: ProtocolSpec, tokenizer: Any, tier: str) -> HeldOut:
-    """The stories to evaluate on, BOS before every one as in llama2.c.
-
-    Raises:
-        MissingSourceError: they are not at hand.
-    """
-    corpus = sources.find(data.source).load(data.configuration, protocol.split, tier, None)
-    documents = tokenizer(list(corpus.evaluation), add_special_tokens=False)["input_ids"]
-    stream = pack(documents, int(tokenizer.bos_token_id))
-    inputs, labels = evaluation_windows(stream, protocol.sequence_length, protocol.stride)
-    words = sum(len(text.split()) for text in corpus.evaluation)
-    size = sum(len(text.encode()) for text in corpus.evaluation)
-    return HeldOut(inputs, labels, words, size, corpus.fingerprint)
-
-
-@torch.no_grad()
-def sample_stories(model: Any, stories: int, length: int, begin: int) -> Tensor:
-    """Stories that a model tells from nothing but BOS, int64 (stories, length), sampled at temperature 1."""
-    model.eval()
-    parts = []
-    for start in range(0, stories, _SAMPLED_AT_ONCE):
-        prompt = torch.full((min(_SAMPLED_AT_ONCE, stories - start), 1), begin)
-        parts.append(
-            model.generate(
-                prompt, max_length=length, min_length=length, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-                pad_token_id=begin, attention_mask=torch.ones_like(prompt),
-            )
-        )  # fmt: skip
-    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -15,11 +15,11 @@ import ecospa
 from baselines.calibration import Calibration
 from baselines.method import TrainingMethod
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.experiments.pruning_cost import TARGET, CostModel, CostSettings
 from benchmarks.metrics.memory import memory_metrics, peak_memory, reset_peak
 from benchmarks.metrics.size import size_metrics
 from benchmarks.models import synthetic
 from benchmarks.models.language import silence_transformers
+from benchmarks.specs.pruning_cost import TARGET, CostModel, CostSettings
 from benchmarks.specs.synthetic import ModelShape
 from benchmarks.training.compress import compress, one_event_method
 from results.record import Metric
@@ -27,7 +27,7 @@ from results.record import Metric
 _WIDTH_MULTIPLE = 2
 
 
-def run_pruning_cost(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Compress once for the memory, then in turns with EcoSpa's plan and apply for the time."""
     settings: CostSettings = run.cell.settings
     torch.set_num_threads(context.threads)

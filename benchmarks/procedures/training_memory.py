@@ -12,13 +12,13 @@ from torch import Tensor, nn
 import ecospa
 from baselines.calibration import batch_loss
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.experiments.training_memory import METHODS, MemoryProtocol
 from benchmarks.metrics.allocation import allocated
 from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.training_state import optimizer_bytes
 from benchmarks.models.language import silence_transformers
 from benchmarks.models.synthetic import build, positions
 from benchmarks.specs.synthetic import SpeedSettings
+from benchmarks.specs.training_memory import METHODS, MemoryProtocol
 from benchmarks.timing.candidates import DTYPES, WithLoss, batches
 from ecospa.forecast import Forecast, Workload, forecast
 from results.record import Metric, PlanEvent
@@ -29,7 +29,7 @@ _NO_LIMIT = 2**62
 Row = dict[str, int]
 
 
-def run_training_memory(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Train the whole model for two steps, then a copy over its schedule, and compare with what was foretold."""
     settings: SpeedSettings = run.cell.settings
     protocol: Any = settings.protocol

@@ -35,7 +35,7 @@ _WARM_UP = 3  # first steps allocate optimizer state
 _EVENTS = 5
 
 
-def run_training_speed(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """Train whole and shrunk model in turns, beside the swapped one, or in a mode beside both without it."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol

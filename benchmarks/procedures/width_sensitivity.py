@@ -16,10 +16,10 @@ import ecospa
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.experiments.sparsity_limits import DEPTHS, KINDS, LimitsSettings
 from benchmarks.metrics.perplexity import perplexity_metrics, predict
 from benchmarks.models.language import silence_transformers
 from benchmarks.specs.training import TrainingSpec
+from benchmarks.specs.width_sensitivity import DEPTHS, KINDS, LimitsSettings
 from benchmarks.tasks.trained_language_model import trained_place
 from ecospa import CoupledPair, SparsityPlan, coupled_pairs
 from ecospa.accounting import parameters
@@ -30,7 +30,7 @@ from ecospa.sparsifier import pair_scores
 from results.record import Metric
 
 
-def run_limits(run: Run, context: RunContext) -> RunResult:
+def execute(run: Run, context: RunContext) -> RunResult:
     """The curve of one part, and where it breaks.
 
     Raises:

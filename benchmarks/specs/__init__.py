@@ -1,1 +1,1 @@
-"""benchmarks.specs"""
+"""Settings, frozen and free of torch: what is hashed, and what a plan reads."""

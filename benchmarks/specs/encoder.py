@@ -83,3 +83,7 @@ class SpanSpec:
     answer_tokens: int = 30
     only_answered: bool = False
     marked: bool = False
+
+
+FROM_NOTHING = frozenset({"small_dense"})
+"""Methods that build a model of their own: beside models that start from weights they would compare knowledge."""

@@ -5,7 +5,8 @@ One small LLaMA serves several experiments, so that its one training is paid for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from benchmarks.experiment import Tier
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
@@ -68,3 +69,28 @@ LLAMAS: dict[Tier, FoundationSpec] = {
     ),
 }  # fmt: skip
 """The LLaMA of our own by tier."""
+
+
+SEED_OFFSET = 1000
+"""Added to a run's seed for the training before it, so that the order of the text is not the same twice."""
+
+
+@dataclass(frozen=True)
+class NamedModel(ModelSpec):
+    """One of several models of an experiment, told apart by its name."""
+
+    name: str = "GPT-2"
+
+
+@dataclass(frozen=True)
+class TrainedModel(NamedModel):
+    """A model that has been trained dense with `pretraining` before a run begins, once per seed."""
+
+    pretraining: TrainingSpec = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class FineTuning(ProtocolSpec):
+    """The protocol of language models, for a run whose model is a TrainedModel."""
+
+    task: ClassVar[str] = "trained_language_model"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.experiment import MethodRef, Run, RunContext, RunResult
+from benchmarks.experiment import MethodRef
 from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 
 
@@ -51,10 +51,3 @@ class Scale:
         if getattr(self.model, "weights", None) is not None:
             needed.append(("hub_weights", self.model.weights))
         return tuple(sources.find(name).bind(configuration) for name, configuration in needed)
-
-
-def execute(run: Run, context: RunContext) -> RunResult:
-    """Train one model with one method: `execute` of every experiment whose settings are TrainingSettings."""
-    from benchmarks.procedures.training import run_training  # imports torch, which a plan does without
-
-    return run_training(run, context)

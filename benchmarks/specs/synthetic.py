@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from benchmarks.data.source import BoundSource
 from benchmarks.experiment import MethodRef, Tier
@@ -90,6 +90,27 @@ class SpeedSettings:
             "data": {"source": "random numbers"},
             "protocol": protocol,
         }
+
+
+@dataclass(frozen=True)
+class TrainingSpeedSettings(SpeedSettings):
+    """Settings of the time of a training step."""
+
+    procedure: ClassVar[str] = "training_speed"
+
+
+@dataclass(frozen=True)
+class InferenceSpeedSettings(SpeedSettings):
+    """Settings of the time of prefill and decode."""
+
+    procedure: ClassVar[str] = "inference_speed"
+
+
+@dataclass(frozen=True)
+class TrainingMemorySettings(SpeedSettings):
+    """Settings of the memory that training takes."""
+
+    procedure: ClassVar[str] = "training_memory"
 
 
 def no_sources(tier: Tier) -> tuple[BoundSource, ...]:

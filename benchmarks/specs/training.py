@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from benchmarks.experiment import MethodRef
 
@@ -51,6 +51,8 @@ class TrainingSettings:
     `benchmarks/tasks`. ModelSpec, DataSpec and ProtocolSpec are those of language models.
     """
 
+    procedure: ClassVar[str] = "training"
+
     method: MethodRef
     target: float | None
     shrink: ShrinkSpec
@@ -66,3 +68,15 @@ class TrainingSettings:
             method_config["location"] = self.method.location
         parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
         return {"method_config": method_config, "target": self.target, **parts}
+
+
+@dataclass(frozen=True)
+class OneShotSettings(TrainingSettings):
+    """Settings of a run that cuts a trained model once and evaluates it, without a step of training."""
+
+    procedure: ClassVar[str] = "one_shot"
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> OneShotSettings:
+        """The same settings for this procedure."""
+        return cls(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(TrainingSettings)})

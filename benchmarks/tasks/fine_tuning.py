@@ -15,7 +15,7 @@ from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import Run, RunContext
 from benchmarks.metrics.perplexity import HeldOut, perplexity_metrics, predict
 from benchmarks.pretrained import loading
-from benchmarks.procedures.prune_and_recover import held_out_text
+from benchmarks.pretrained.stories import held_out_text
 from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from benchmarks.tasks.language_model import PackedText

@@ -17,7 +17,7 @@ import ecospa
 from benchmarks.experiment import Run, RunContext
 from benchmarks.pretrained.loading import dense_settings, trained_folder
 from benchmarks.specs.language import ProtocolSpec
-from benchmarks.specs.trained import SEED_OFFSET, TrainedModel
+from benchmarks.specs.pretrained import SEED_OFFSET, TrainedModel
 from benchmarks.specs.training import TrainingSettings
 from benchmarks.task import Task
 from benchmarks.tasks import language_model

@@ -13,8 +13,8 @@ import torch
 
 import baselines
 import ecospa
-from benchmarks.experiments.pruning_cost import CostModel, CostSettings
 from benchmarks.procedures.pruning_cost import build, random_data
+from benchmarks.specs.pruning_cost import CostModel, CostSettings
 from benchmarks.training.compress import compress
 from ecospa.accounting import parameters
 from tests.bench.timing import interleaved

@@ -14,7 +14,14 @@ from typing import Any
 import ecospa
 from benchmarks.experiment import Cell, MethodRef, Run, RunContext
 from benchmarks.experiments import inference_speed, training_speed
-from benchmarks.specs.synthetic import InferenceMode, ModelShape, SpeedProtocol, SpeedSettings, TrainingMode
+from benchmarks.specs.synthetic import (
+    InferenceMode,
+    InferenceSpeedSettings,
+    ModelShape,
+    SpeedProtocol,
+    TrainingMode,
+    TrainingSpeedSettings,
+)
 from benchmarks.timing import compilation, inference
 from benchmarks.timing.candidates import batches, candidates
 
@@ -23,14 +30,18 @@ def mode_cell(name: str, mode: InferenceMode, phase: inference_speed.Phase = "de
     """A cell that is measured in seconds."""
     shape = ModelShape(name, layers=1, width=32, heads=2, length=32, vocabulary=64)
     protocol = SpeedProtocol(phase, 2, 8, 3, 4, generated=3 if phase == "decode" else 0, mode=mode)
-    return Cell(inference_speed.NAME, "smoke", "ecospa", SpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol))
+    return Cell(
+        inference_speed.NAME, "smoke", "ecospa", InferenceSpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol)
+    )
 
 
 def training_cell(name: str, mode: TrainingMode) -> Cell:
     """A cell of a few training steps."""
     shape = ModelShape(name, layers=1, width=32, heads=2, length=32, vocabulary=64)
     protocol = SpeedProtocol("training", 2, 8, 3, 4, mode=mode)
-    return Cell(training_speed.NAME, "smoke", "ecospa", SpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol))
+    return Cell(
+        training_speed.NAME, "smoke", "ecospa", TrainingSpeedSettings(MethodRef("ecospa"), 0.5, shape, protocol)
+    )
 
 
 def written(name: str) -> dict[str, Any]:
@@ -54,9 +65,9 @@ def main(folder: str) -> None:
     tokens = {name: written(name) for name in ("gpt2", "llama")}
     place = RunContext(Path(folder), threads=1)
     outcomes = {
-        "writing": inference_speed.execute(Run(mode_cell("llama", "compiled"), 0), place),
-        "reading": inference_speed.execute(Run(mode_cell("vit", "compiled", "prefill"), 0), place),
-        "training": training_speed.execute(Run(training_cell("llama", "compiled"), 0), place),
+        "writing": inference_speed.EXPERIMENT.execute(Run(mode_cell("llama", "compiled"), 0), place),
+        "reading": inference_speed.EXPERIMENT.execute(Run(mode_cell("vit", "compiled", "prefill"), 0), place),
+        "training": training_speed.EXPERIMENT.execute(Run(training_cell("llama", "compiled"), 0), place),
     }
     metrics = {
         phase: {name: found.value for name, found in outcome.metrics.items()} for phase, outcome in outcomes.items()

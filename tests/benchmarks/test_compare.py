@@ -81,7 +81,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_dense_model_is_trained_once_and_everything_is_measured(tmp_path: Path) -> None:
     place = run_context(tmp_path)
     cells = compare.chosen_cells("smoke", [MethodRef(name) for name in ("dense", "wanda", "slicegpt")], "gpt2", [0.5])
-    outcomes = {cell.method: compare.execute(Run(cell, 1), place) for cell in cells}
+    outcomes = {cell.method: compare.EXPERIMENT.execute(Run(cell, 1), place) for cell in cells}
     assert len([path for path in (tmp_path / "trained").iterdir() if path.is_dir()]) == 1
     assert len({outcome.data_fingerprint for outcome in outcomes.values()}) == 1
     values = {name: {key: m.value for key, m in outcome.metrics.items()} for name, outcome in outcomes.items()}
@@ -93,9 +93,9 @@ def test_the_dense_model_is_trained_once_and_everything_is_measured(tmp_path: Pa
     assert calibration == {
         "source": "docstrings default, training side", "sequences": 16, "sequence_length": 16, "seed": 1,
     }  # fmt: skip
-    again = compare.execute(Run(cells[1], 1), place)
+    again = compare.EXPERIMENT.execute(Run(cells[1], 1), place)
     assert again.metrics["eval_loss"] == outcomes["wanda"].metrics["eval_loss"]
-    other = compare.execute(Run(cells[1], 2), place)
+    other = compare.EXPERIMENT.execute(Run(cells[1], 2), place)
     assert other.metrics["eval_loss"] != outcomes["wanda"].metrics["eval_loss"]
 
 

@@ -102,7 +102,7 @@ def test_a_run_measures_every_width_on_one_trained_model(tmp_path: Path) -> None
     cells = sparsity_limits.cells("smoke", (MethodRef("ffn"), MethodRef("late")))
     assert [cell.label for cell in cells] == ["ffn", "late"]
     place = run_context(tmp_path)
-    ffn, late = (sparsity_limits.execute(Run(cell, 0), place) for cell in cells)
+    ffn, late = (sparsity_limits.EXPERIMENT.execute(Run(cell, 0), place) for cell in cells)
     assert len([path for path in (tmp_path / "trained").iterdir() if path.is_dir()]) == 1
     rows = ffn.payload["curve"]
     assert [row["width"] for row in rows] == [1.0, *sparsity_limits.WIDTHS]
@@ -111,9 +111,9 @@ def test_a_run_measures_every_width_on_one_trained_model(tmp_path: Path) -> None
     assert rows[0]["perplexity_cut"] < 0.7 * 300  # it was trained
     assert rows[-1]["perplexity_cut"] != rows[0]["perplexity_cut"]
     assert ffn.data_fingerprint == late.data_fingerprint
-    again = sparsity_limits.execute(Run(cells[0], 0), place)
+    again = sparsity_limits.EXPERIMENT.execute(Run(cells[0], 0), place)
     assert again.payload == ffn.payload
-    other = sparsity_limits.execute(Run(cells[0], 1), place)
+    other = sparsity_limits.EXPERIMENT.execute(Run(cells[0], 1), place)
     assert other.metrics["perplexity_dense"].value != ffn.metrics["perplexity_dense"].value
     assert other.data_fingerprint == ffn.data_fingerprint  # or its seeds could not share a table
 
@@ -122,4 +122,4 @@ def test_missing_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
     cell: Cell = registry.experiment("sparsity_limits").cells("cpu", (MethodRef("qk"),))[0]
     with pytest.raises(MissingSourceError, match="opendocs"):
-        sparsity_limits.execute(Run(cell, 0), run_context(tmp_path))
+        sparsity_limits.EXPERIMENT.execute(Run(cell, 0), run_context(tmp_path))

@@ -62,7 +62,9 @@ def value(outcome: RunResult, name: str) -> float:
 @pytest.mark.parametrize("procedure", ["one-shot", pytest.param("fine-tuned", marks=pytest.mark.slow)])
 def test_every_method_lands_in_both_procedures(procedure: str, tmp_path: Path) -> None:
     place = run_context(tmp_path)
-    outcomes = {run.cell.method: llama_finetuning.execute(run, place) for run in runs(*METHODS, procedure=procedure)}
+    outcomes = {
+        run.cell.method: llama_finetuning.EXPERIMENT.execute(run, place) for run in runs(*METHODS, procedure=procedure)
+    }
     assert set(outcomes) == set(METHODS)
     assert len([path for path in (tmp_path / "trained").iterdir() if path.is_dir()]) == 1  # trained once
     assert len({outcome.data_fingerprint for outcome in outcomes.values()}) == 1
@@ -81,7 +83,7 @@ def test_the_dense_model_of_the_one_shot_procedure_is_the_trained_one_and_fine_t
 ) -> None:
     place = run_context(tmp_path)
     (as_it_is,), (tuned,) = (
-        [llama_finetuning.execute(run, place) for run in runs("dense", procedure=procedure)]
+        [llama_finetuning.EXPERIMENT.execute(run, place) for run in runs("dense", procedure=procedure)]
         for procedure in ("one-shot", "fine-tuned")
     )
     spec = llama_finetuning.SUBJECTS["smoke"][0].scale.model
@@ -124,13 +126,13 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
 ) -> None:
     (run,) = runs(method, procedure="fine-tuned")
     place = run_context(tmp_path / "whole")
-    whole = llama_finetuning.execute(run, place)
+    whole = llama_finetuning.EXPERIMENT.execute(run, place)
     halves = run_context(tmp_path / "halves")
     loading.find(run.cell.settings.model, "smoke", halves)
     interrupt_at(8, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        llama_finetuning.execute(run, halves)
-    resumed = llama_finetuning.execute(run, halves)
+        llama_finetuning.EXPERIMENT.execute(run, halves)
+    resumed = llama_finetuning.EXPERIMENT.execute(run, halves)
     assert resumed.loss_curve == whole.loss_curve and resumed.plan_history == whole.plan_history
     for name in ("eval_loss", "block_parameters_nonzero", "block_parameters"):
         assert value(resumed, name) == value(whole, name)
@@ -138,11 +140,11 @@ def test_an_interrupted_fine_tuning_goes_on_as_if_nothing_had_happened(
 
 def test_other_weights_are_other_data(tmp_path: Path) -> None:
     (run,) = runs("dense", procedure="one-shot")
-    one = llama_finetuning.execute(run, run_context(tmp_path / "one"))
+    one = llama_finetuning.EXPERIMENT.execute(run, run_context(tmp_path / "one"))
     spec = run.cell.settings.model
     longer = replace(spec, pretraining=replace(spec.pretraining, training=replace(spec.pretraining.training, steps=11)))
     settings = replace(run.cell.settings, model=longer)
-    other = llama_finetuning.execute(
+    other = llama_finetuning.EXPERIMENT.execute(
         replace(run, cell=replace(run.cell, settings=settings)), run_context(tmp_path / "two")
     )  # fmt: skip
     assert one.data_fingerprint != other.data_fingerprint

@@ -13,7 +13,7 @@ from benchmarks import registry
 from benchmarks.execution import recording
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.experiments import coupled_vs_uncoupled, gpt2_pretraining, k_theta_sweep
-from benchmarks.specs.trained import FineTuning, TrainedModel
+from benchmarks.specs.pretrained import FineTuning, TrainedModel
 from benchmarks.specs.training import TrainingSettings
 from benchmarks.tasks import trained_language_model
 from benchmarks.training.methods import build_method

@@ -20,7 +20,7 @@ from benchmarks.capabilities.libraries import SIDES, EcoSpaSide
 from benchmarks.capabilities.removed_entries import removed_entries, zeroed
 from benchmarks.experiment import MethodRef, Run, RunContext
 from benchmarks.experiments import peers
-from benchmarks.procedures.library_comparison import cut_times, run_peers, tried
+from benchmarks.procedures.library_comparison import cut_times, execute, tried
 from tests.model_zoo import build, logits, random_plan, removed_masks
 from tests.model_zoo import inputs as zoo_inputs
 
@@ -150,7 +150,7 @@ def test_a_run_tries_everything_in_a_new_process_too(tmp_path: Path) -> None:
     (cell,) = (
         cell for cell in peers.cells("cpu", (MethodRef("ecospa"),)) if cell.settings.model.name == "llama_grouped"
     )
-    outcome = run_peers(Run(cell, 0), RunContext(tmp_path, threads=1))
+    outcome = execute(Run(cell, 0), RunContext(tmp_path, threads=1))
     findings = {found["capability"]: found for found in outcome.payload["findings"]}
     assert {name: found["outcome"] for name, found in findings.items()} == dict.fromkeys(
         (

@@ -65,7 +65,7 @@ def test_reading_and_writing_are_timed_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "mode"), [("llama", "merged"), ("gpt2", "static")])
 def test_a_mode_is_that_of_both_models_and_is_told_apart(tmp_path: Path, name: str, mode: InferenceMode) -> None:
-    found = inference_speed.execute(Run(mode_cell(name, mode), 0), RunContext(tmp_path, threads=1))
+    found = inference_speed.EXPERIMENT.execute(Run(mode_cell(name, mode), 0), RunContext(tmp_path, threads=1))
     assert set(found.payload["seconds"]) == {"dense_plain", "plain", "dense", "shrunk"}
     names = set(found.metrics)
     assert found.metrics["mode_latency_ratio"].value > 0 and found.metrics["cache_bytes_ratio"].value < 1
@@ -74,7 +74,7 @@ def test_a_mode_is_that_of_both_models_and_is_told_apart(tmp_path: Path, name: s
 
 @pytest.mark.parametrize("mode", ["fused", "autocast"])
 def test_a_mode_of_training_is_timed_beside_both_models_without_it(tmp_path: Path, mode: TrainingMode) -> None:
-    found = training_speed.execute(Run(training_cell("gpt2", mode), 0), RunContext(tmp_path, threads=1))
+    found = training_speed.EXPERIMENT.execute(Run(training_cell("gpt2", mode), 0), RunContext(tmp_path, threads=1))
     assert set(found.payload["seconds"]) == {"dense_plain", "plain", "dense", "shrunk"}
     values = {name: metric.value for name, metric in found.metrics.items()}
     assert values["mode_step_time_ratio"] > 0 and values["dense_mode_step_time_ratio"] > 0
@@ -205,7 +205,7 @@ def test_memory_of_another_method_is_refused(tmp_path: Path) -> None:
     (cell,) = (c for c in training_memory.cells("smoke", (MethodRef("dense"),)) if c.settings.target is None)
     other = type(cell)(cell.experiment, cell.tier, "wanda", cell.settings)
     with pytest.raises(ConfigError, match="training_memory measures dense and ecospa"):
-        training_memory.execute(Run(other, 0), RunContext(tmp_path))
+        training_memory.EXPERIMENT.execute(Run(other, 0), RunContext(tmp_path))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -12,7 +12,8 @@ import torch
 
 from benchmarks import commands, registry, task
 from benchmarks.__main__ import main
-from benchmarks.execution.initial_weights import FINE_TUNING_RATE, StartedSettings, fingerprint, started_from
+from benchmarks.data.fingerprints import fingerprint
+from benchmarks.execution.initial_weights import FINE_TUNING_RATE, StartedSettings, started_from
 from benchmarks.execution.recording import command
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.models.encoder import build_encoder

@@ -132,4 +132,4 @@ def use_tiny_experiment(patch: pytest.MonkeyPatch, experiment: Experiment) -> No
 
 
 carry_out = recording.carry_out
-train = training.run_training
+train = training.execute

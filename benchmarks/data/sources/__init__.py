@@ -1,1 +1,1 @@
-"""benchmarks.data.sources"""
+"""One source of data = one file that defines SOURCE."""

@@ -1,1 +1,1 @@
-"""benchmarks.data.text"""
+"""From text to token ids: tokenizers, packing, windows."""

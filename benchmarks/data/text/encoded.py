@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import source as sources
+from benchmarks.data.cache import kept
 from benchmarks.data.examples import Labelled, LabelledCorpus, spread
-from benchmarks.data.kept import kept
 from benchmarks.data.text.wordpiece import encode, pair_tokenizer, tokenizer_key
 from benchmarks.specs.encoder import ClassificationSpec, ExamplesSpec, SpanSpec
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data.cache import kept
 from benchmarks.data.examples import Question, QuestionCorpus, spread
-from benchmarks.data.kept import kept
 from benchmarks.data.text.encoded import INPUTS, Inputs, available, compact, decided_by, marked
 from benchmarks.data.text.wordpiece import encode, pair_tokenizer
 from benchmarks.specs.encoder import ExamplesSpec, SpanSpec

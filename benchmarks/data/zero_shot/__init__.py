@@ -1,1 +1,1 @@
-"""benchmarks.data.zero_shot"""
+"""Zero-shot tasks through lm-eval, and multiple-choice continuations of the suite's own."""

@@ -1,0 +1,16 @@
+"""Settings of the memory that training takes while a model shrinks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.specs.synthetic import SpeedProtocol
+
+METHODS = ("dense", "ecospa")
+
+
+@dataclass(frozen=True)
+class MemoryProtocol(SpeedProtocol):
+    """How memory is measured: `turns` optimizer steps; `budget` is a share of the dense peak, None for no limit."""
+
+    budget: float | None = None
