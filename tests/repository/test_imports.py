@@ -1,4 +1,4 @@
-"""Imports go down only: between the packages, and between the layers inside ecospa."""
+"""Imports go down only: between the packages, and between the layers inside of one."""
 
 from __future__ import annotations
 
@@ -19,105 +19,47 @@ MAY_IMPORT = {
     "paper_tables": {"results"},
 }
 
-# From the bottom up. Modules of one layer may import one another, as long as they form no circle.
-LAYERS = (
-    {
-        "class_swap",
-        "importance",
-        "journal",
-        "manifest",
-        "optimizer_twin",
-        "pairs",
-        "plan_text",
-        "selection",
-        "state_layout",
-    },
-    {
-        "attention",
-        "folders",
-        "optimizer_trial",
-        "probe",
-        "projections",
-        "stock",
-        "tying",
-        "width_rule",
-    },
-    {
+# From the bottom up, names with spaces between. A part is a module or a folder; a module that lies elsewhere than its
+# folder is named by itself. Parts of one layer may import one another, as long as they form no circle.
+LAYERS = {
+    "ecospa": (
+        "class_swap importance journal manifest optimizer_twin pairs plan_text selection state_layout",
+        "attention folders optimizer_trial probe projections stock tying width_rule",
         "config",
-    },
-    {
-        "batch_parts",
-        "claim",
-        "optimizers",
-        "resume",
-        "schedule",
-        "trace",
-        "wrappers",
-    },
-    {
-        "cuttable",
-        "estimator",
-        "families",
-        "loss_weights",
-        "optimizer_state",
-        "roofline",
-        "step_counter",
-    },
-    {
-        "frozen",
-        "gradient_window",
-        "merged",
-        "plan",
-        "ranking",
-        "width_timing",
-    },
-    {
-        "accounting",
-        "exactness",
-    },
-    {
-        "dense",
-        "memory_budget",
-    },
-    {
+        "batch_parts claim optimizers resume schedule trace wrappers",
+        "cuttable estimator families loss_weights optimizer_state roofline step_counter",
+        "frozen gradient_window merged plan ranking width_timing",
+        "accounting exactness",
+        "dense memory_budget",
         "reshaping",
-    },
-    {
         "surgery",
-    },
-    {
-        "saved_shape",
-        "sparsifier",
-    },
-    {
-        "agreement",
-        "filling",
-        "forecast",
-        "loading",
-        "one_shot",
-        "sparsity",
-        "timm_models",
-        "trainer_checkpoint",
-    },
-    {
-        "architecture",
-        "checkpoint",
-        "outlook",
-    },
-    {
-        "distributed",
-        "export",
-        "forecast_time",
-        "huggingface",
-        "verification",
-    },
-    {
+        "saved_shape sparsifier",
+        "agreement filling forecast loading one_shot sparsity timm_models trainer_checkpoint",
+        "architecture checkpoint outlook",
+        "distributed export forecast_time huggingface verification",
         "forecast_text",
-    },
-    {
         "__main__",
-    },
-)
+    ),
+    "benchmarks": (
+        "data.source experiment",
+        "task",
+        "specs",
+        "data",
+        "metrics models",
+        "training",
+        "capabilities",
+        "pretrained",
+        "timing",
+        "tasks",
+        "procedures",
+        "experiments",
+        "registry",
+        "execution",
+        "commands",
+        "cli",
+        "__main__",
+    ),
+}
 PURE = ("importance", "selection")
 
 
@@ -144,52 +86,57 @@ def foreign_imports(package: str, allowed: set[str], root: Path) -> list[str]:
     ]
 
 
-def layer_of(module: str) -> int | None:
-    """Number of the layer of a module of ecospa; None where no layer names it."""
-    if module == "ecospa":
-        return len(LAYERS)
-    part = module.split(".")[1]
-    return next((number for number, layer in enumerate(LAYERS) if part in layer), None)
+def part_of(module: str) -> tuple[int, str] | None:
+    """Number of the layer of a module, and the longest part that names it; None where no layer does."""
+    package, _, rest = module.partition(".")
+    parts = rest.split(".")
+    for length in range(len(parts), 0, -1):
+        part = ".".join(parts[:length])
+        for number, layer in enumerate(LAYERS[package]):
+            if part in layer.split():
+                return number, f"{package}.{part}"
+    return None
 
 
-def imported_parts(path: Path, root: Path) -> dict[str, int]:
-    """Modules of ecospa that a module imports, the part after the first dot, with the line of the first import."""
-    known = set().union(*LAYERS)
-    found: dict[str, int] = {}
-    for item in imports(path, root):
-        parts = item.name.split(".")
-        if parts[0] == "ecospa" and len(parts) > 1 and parts[1] in known:
-            found.setdefault(parts[1], item.line)
-    return found
-
-
-def forbidden_between_layers(root: Path) -> list[str]:
-    """Imports inside ecospa that go up, and modules that no layer names."""
+def forbidden_between_layers(package: str, root: Path) -> list[str]:
+    """Imports inside a package that go up, and modules that no layer names."""
     wrong = []
-    for path in modules("ecospa", root=root):
+    for path in modules(package, root=root):
         module = dotted_name(path, root)
-        own = layer_of(module)
+        own = (len(LAYERS[package]), package) if module == package else part_of(module)
         if own is None:
             wrong.append(f"{place(path, root=root)} has no layer: add it to LAYERS")
             continue
-        for part, line in imported_parts(path, root).items():
-            target = layer_of(f"ecospa.{part}")
-            if target is not None and target > own:
-                wrong.append(f"{place(path, line, root)} imports ecospa.{part}, which lies above it")
+        targets = {
+            target: item.line
+            for item in reversed(imports(path, root))
+            if item.name.split(".")[0] == package and (target := part_of(item.name)) is not None
+        }
+        wrong += [
+            f"{place(path, line, root)} imports {part}, which lies above it"
+            for (number, part), line in targets.items()
+            if number > own[0]
+        ]
     return wrong
 
 
-def circles(root: Path) -> list[str]:
-    """Parts of ecospa that import each other in a circle."""
-    below: dict[str, set[str]] = {}
-    for path in modules("ecospa", root=root):
-        module = dotted_name(path, root)
-        if module != "ecospa":
-            part = module.split(".")[1]
-            below.setdefault(part, set()).update(set(imported_parts(path, root)) - {part})
-    while leaves := [part for part, targets in below.items() if not targets & set(below)]:
-        for part in leaves:
-            del below[part]
+def imported_modules(path: Path, known: set[str], root: Path) -> set[str]:
+    """Those of the known modules that a module imports, whole or something of them."""
+    names = {item.name for item in imports(path, root)}
+    return {name if name in known else name.rpartition(".")[0] for name in names} & known
+
+
+def circles(package: str, root: Path) -> list[str]:
+    """Modules of a package that import each other in a circle, or stand on one."""
+    paths = {dotted_name(path, root): path for path in modules(package, root=root)}
+    below = {
+        module: imported_modules(path, set(paths) - {package, module}, root)
+        for module, path in paths.items()
+        if module != package
+    }
+    while leaves := [module for module, targets in below.items() if not targets & set(below)]:
+        for module in leaves:
+            del below[module]
     return sorted(below)
 
 
@@ -224,12 +171,14 @@ def test_paper_tables_never_loads_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_ecospa_layers_import_downwards_only() -> None:
-    assert forbidden_between_layers(ROOT) == []
+@pytest.mark.parametrize("package", LAYERS)
+def test_layers_import_downwards_only(package: str) -> None:
+    assert forbidden_between_layers(package, ROOT) == []
 
 
-def test_ecospa_modules_form_no_circle() -> None:
-    assert circles(ROOT) == []
+@pytest.mark.parametrize("package", PACKAGES)
+def test_modules_form_no_circle(package: str) -> None:
+    assert circles(package, ROOT) == []
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -279,21 +228,21 @@ def test_a_foreign_import_is_found(tmp_path: Path) -> None:
 )
 def test_an_import_upwards_is_found(tmp_path: Path, text: str) -> None:
     plant(tmp_path, ecospa__selection=text)
-    assert len(forbidden_between_layers(tmp_path)) == 1
+    assert len(forbidden_between_layers("ecospa", tmp_path)) == 1
 
 
 def test_a_relative_import_out_of_a_subpackage_is_found(tmp_path: Path) -> None:
     plant(
         tmp_path, ecospa__families__gpt2="from ..surgery import apply_plan\nfrom . import llama\nfrom ..pairs import x"
     )
-    assert forbidden_between_layers(tmp_path) == [
+    assert forbidden_between_layers("ecospa", tmp_path) == [
         "ecospa/families/gpt2.py:1 imports ecospa.surgery, which lies above it"
     ]
 
 
 def test_a_module_without_a_layer_is_found(tmp_path: Path) -> None:
     plant(tmp_path, ecospa__newcomer="import math")
-    assert forbidden_between_layers(tmp_path) == ["ecospa/newcomer.py has no layer: add it to LAYERS"]
+    assert forbidden_between_layers("ecospa", tmp_path) == ["ecospa/newcomer.py has no layer: add it to LAYERS"]
 
 
 def test_a_circle_is_found(tmp_path: Path) -> None:
@@ -304,7 +253,7 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
         ecospa__accounting="def f():\n    from ecospa.estimator import x",
         ecospa__config="import math",
     )
-    assert circles(tmp_path) == ["accounting", "estimator", "surgery"]
+    assert circles("ecospa", tmp_path) == ["ecospa.accounting", "ecospa.estimator", "ecospa.surgery"]
 
 
 @pytest.mark.parametrize(
