@@ -16,8 +16,7 @@ from torch import nn
 
 from benchmarks.data.text.encoded import encoded_texts
 from benchmarks.experiment import Run
-from benchmarks.metrics.classification import accuracy, f1, matthews
-from benchmarks.metrics.correlation import pearson, spearman
+from benchmarks.metrics.glue import accuracy, f1, matthews, pearson, spearman
 from benchmarks.models.encoder import build_encoder, label_loss
 from benchmarks.specs.encoder import ClassificationSpec
 from benchmarks.specs.training import TrainingSettings
