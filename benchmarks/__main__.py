@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the command line of command_line.py, and what Ctrl-C does to it from its first moment on.
+"""`python -m benchmarks`: the command line of cli.py, and what Ctrl-C does to it from its first moment on.
 
 Nothing heavy is imported before the handler is there, so that an interrupt of the first second is no traceback.
 """

@@ -25,7 +25,7 @@ TIERS: tuple[Tier, ...] = ("smoke", "cpu", "gpu", "paper")
 class MethodRef:
     """A method by its name in `baselines`, or by the place of its class, `my_package.my_module:MyMethod`.
 
-    A newcomer is called as it calls itself (`competitors.named`). An experiment that runs one class under several
+    A newcomer is called as it calls itself (`training.methods.named`). An experiment that runs one class under several
     settings gives each a name of its own, because a method at a target is one cell of a table.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Loads a saved model in a process of its own and says what it gives: half of a check of experiments/peers.py.
 
-python -m benchmarks.peer_loading FOLDER: FOLDER holds `inputs.json` (side, shape of the model), `inputs.safetensors`,
+python -m benchmarks.capabilities.reload FOLDER: FOLDER holds `inputs.json` (side, shape of the model), `inputs.safetensors`,
 and one folder or file per way of saving; what comes out is written beside them.
 """
 

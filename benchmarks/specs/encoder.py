@@ -22,7 +22,7 @@ class EncoderSpec:
         positions: longest input.
         dropout: of embeddings, attention, blocks and the head.
         weights: None trains from scratch; a Hub id names the encoder to start from; "sha256:..." is the fingerprint of
-            weights that lie in a folder (benchmarks.weights).
+            weights that lie in a folder (`--weights`).
     """
 
     layers: int

@@ -34,7 +34,7 @@ class ProtocolSpec:
     """How perplexity is measured; a number means nothing without it.
 
     `stride` is the distance between two windows: `sequence_length - 1` scores every token exactly once. `bos` records
-    that a mark stands before every document, as `data.packing` always writes it: no code reads the field, so that
+    that a mark stands before every document, as `data.text.packing` always writes it: no code reads the field, so that
     another value would change the hash of a record and nothing else.
     """
 

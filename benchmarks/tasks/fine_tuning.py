@@ -51,7 +51,7 @@ def load(run: Run, folder: Path) -> Task:
         evaluate=evaluate,
         fingerprint=hashlib.sha256(f"{text.fingerprint} {foundation.fingerprint}".encode()).hexdigest(),
         source=source,
-        drive=_cut_first,
+        drive=_prune_then_train,
     )
 
 
@@ -65,7 +65,7 @@ def foundation_of(run: Run, folder: Path) -> loading.Foundation:
     return loading.find(run.cell.settings.model, run.cell.tier, place)
 
 
-def _cut_first(method: TrainingMethod) -> TrainingMethod:
+def _prune_then_train(method: TrainingMethod) -> TrainingMethod:
     return PruneThenTrain(method) if method.stage == "one-shot" else method
 
 

@@ -34,7 +34,7 @@ FAILING, INTERRUPTING, REFUSING = (f"{HERE}:{name}" for name in ("Failing", "Int
 
 @pytest.fixture(autouse=True)
 def fixed_origin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(campaign.environment, "commit", lambda: ORIGIN)
+    monkeypatch.setattr(campaign.provenance, "commit", lambda: ORIGIN)
 
 
 def refs(*names: str) -> tuple[MethodRef, ...]:

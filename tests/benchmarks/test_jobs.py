@@ -25,7 +25,7 @@ from tests.benchmarks.tiny_runs import ORIGIN, carry_out, run_context, tiny_expe
 
 @pytest.fixture(autouse=True)
 def fixed_origin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(campaign.environment, "commit", lambda: ORIGIN)
+    monkeypatch.setattr(campaign.provenance, "commit", lambda: ORIGIN)
 
 
 def test_two_runs_are_carried_out_together_and_their_records_say_so(

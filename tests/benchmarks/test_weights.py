@@ -162,6 +162,6 @@ def test_the_command_line_takes_a_folder(
     assert "mismatch_error trains no BERT in tier smoke" in " ".join(capsys.readouterr().out.split())
     monkeypatch.setattr(registry, "experiments", lambda: {"tiny": tiny()})
     plans = []
-    monkeypatch.setattr(commands.report, "print_plan", lambda plan, console, jobs: plans.append(plan))
+    monkeypatch.setattr(commands.terminal, "print_plan", lambda plan, console, jobs: plans.append(plan))
     assert main(["run", "tiny", "--records", str(tmp_path / "records"), "--dry-run", "--weights", str(folder)]) == 0
     assert plans[0].runs[0].run.cell.settings.folder == folder
