@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import task
 from benchmarks.metrics import memory
-from benchmarks.procedures import training
+from benchmarks.training import loop
 from tests.benchmarks.tiny_runs import run_context, run_of, use_tiny_text
 
 LARGE = 400_000_000  # bytes, far more than a tiny run takes on top
@@ -51,7 +51,7 @@ def test_a_run_does_not_count_its_preparations(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(task, "load", load_after_much)
     memory.reset_peak("cpu")
     before = memory.peak_memory("cpu")
-    trained = training.train(run_of(), run_context(tmp_path))
+    trained = loop.train(run_of(), run_context(tmp_path))
     assert trained.started.progress.peak_memory < before + LARGE // 2
 
 

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 
 from benchmarks.experiment import RunResult
 from benchmarks.procedures import training
-from benchmarks.training import checkpoint
+from benchmarks.training import checkpoint, loop
 from tests.benchmarks.tiny_runs import HERE, STEPS, Interrupting, run_context, run_of, train, use_tiny_text
 
 LANGUAGE_MODEL_METRICS = {
@@ -198,9 +198,9 @@ def test_several_visible_gpus_do_not_multiply_the_batch(tmp_path: Path, monkeypa
             return found
 
     seen = []
-    monkeypatch.setattr(training, "TrainingArguments", Several)
-    monkeypatch.setattr(training.Trainer, "train", lambda self, **options: seen.append(self.args))
-    training.train(run_of(), run_context(tmp_path))
+    monkeypatch.setattr(loop, "TrainingArguments", Several)
+    monkeypatch.setattr(loop.Trainer, "train", lambda self, **options: seen.append(self.args))
+    loop.train(run_of(), run_context(tmp_path))
     assert [(arguments.n_gpu, arguments.train_batch_size) for arguments in seen] == [(1, 4)]
 
 

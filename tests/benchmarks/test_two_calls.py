@@ -20,7 +20,7 @@ from tests.benchmarks.campaigns import members, wait_for
 HOLDING = """
 import sys, time
 from pathlib import Path
-from benchmarks.occupancy import occupied
+from benchmarks.execution.occupancy import occupied
 with occupied(Path(sys.argv[1]), sys.argv[2:], print):
     print("held", flush=True)
     time.sleep(3600)
