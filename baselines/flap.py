@@ -149,7 +149,7 @@ def local_name(output: OutputMatrix) -> str:
 
 
 def fluctuation(weight: Tensor, variance: Tensor) -> Tensor:
-    """How much the output loses when an input channel is replaced by its mean.
+    """Loss of the output when an input channel is replaced by its mean.
 
     S_j = variance_j * sum_i W_ij^2
 
@@ -203,7 +203,7 @@ def compensation(weight: Tensor, mean: Tensor, gone: Tensor) -> Tensor:
 
 
 def _choose(model: nn.Module, outputs: Mapping[str, OutputMatrix], scores: Mapping[str, Tensor], excess: int) -> Kept:
-    """What stays, when biases that have to be made eat into what was removed."""
+    """Choose what stays, when biases that have to be made eat into what was removed."""
     heads = {name: value for name, value in scores.items() if name in structures(model).heads}
     channels = {name: value for name, value in scores.items() if name not in heads}
     made = _new_biases(model, outputs, scores) if excess else 0

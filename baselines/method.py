@@ -1,4 +1,4 @@
-"""What a training method is: the hooks that an experiment calls, and the budget that all methods of a comparison share.
+"""Contract of a training method: the hooks that an experiment calls, and the budget that methods of a comparison share.
 
 The paper compares methods at one final size only. Here every method gets the same budget: the same target, the same
 steps and the same size over steps, because a model that stays large for longer learns more.
@@ -32,7 +32,7 @@ HistoryEntry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Budget:
-    """How small, by when, in which steps: the same for every method of a comparison.
+    """Final size, schedule and pace: the same for every method of a comparison.
 
     Attributes:
         target_size: share of the parameters in `target_scope` that is left at the end, in (0, 1]; None for a method
@@ -114,7 +114,7 @@ class Budget:
 
 @dataclass
 class TrainingState:
-    """What a hook sees.
+    """State of the training that a hook sees.
 
     Attributes:
         model: the model that is trained, unwrapped.
@@ -132,7 +132,7 @@ class TrainingState:
 
 
 class Shrinker(Protocol):
-    """What makes a model smaller during a run: the part that most methods share and hand to `TrainingMethod`.
+    """Component that makes a model smaller during a run; most methods share it and hand it to `TrainingMethod`.
 
     One that builds modules of its own has `save(model, folder)` and `load(folder, dense)` as well, and one that masks
     has `masks`, a baselines.masks.Masks or None.

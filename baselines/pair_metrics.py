@@ -1,4 +1,4 @@
-"""What else than empirical Fisher information could say how much a pair matters: the measures, without any schedule.
+"""Measures of the importance of a pair other than empirical Fisher information, without any schedule.
 
 All are means per entry, so that pairs of different size compare, and all are larger where a pair matters more.
 """
@@ -96,7 +96,7 @@ def inner_activations(model: nn.Module, calibration: Calibration) -> dict[str, f
 
 
 def attention_focus(weights: Tensor) -> float:
-    """How concentrated attention is: one minus its entropy, in units of the largest that there could be.
+    """Concentration of attention: one minus its entropy, in units of the largest that there could be.
 
     focus = 1 - mean over queries of  (-sum_k p_k log p_k) / log(keys that the query sees)
 

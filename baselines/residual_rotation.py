@@ -26,7 +26,7 @@ _LAST_NORM = {"gpt2": "ln_f", "llama": "norm"}
 
 @dataclass(frozen=True)
 class Ends:
-    """What reads and writes the residual stream outside the blocks.
+    """Modules that read and write the residual stream outside the blocks.
 
     Attributes:
         embeddings: token and, where there are some, position embeddings.
@@ -65,7 +65,7 @@ def ends(model: Any, family: str) -> Ends:
 
 
 def is_rotated(model: nn.Module) -> bool:
-    """Whether `convert` or `restructure` has been at this model."""
+    """Return True if `convert` or `restructure` has been at this model."""
     return any(isinstance(module, RotatedBlock) for module in model.modules())
 
 

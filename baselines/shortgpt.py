@@ -46,7 +46,7 @@ class ShortGPT(TrainingMethod):
 
 @torch.no_grad()
 def block_influence(model: nn.Module, calibration: Calibration) -> dict[str, float]:
-    """How much every block turns the hidden state on average.
+    """Measure how much every block turns the hidden state on average.
 
     BI_i = 1 - E_t[cos(x_{i,t}, x_{i+1,t})]
 

@@ -1,4 +1,4 @@
-"""Where heads and FFN channels lie in a model's parameters, for methods that score, freeze or revive them.
+"""Positions of heads and FFN channels in a model's parameters, for methods that score, freeze or revive them.
 
 `baselines.structures` says how many there are, what they cost, and cuts them; this says which entries they consist of.
 """
@@ -19,7 +19,7 @@ from ecospa.config import TargetScope
 
 @dataclass(frozen=True, eq=False)
 class StructureAxis:
-    """Which positions of one parameter belong to which head or channel.
+    """Positions of one parameter that belong to each head or channel.
 
     Attributes:
         parameter: dotted name.

@@ -20,7 +20,7 @@ from ecospa.surgery import keep_heads
 
 @dataclass(frozen=True)
 class Structures:
-    """What a model has to remove.
+    """Structures that can be removed from a model.
 
     Attributes:
         heads: attention module -> key/value heads.
@@ -37,7 +37,7 @@ class Structures:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What stays, ascending numbers; layers that are not named stay whole.
+    """Structures that stay, by ascending numbers; layers that are not named stay whole.
 
     Attributes:
         heads: attention module -> int64 (kept,).

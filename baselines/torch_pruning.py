@@ -230,7 +230,7 @@ def _heads(model: nn.Module, name: str, parts: Sequence[str], found: Structures)
 
 
 def _kept_whole(model: nn.Module) -> list[nn.Module]:
-    """What the library must not cut the outputs of: everything that writes the residual stream, or lies outside."""
+    """Return modules whose outputs the library must not cut: those that write the residual stream, or lie outside."""
     inside = {id(module) for block in transformer_blocks(model).values() for module in block.modules()}
     outside = [module for module in model.modules() if id(module) not in inside and not [*module.children()]]
     writers = [

@@ -99,7 +99,7 @@ class _Layer:
 
 
 def uniform_shares(model: nn.Module, removable: int) -> dict[str, int]:
-    """How many heads and channels every layer loses, the same share s in all.
+    """Count the heads and channels that every layer loses, the same share s in all.
 
     s = removable / (parameters of all heads and channels); a layer loses floor(s heads) heads, or more where its
     channels could not make up for the rest, and channels for what is left of its share.

@@ -54,7 +54,7 @@ class Show:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What `run` and `reproduce` share.
+    """Options that `run` and `reproduce` share.
 
     Attributes:
         tier: smoke (any laptop, no network), cpu (a local mirror), gpu (one large GPU), paper (days, the Hub).

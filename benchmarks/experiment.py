@@ -1,4 +1,4 @@
-"""What an experiment is: frozen settings for every run, hashed, so that a record says exactly what was measured.
+"""Contract of an experiment: frozen settings for every run, hashed, so that a record says exactly what was measured.
 
 A cell of a table is one `Cell`; a `Run` is a cell with a seed. The seed stays out of the configuration, so that the
 seeds of one cell share its hash. A tier changes sizes, steps and the data source, never the code.
@@ -40,7 +40,7 @@ class MethodRef:
 
     @property
     def argument(self) -> str:
-        """What the command line takes for it: its name, or the place of a newcomer."""
+        """Text by which the command line names it: its name, or the place of a custom method."""
         return str(self.location) if self.newcomer else self.name
 
     @classmethod
@@ -102,7 +102,7 @@ def ignore_progress(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where and how runs are carried out; nothing here may change a result.
+    """Circumstances in which runs are carried out; nothing here may change a result.
 
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
     a checkpoint is written when `checkpoint_seconds` have passed since the last was there, and twenty times as long as
@@ -118,7 +118,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run found out; the rest of its record is bookkeeping."""
+    """Results of a run; the rest of its record is bookkeeping."""
 
     metrics: Mapping[str, Metric]
     data_fingerprint: str

@@ -1,4 +1,4 @@
-"""Which experiments there are: every file of `benchmarks/experiments` that defines EXPERIMENT.
+"""Registry of experiments: every file of `benchmarks/experiments` that defines EXPERIMENT.
 
 A new experiment is one new file; nothing else has to be told.
 """

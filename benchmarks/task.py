@@ -1,4 +1,4 @@
-"""What a model is trained for and judged by; one task = one file of `benchmarks/tasks`, with a function `load`.
+"""Contract of a task, what models are trained for and judged by; one file of `benchmarks/tasks` with a function `load`.
 
 The runner trains, shrinks, times and counts the same way whatever the task is; what differs stands here.
 """

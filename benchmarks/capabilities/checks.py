@@ -50,7 +50,7 @@ class Failed(Exception):
 
 
 class Nothing(Exception):
-    """What was asked for was done without an error, and nothing has changed."""
+    """Error-free return of what was asked for, with nothing changed."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def saved_and_loaded(subject: Subject, model: nn.Module) -> dict[str, str | floa
 
 
 def check_loaded(found: str | float) -> str:
-    """What a new process gave."""
+    """Judge a loaded model by what a new process gave: its error, or the deviation of its outputs."""
     if isinstance(found, str):
         raise Failed(found)
     if found > _TOLERANCE:

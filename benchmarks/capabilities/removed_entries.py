@@ -1,4 +1,4 @@
-"""Which entries of a model are gone after a cut, found by comparing the weights themselves, whoever cut them.
+"""Entries that a cut removed from a model, found by comparing the weights themselves, whoever cut them.
 
 A check of a cut must not ask the one who made it. Both models have the same parameter names, values that stay are
 untouched, and no two slices of a parameter are equal.
@@ -18,7 +18,7 @@ Removed = Mapping[str, tuple[int, Tensor]]
 
 
 def removed_entries(dense: nn.Module, cut: nn.Module) -> Removed:
-    """What `cut` lacks of `dense`.
+    """Return the entries of `dense` that `cut` lacks.
 
     Raises:
         ValueError: a parameter is missing, shorter along several axes, or has slices that `dense` does not have.

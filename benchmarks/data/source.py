@@ -1,4 +1,4 @@
-"""What a source of text or images gives, and what is said when it is not there.
+"""Sources of text or images: their contract, and the message of one that cannot be loaded.
 
 No network is touched unless the tier is `paper` or ECOSPA_DATA is `hub`. Otherwise a source is read from a local
 mirror of Parquet files, `<ECOSPA_DATA>/<hub id, "/" as "__">/<configuration>/<split>-*.parquet`.
@@ -73,7 +73,7 @@ class BoundSource:
     configuration: str
 
     def missing(self, tier: str) -> str | None:
-        """Why it cannot be loaded, or None."""
+        """Return the reason it cannot be loaded, or None."""
         return self.source.missing(self.configuration, tier)
 
 
@@ -84,7 +84,7 @@ def find(name: str) -> Source:
 
 
 def from_hub(tier: str) -> bool:
-    """Whether data come from the Hugging Face Hub rather than from a mirror."""
+    """Return True if data come from the Hugging Face Hub rather than from a mirror."""
     place = os.environ.get(MIRROR_VARIABLE, "")
     return place == HUB or (tier == "paper" and not place)
 
@@ -119,7 +119,7 @@ def explain_missing(name: str, tier: str, inside_mirror: str, hub_id: str | None
 
 
 def missing_dataset(name: str, hub_id: str, configuration: str, tier: str) -> str | None:
-    """Why a Hub data set can be loaded neither from the mirror nor from the Hub, or None."""
+    """Return the reason a Hub data set can be loaded neither from the mirror nor from the Hub, or None."""
     if from_hub(tier) or dataset_folder(hub_id, configuration) is not None:
         return None
     return explain_missing(name, tier, f"{hub_id.replace('/', '__')}/{configuration}", f"{hub_id} ({configuration})")

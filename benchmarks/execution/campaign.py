@@ -32,7 +32,7 @@ Executor = Callable[[Run, RunContext, tuple[str, bool]], RunRecord]
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a plan: records that finished, that failed, and those of methods not defined for the model.
+    """Result of a plan: records that finished, that failed, and those of methods not defined for the model.
 
     `unwritten` are the files of records that could not be written where they belong.
     """

@@ -1,4 +1,4 @@
-"""What the command line is told, checked before anything is read or made: a wrong number is named with its range."""
+"""Checks of the command line, before anything is read or made: a wrong number is named with its range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call would do, before it does it: which runs are there already, which cannot be made here, which are to do."""
+"""Plan of a call before it runs: the runs that are done, that are pending, and that are unavailable on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the runs of one experiment whose records are not there take, as the experiment itself says.
+    """Resources that the runs of one experiment without records take, as the experiment itself says.
 
     `runs` counts them; `hours` is their share of the hours that the tier's own runs take together.
     """

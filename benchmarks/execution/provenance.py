@@ -1,4 +1,4 @@
-"""Where a record was made: commit, versions, machine. Without it a number cannot be checked by anyone else."""
+"""Provenance of a record: commit, versions, machine. Without it a number cannot be checked by anyone else."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def processor_field(name: str) -> str:
-    """What Linux tells of the first core under a name such as "flags"; empty where it tells nothing."""
+    """Return what Linux says of the first core under a name such as "flags"; empty where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

@@ -57,7 +57,7 @@ def failed(
 
 
 def is_refusal(record: RunRecord) -> bool:
-    """Whether a method has refused the model of its run, which it would do again."""
+    """Return True if a method has refused the model of its run, which it would do again."""
     return record.status == "failed" and bool(record.payload.get("refused"))
 
 

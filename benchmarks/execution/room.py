@@ -1,4 +1,4 @@
-"""Whether a call can keep what it makes, asked before it makes anything: a run of days must not end at a full disk."""
+"""Checks that a call can keep what it makes, before it makes anything: a run of days must not end at a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suite says in the terminal: the plan before, failures and what is missing after."""
+"""Messages of the suite in the terminal: the plan before, failures and unavailable runs after."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def print_plan(plan: Plan, console: Console, jobs: int = 1) -> None:
 
 
 def print_missing(plan: Plan, console: Console) -> int:
-    """Why runs cannot be made here, once per reason; 1 if there are any, else 0."""
+    """Print the reasons runs are unavailable here, each once; return 1 if there are any, else 0."""
     missing = plan.in_state("missing")
     for reason in dict.fromkeys(planned.reason for planned in missing):
         count = sum(planned.reason == reason for planned in missing)
@@ -57,7 +57,7 @@ def say(console: Console, text: str) -> None:
 
 
 def print_summary(summary: Summary, records: Path, console: Console) -> None:
-    """How many runs finished, where their records are, and every failure with the line that says why."""
+    """Print how many runs finished, where their records are, and every failure with the line that says why."""
     refused = f", {len(summary.refused)} refused by their methods" if summary.refused else ""
     counts = f"{len(summary.finished)} finished, {len(summary.failed)} failed{refused}"
     console.print(f"{counts}; records in {escape(str(records))}")
@@ -86,7 +86,7 @@ def print_differences(first: RunRecord, second: RunRecord, console: Console) -> 
 
 
 def why_absent(experiment: Experiment, tier: Tier) -> str:
-    """Why an experiment does not exist in a tier."""
+    """Return the reason an experiment does not exist in a tier."""
     reason = experiment.absent.get(tier, f"it exists in the tiers {', '.join(experiment.tiers)} only")
     return f"not in tier {tier}: {reason}"
 
@@ -135,7 +135,7 @@ def _table(plan: Plan) -> Table:
 
 
 def _needs(needs: Sequence[Needs]) -> Table:
-    """What experiments say that they take, for want of records that would tell; columns of which nothing is said go."""
+    """Table of what experiments say they take, where no record tells; columns of which nothing is said are left out."""
     rows: list[dict[str, str]] = []
     for one in needs:
         plan = one.tier_plan

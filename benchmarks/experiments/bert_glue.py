@@ -1,4 +1,4 @@
-"""BERT on five tasks of GLUE: what is left of sentence understanding when half of the blocks goes during training?
+"""BERT on five tasks of GLUE, with half of the blocks removed during training.
 
 What it tests: EcoSpa on an encoder, with masks for padding and pairs of sentences, on many small tasks. SST-2
 (sentiment, accuracy), MRPC (paraphrase, mean of F1 and accuracy), CoLA (grammaticality, Matthews' correlation), RTE

@@ -1,4 +1,4 @@
-"""BERT on SQuAD at half of its blocks: how much do K and theta matter?
+"""BERT on SQuAD at half of its blocks: the effect of K and theta.
 
 What it tests: EcoSpa's two own numbers: K, the share of the pairs that an event cuts, in 0.10, 0.30, 0.50, and theta,
 the share of a pair's scores that it keeps, in 0.70, 0.90, 0.95. Beside these nine, on one common size over steps, stand

@@ -1,4 +1,4 @@
-"""What is left of a trained model when a method compresses it at once, without a single step of training?
+"""One-shot compression of a trained model by every method, without a single step of training.
 
 What it tests: every method under the conditions of the one-shot literature. A trained model and 128 calibration
 sequences are given, and a target share of the block parameters; the compressed model is evaluated as it is. Methods

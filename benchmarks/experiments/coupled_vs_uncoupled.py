@@ -1,4 +1,4 @@
-"""Does it matter that coupled matrices are judged and cut together?
+"""Coupled vs. uncoupled sparsity: matrices judged and cut together, or each on its own.
 
 What it tests: the paper's thesis, without any unknown of the paper's tables. GPT-2 is trained from scratch and shrunk
 to 50 % and to 30 % of its block parameters on the way. All methods that shrink follow the same size over steps (a cubic

@@ -1,4 +1,4 @@
-"""DeiT from scratch at half of its blocks: EcoSpa beside S2ViTE, masks, a small DeiT and the whole one.
+"""DeiT from scratch at half of its blocks: EcoSpa compared with S2ViTE, masks, a small DeiT and the dense one.
 
 What it tests: the paper evaluates DeiT on ImageNet-1k; its numbers are not known, nor whether it starts from a
 checkpoint. Here every model starts from scratch with DeiT's recipe, as S2ViTE's do. Compared at equal final size:

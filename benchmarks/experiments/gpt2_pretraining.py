@@ -1,4 +1,4 @@
-"""GPT-2 from scratch: does a model that ends 1.6 or 2.2 times smaller predict better than the dense one?
+"""GPT-2 from scratch: perplexity of models that end 1.6 or 2.2 times smaller vs. dense ones.
 
 What it tests: the paper's GPT-2 table. Sizes are shares of ALL parameters, as the paper counts them (1.6 times: the
 earlier version, 2.2 times: GPT-2-Medium). The published dense model has been trained for twice as many epochs as the

@@ -1,4 +1,4 @@
-"""Is empirical Fisher information the right measure of which pairs to cut?
+"""Importance-metric ablation: empirical Fisher information vs. other measures of which pairs to cut.
 
 What it tests: EcoSpa with everything as it is (index scores, K, theta, size curve, surgery) but the importance by which
 an event chooses its pairs. Same size at the same step for all, so the choice alone differs:

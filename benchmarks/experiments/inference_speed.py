@@ -1,4 +1,4 @@
-"""Does a shrunk model infer as much faster as its arithmetic gets less?
+"""Time of prefill and decode of compressed models vs. their FLOPs.
 
 What it tests: a forward pass over a batch (`prefill`), and writing tokens one by one from a cache of keys and values
 (`decode`), by a whole model, by the same with the classes that shrinking gives it, and by a compressed one, taking

@@ -1,4 +1,4 @@
-"""A trained LLaMA made smaller: cut at once, or on the way through a fine-tuning?
+"""Compression of a trained LLaMA: one-shot vs. gradually during fine-tuning.
 
 What it tests: the paper's fine-tuning table, in the setting of The LLM Surgeon (arXiv 2312.17244): a trained LLaMA,
 text to fine-tune on, target sizes of 80, 70, 60 and 50 %. Two procedures, whose numbers never share a column:
@@ -62,7 +62,7 @@ Procedure = Literal["one-shot", "fine-tuned"]
 
 @dataclass(frozen=True)
 class FineTuningProtocol(ProtocolSpec):
-    """What is done to a trained model, and how it is evaluated.
+    """Treatment of a trained model, and its evaluation.
 
     `procedure` is one-shot or fine-tuned, `training_text` that of the data's training side or self-told; `tokenizer` is
     the model's own.

@@ -1,4 +1,4 @@
-"""LLaMA from scratch: does shrinking on the way save more memory, at the same perplexity, than training in low rank?
+"""LLaMA from scratch: memory and perplexity of shrinking during training vs. training in low rank.
 
 What it tests: the paper's LLaMA table, in the setting of GaLore (arXiv 2403.03507, Table 2): full rank, GaLore, low
 rank, LoRA and ReLoRA, beside EcoSpa and a small dense model of its final size. Memory is counted from the tensors that

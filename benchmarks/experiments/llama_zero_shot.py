@@ -1,4 +1,4 @@
-"""What can a LLaMA still do, at tasks that it was not trained for, after it was made smaller?
+"""Zero-shot accuracy of compressed LLaMAs, at tasks that they were not trained for.
 
 What it tests: zero-shot accuracy beside perplexity, because the two do not fall together. Models are made smaller as in
 llama_finetuning, with the same fine-tuning steps for every method, and judged by lm-eval's own tasks: BoolQ, PIQA,
@@ -52,7 +52,7 @@ GENERATED = "gsm8k bbh_cot_fewshot"
 
 @dataclass(frozen=True)
 class ZeroShotProtocol(FineTuningProtocol):
-    """How accuracy is measured; `harness_tasks` are names of lm-eval with spaces between, `limit` None takes all."""
+    """Measurement of accuracy; `harness_tasks` are names of lm-eval with spaces between, `limit` None takes all."""
 
     task: ClassVar[str] = "zero_shot"
 
@@ -68,7 +68,7 @@ class ZeroShotProtocol(FineTuningProtocol):
 
 @dataclass(frozen=True)
 class ZeroShotTier:
-    """What is measured in a tier, and at which sizes."""
+    """Measurements of a tier, and their sizes."""
 
     harness_tasks: str
     limit: int | None
@@ -105,7 +105,7 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
-    """What the fine-tuning needs, and the data of every task."""
+    """Return the sources that the fine-tuning needs, and the data of every task."""
     names = TIERS[tier].harness_tasks.split()
     return (*llama_finetuning.data_sources(tier), *(harness.source(name) for name in names))
 

@@ -1,4 +1,4 @@
-"""How much of a product is lost when the two matrices do not lose the same indices?
+"""Aligned vs. misaligned removal: error of a matrix product whose factors lose the same or different indices.
 
 What it tests: the argument of the paper's Appendix A. A share of the inner indices of W1 W2 is removed in three ways:
 

@@ -1,4 +1,4 @@
-"""What works in this project and in the library Torch-Pruning, capability by capability, and how long a cut takes?
+"""Capabilities of this project vs. the library Torch-Pruning, each tried and checked, and the time of a cut.
 
 What it tests: half of the attention, and half of the feed-forward part, removed by either side from GPT-2, LLaMA, LLaMA
 with two query heads per key/value head, BERT and ViT. Each capability is tried and checked, not read off a manual:

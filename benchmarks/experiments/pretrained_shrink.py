@@ -1,4 +1,4 @@
-"""Can a model that others have trained be cut to half of its blocks, and be brought back by a little training?
+"""Compression of a pretrained model to half of its blocks, with a little recovery training after every cut.
 
 What it tests: EcoSpa as fine-tuning. stories260K, a LLaMA of 260,032 parameters that tells stories, is cut in ten
 events to 50 % of its block parameters, with recovery steps after each. Perplexity is measured on real TinyStories right

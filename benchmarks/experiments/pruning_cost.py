@@ -1,4 +1,4 @@
-"""What does it cost to compress a model of ten million parameters once: seconds, and memory on top of the model?
+"""Cost of compressing a model of ten million parameters once: seconds, and memory on top of the model.
 
 What it tests: time and peak memory of every method, from the call to the ready model, at 50 % of the block parameters,
 with 128 calibration sequences of random tokens (or random images): values do not matter here, shapes do. Each method

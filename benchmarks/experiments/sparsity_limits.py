@@ -1,4 +1,4 @@
-"""How narrow may each part of a trained GPT-2 become before it breaks?
+"""Per-component sensitivity: the width of each part of a trained GPT-2 at which quality breaks.
 
 What it tests: where quality breaks, by kind of pair (query/key, value/output, feed-forward) and by depth (early,
 middle and late third of the blocks). One part at a time is cut to 90 ... 10 % of its width, all of its pairs alike, by

@@ -1,4 +1,4 @@
-"""How much memory does training take while a model shrinks: at its peak, at the end, and on average?
+"""Memory of training while a model shrinks: at its peak, at the end, and on average.
 
 What it tests: the bytes of a run that starts whole and shrinks to 70, 50 or 30 % of the block parameters: weights,
 gradients, optimizer state, and the peak of every step, by the allocator's own account (tensors, not the process). The

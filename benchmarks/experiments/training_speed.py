@@ -1,4 +1,4 @@
-"""Does a training step get as much faster as its arithmetic gets less?
+"""Time of a training step of shrunk models vs. their FLOPs.
 
 What it tests: seconds of a training step (forward, backward, AdamW) of a whole model, of the same with the classes that
 shrinking gives it, and of a shrunk one, taking turns in one process, every turn with a batch of its own. Beside the

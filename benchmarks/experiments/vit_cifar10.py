@@ -1,4 +1,4 @@
-"""ViT on CIFAR-10 from scratch, at half and at 30 % of its blocks: does a selection rule beat chance on images too?
+"""ViT on CIFAR-10 from scratch, at half and at 30 % of its blocks: selection rules vs. random choice on images.
 
 What it tests: the earlier version of the paper has a CIFAR-10 table whose content is not known; this one asks what can
 be asked without it, at sparsities of 50 and 70 %, which are read as 50 % and 30 % of the block parameters left. All

@@ -1,4 +1,4 @@
-"""How often labels are right: accuracy, F1 of class 1, and Matthews' correlation, as GLUE judges its tasks by.
+"""Metrics of classification as GLUE defines them: accuracy, F1 of class 1, and Matthews' correlation.
 
 Matthews' correlation is 0 for whoever says the same of everything, and for chance; accuracy and F1 are not.
 """

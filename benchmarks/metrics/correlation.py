@@ -1,4 +1,4 @@
-"""How well numbers follow numbers: Pearson's and Spearman's correlation, as GLUE judges STS-B by."""
+"""Pearson's and Spearman's correlation of predicted and true numbers, as GLUE judges STS-B by."""
 
 from __future__ import annotations
 

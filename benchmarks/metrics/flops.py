@@ -1,4 +1,4 @@
-"""How much arithmetic a run needed, from the shapes alone (ecospa.accounting).
+"""Floating-point operations (FLOPs) of a run, from the shapes alone (ecospa.accounting).
 
 A method that masks multiplies by zeros and is charged for them: that is what ordinary hardware does. Models whose
 blocks a method has rebuilt (adapters, factors, shortcuts) are counted while they run, operation by operation.

@@ -1,4 +1,4 @@
-"""How much memory a run took at its highest: resident memory of its process, or memory allocated on the GPU.
+"""Peak memory of a run: resident memory of its process, or memory allocated on the GPU.
 
 On a CPU the number holds the interpreter and the libraries too (some hundreds of MB, the same for every method) and is
 only meaningful because every run has a process of its own. The first run that needs a cache also makes it, which can

@@ -1,4 +1,4 @@
-"""How good answers in words are: exact match and F1 of SQuAD v1.1, after its official normalisation.
+"""Metrics of answers in words: exact match and F1 of SQuAD v1.1, after its official normalisation.
 
 Lower case; no punctuation; no articles; single spaces. Of several accepted answers the best one counts.
 """

@@ -84,7 +84,7 @@ def chance(samples: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _questions(task: str, found: Mapping[str, Any]) -> int:
-    """How many questions are behind the scores of a task, or of a group with all of its tasks.
+    """Count the questions behind the scores of a task, or of a group with all of its tasks.
 
     Args:
         task: name of a task or a group.

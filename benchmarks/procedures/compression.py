@@ -68,7 +68,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
 
 
 def _dense_prediction(own: Subject, dense: nn.Module, folder: Path) -> Prediction:
-    """What the whole model predicts: the same for every run, so it is kept in the work folder."""
+    """Return the prediction of the dense model: the same for every run, so it is kept in the work folder."""
     windows = hashlib.sha256(own.text.inputs.tobytes() + own.text.labels.tobytes()).hexdigest()[:16]
     path = folder / "trained" / f"dense-{own.fingerprint[:16]}-{windows}.json"
     make_once(path, lambda partial: partial.write_text(json.dumps(asdict(own.text.predict(dense)))))

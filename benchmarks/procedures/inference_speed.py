@@ -65,7 +65,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
 
 
 def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[str, Metric]:
-    """What does not depend on time: sizes and operations, of models that have not been merged."""
+    """Metrics that do not depend on time: sizes and FLOPs, of models that have not been merged."""
     read = positions(settings.model, settings.protocol.sequence)
     one = {name: value[:1] for name, value in batch.items()}
     flops = [forward_flops(model, read, one) for model in (models.dense, models.shrunk)]
@@ -81,7 +81,7 @@ def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[s
 
 
 def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
-    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
+    """Candidates by name: dense, swapped and shrunk; in other modes dense and shrunk, with and without the mode."""
     mode = cast(InferenceMode, protocol.mode)
 
     def timed(model: nn.Module, mode: InferenceMode) -> Timed:
@@ -103,7 +103,7 @@ def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProt
 
 
 def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_ratio: float) -> dict[str, Metric]:
-    """What the turns tell."""
+    """Metrics of the interleaved timings."""
     protocol, median = settings.protocol, statistics.median
     tokens = protocol.generated or positions(settings.model, protocol.sequence)
     dense, shrunk = seconds["dense"], seconds["shrunk"]

@@ -41,7 +41,7 @@ UNTESTED = "nothing was cut"
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one capability: "works", "fails" (its own error), "wrong", "nothing" (silently), "untested"."""
+    """Finding on one capability: "works", "fails" (its own error), "wrong", "nothing" (silently), "untested"."""
 
     capability: str
     outcome: str
@@ -124,5 +124,5 @@ def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:
 
 
 def _writes(model: nn.Module) -> bool:
-    """Whether a model goes on with a text."""
+    """Return True if a model generates text."""
     return type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))

@@ -29,7 +29,7 @@ Product = tuple[Tensor, Tensor]
 
 
 def kept_indices(left: Tensor, right: Tensor, removed: int, removal: str, generator: torch.Generator) -> Tensor:
-    """Which inner indices still contribute after a removal.
+    """Return the inner indices that still contribute after a removal.
 
     Args:
         left: (rows, inner).

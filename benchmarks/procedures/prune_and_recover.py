@@ -28,7 +28,7 @@ _SMOOTHING = 20  # steps behind one point of the loss curve
 
 @dataclass
 class Stages:
-    """What was measured at every size, filled in while the model shrinks."""
+    """Measurements at every size, filled in while the model shrinks."""
 
     held_out: HeldOut
     settings: PretrainedSettings

@@ -61,7 +61,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
 
 
 def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Timed]:
-    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
+    """Candidates by name: dense, swapped and shrunk; in other modes dense and shrunk, with and without the mode."""
     mode = cast(TrainingMode, protocol.mode)
     if mode == "plain":
         wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
@@ -75,7 +75,7 @@ def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol
 
 
 def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, list[float]]) -> dict[str, Metric]:
-    """What the turns tell, beside the operations and sizes of the models."""
+    """Metrics of the interleaved timings, with the FLOPs and sizes of the models."""
     protocol, median = settings.protocol, statistics.median
     tokens = positions(settings.model, protocol.sequence)
     flops = [training_flops(model, protocol.batch, tokens) for model in (models.dense, models.shrunk)]
@@ -97,7 +97,7 @@ def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, l
 def _foretold(
     models: Candidates, batch: dict[str, Tensor], protocol: SpeedProtocol, seconds: Mapping[str, list[float]]
 ) -> tuple[dict[str, Metric], dict[str, Any]]:
-    """What a trace and the rates of this machine foretell, and where both models stand in its roofline."""
+    """Predict the ratio of step times by a trace and measured rates; also place both models in the roofline."""
     device = measure_device(protocol.device, DTYPES[protocol.precision])
     traces = {"dense": _traced(models.dense, batch), "shrunk": _traced(models.shrunk, batch)}
     foretold = {name: step_seconds(trace, device) for name, trace in traces.items()}

@@ -1,4 +1,4 @@
-"""What one tier of a training experiment is: the sizes that it changes, and the settings of a run made from them."""
+"""Scale of a training experiment in one tier: the sizes that it changes, and the settings of a run made from them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class SpeedProtocol:
-    """How a speed is measured.
+    """Settings of measuring a speed.
 
     Attributes:
         phase: "training" steps, reading at once ("prefill"), or writing token by token ("decode").

@@ -1,4 +1,4 @@
-"""What all tasks of encoders share: examples as a data set, logits of held-out ones, and what a record says of them."""
+"""Parts that all tasks of encoders share: examples as a data set, logits of held-out ones, and their record entry."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Candidates:
 
 
 class Loss(NamedTuple):
-    """What a model with a loss gives."""
+    """Output of a model with a loss."""
 
     loss: Tensor
 

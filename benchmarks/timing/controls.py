@@ -1,4 +1,4 @@
-"""What a shrunk model's time is held against beside the whole one's: other classes alone, or both without a mode."""
+"""Controls of a shrunk model's time besides the dense one: swapped classes alone, or both models without a mode."""
 
 from __future__ import annotations
 

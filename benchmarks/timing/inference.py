@@ -1,4 +1,4 @@
-"""How a model infers: as it is, with merged projections, from a static cache, or compiled.
+"""Modes of inference: as it is, with merged projections, from a static cache, or compiled.
 
 Whole and compressed models are given the same mode, so that their ratio says what compressing brings in it.
 """
@@ -26,7 +26,7 @@ def _nothing(turn: int) -> None:
 
 @dataclass(frozen=True)
 class Timed:
-    """What takes turns.
+    """Piece of work in an interleaved timing.
 
     Attributes:
         work: what is timed, called with the number of the turn; of a writer, the last token comes back.

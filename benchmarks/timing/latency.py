@@ -1,4 +1,4 @@
-"""How long one sequence takes through a compressed model, beside the dense one.
+"""Latency of one sequence through a compressed model, compared with the dense one.
 
 The two take turns in one process, and every turn has tokens of its own.
 """

@@ -1,4 +1,4 @@
-"""How long a training step takes: over the run, and of the final model beside a dense one.
+"""Duration of a training step: over the run, and of the final model compared with a dense one.
 
 Machines slow down and speed up, so the ratio is measured by taking turns in one process, not by comparing two runs.
 """

@@ -1,4 +1,4 @@
-"""How a step trains: as it is, with a fused optimizer, in mixed precision, or compiled.
+"""Modes of a training step: as it is, with a fused optimizer, in mixed precision, or compiled.
 
 Whole and shrunk models are given the same mode, so that their ratio says what shrinking brings in it.
 """

@@ -25,7 +25,7 @@ _RUN = "run.json"
 
 @dataclass
 class Progress:
-    """What a run has measured so far and a later process has to know.
+    """Measurements of a run so far that a later process has to know.
 
     Attributes:
         seconds: wall-clock time of earlier processes.

@@ -1,4 +1,4 @@
-"""How methods are found, how a newcomer's is loaded, and what a budget refuses."""
+"""Discovery of methods, loading of custom ones, and what a budget refuses."""
 
 from __future__ import annotations
 

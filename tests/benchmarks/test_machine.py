@@ -1,4 +1,4 @@
-"""What this machine cannot do is told before anything starts: memory, CUDA, the Hub; and what a plan foretells."""
+"""Limits of this machine are reported before anything starts: memory, CUDA, the Hub; and a plan predicts its costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tier paper takes is told by a dry run, and the memory that is told is the one that shapes foretell."""
+"""Resources of tier paper are shown by a dry run, and the memory shown is the one that shapes predict."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ EXPERIMENTS = (training_speed, inference_speed, training_memory)
 
 
 def outcomes(experiment: Any, tmp_path: Path) -> list[tuple[Any, RunResult]]:
-    """What the smoke tier finds, cell by cell."""
+    """Settings and results of the smoke tier, cell by cell."""
     made = registry.experiment(experiment.NAME)
     cells = made.cells("smoke", tuple(MethodRef(name) for name in made.methods))
     return [(cell.settings, made.execute(Run(cell, 0), RunContext(tmp_path, threads=1))) for cell in cells]

@@ -42,7 +42,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why there are no digits, or None."""
+    """Return the reason there are no digits, or None."""
     if importlib.util.find_spec("sklearn") is not None:
         return None
     return (

@@ -1,4 +1,4 @@
-"""Which package does a docstring come from? Real text to classify that is on every machine, for the smoke tier.
+"""Docstrings with the package that each comes from: text to classify that is on every machine, for the smoke tier.
 
 A package's own name in its text makes many of them easy, as the topic of a text often does.
 """

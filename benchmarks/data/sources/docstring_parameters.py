@@ -1,4 +1,4 @@
-"""What is parameter x of f? Questions whose answers stand in numpydoc docstrings, for the smoke tier.
+"""Questions about parameters ("What is parameter x of f?"), answered by numpydoc docstrings, for the smoke tier.
 
 The context is a docstring from its beginning to the end of its list of parameters; the answer is the first sentence of
 the parameter's description, as it stands there.

@@ -62,7 +62,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why there is no text: only an installation without source files has none."""
+    """Return the reason there is no text, or None: only an installation without source files has none."""
     if roots():
         return None
     return (

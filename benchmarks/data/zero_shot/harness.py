@@ -1,4 +1,4 @@
-"""Where the data of lm-eval's tasks lie: on the Hub, as the tasks say themselves, or as Parquet files of the mirror.
+"""Places of the data of lm-eval's tasks: the Hub, as the tasks say themselves, or Parquet files of the mirror.
 
 The tasks' prompts and metrics stay those of the installed lm-eval; only the place of their data is replaced, through
 the harness's own way of overriding a task's settings inside a group. Known are the tasks that the paper's comparisons
@@ -50,7 +50,7 @@ DATA = {
 
 
 def missing(name: str, tier: str) -> str | None:
-    """Why the data of a task cannot be loaded, or None."""
+    """Return the reason the data of a task cannot be loaded, or None."""
     own = _known(name)
     return missing_dataset(f"lm-eval {name}", own.hub_id, own.configuration, tier)
 
