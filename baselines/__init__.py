@@ -39,7 +39,7 @@ def methods() -> MappingProxyType[str, type[TrainingMethod]]:
 
 
 def load(location: str) -> type[TrainingMethod]:
-    """A method by its name here, or a newcomer's by the place of its class.
+    """Find a method by its name here, or a custom method by the place of its class.
 
     Args:
         location: a name of `methods()`, or "my_package.my_module:MyMethod".
@@ -66,7 +66,7 @@ def load(location: str) -> type[TrainingMethod]:
 
 
 def _imported(name: str, location: str) -> ModuleType:
-    """The module of a newcomer, whose import may do anything.
+    """Import the module of a custom method, whose import may do anything.
 
     Raises:
         ValueError: it cannot be imported; the message names the method and what went wrong.

@@ -40,7 +40,7 @@ class DeadStructures:
         self._held: list[tuple[nn.Parameter, int, Tensor, Tensor]] = []  # parameter, axis, dead positions, values
 
     def begin(self, model: nn.Module, live: Mapping[str, Tensor]) -> None:
-        """Kill all but the live structures of a whole model."""
+        """Kill all but the live structures of a dense model."""
         self.detach()
         self.live = dict(live)
         for name, axes in structure_axes(model).items():

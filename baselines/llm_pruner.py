@@ -76,7 +76,7 @@ def _recovery(method: TrainingMethod, budget: Budget, aggregation: Aggregation) 
 
 
 def prune(model: nn.Module, calibration: Calibration, config: EcoSpaConfig, aggregation: Aggregation) -> None:
-    """Cut a whole model down to a target in place, the same share of heads and channels in every pruned block.
+    """Cut a dense model down to a target in place, the same share of heads and channels in every pruned block.
 
     Args:
         model: a plain model of a known family.
@@ -162,7 +162,7 @@ def pruned_blocks(model: nn.Module, excess: int) -> list[str]:
     """Names of the blocks that are pruned: without the first and last ones, unless the others would lose too much.
 
     Args:
-        model: the whole model.
+        model: the dense model.
         excess: parameters that shall go.
     """
     names = list(transformer_blocks(model))

@@ -141,7 +141,7 @@ class Shrinker(Protocol):
     history: list[HistoryEntry]
 
     def start(self, model: nn.Module) -> None:
-        """Look at the whole model before the first step; refuse an unreachable target."""
+        """Look at the dense model before the first step; refuse an unreachable target."""
 
     def attach(self, model: nn.Module) -> None:
         """Meet the model that will be trained: at once after `start`, or that of the checkpoint after a resume."""
@@ -204,7 +204,7 @@ class TrainingMethod:
         """Look at the model before the first step.
 
         Args:
-            model: the whole model, freshly initialised or pre-trained, on its device.
+            model: the dense model, freshly initialised or pre-trained, on its device.
             calibration: batches of the training data, for methods that need activations; None if there are none.
 
         Returns:
@@ -278,7 +278,7 @@ class TrainingMethod:
 
         Args:
             folder: where.
-            dense: the experiment's whole model, freshly built, for methods that rebuild its modules; it may be
+            dense: the experiment's dense model, freshly built, for methods that rebuild its modules; it may be
                 changed and returned.
         """
         if hasattr(self.shrinker, "load"):
@@ -289,7 +289,7 @@ class TrainingMethod:
         return loaded
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able state to resume from, beside the checkpoint of model and optimizer."""
+        """JSON-able state to resume from, in addition to the checkpoint of model and optimizer."""
         return (
             {"history": [dict(entry) for entry in self.history]}
             if self.shrinker is None

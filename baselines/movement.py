@@ -61,7 +61,7 @@ class MovementCurve:
         self._model: nn.Module | None = None
 
     def start(self, model: nn.Module) -> None:
-        """Begin with a whole model.
+        """Begin with a dense model.
 
         Raises:
             ConfigError: the target cannot be reached with this model.

@@ -50,7 +50,7 @@ def ends(model: Any, family: str) -> Ends:
     """
     if is_rotated(model):
         raise UnsupportedModelError(
-            f"{type(model).__name__} has a rotated residual stream already; start from the whole model"
+            f"{type(model).__name__} has a rotated residual stream already; start from the dense model"
         )
     coupled_pairs(model)  # refuses extra paths, adapters and quantised projections
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
@@ -76,7 +76,7 @@ def convert(model: Any, family: str) -> Ends:
     LN(x) = RMS(x M) diag(g) + b with M = I - 1 1^T / d: M goes into embeddings and writers, g and b into readers.
 
     Args:
-        model: a whole language model of the family; tied embeddings are untied, because only the head is behind a norm.
+        model: a dense language model of the family; tied embeddings are untied, because only the head is behind a norm.
         family: "gpt2" or "llama".
 
     Returns:
@@ -109,10 +109,10 @@ def convert(model: Any, family: str) -> Ends:
 
 
 def restructure(model: nn.Module, family: str, width: int) -> None:
-    """Give a whole model the shapes of one whose stream is `width` wide, in place; its values mean nothing then.
+    """Give a dense model the shapes of one whose stream is `width` wide, in place; its values mean nothing then.
 
     Args:
-        model: a whole model, on the meta device too.
+        model: a dense model, on the meta device too.
         family: "gpt2" or "llama".
         width: n, in [1, d].
 

@@ -2,7 +2,7 @@
 
 Source: Men et al. (arXiv 2403.03853), section 3: block influence; removal of the blocks of lowest influence.
 Equations: BI_i = 1 - E_t[<x_{i,t}, x_{i+1,t}> / (|x_{i,t}| |x_{i+1,t}|)] with x_i what flows into block i.
-Faithful: influences are measured once, on the whole model; no weight is changed and nothing is trained afterwards.
+Faithful: influences are measured once, on the dense model; no weight is changed and nothing is trained afterwards.
 Changed: as many blocks go as the target allows without falling below it, so it lands within one block (`granularity`);
 the paper names a number of blocks. Blocks of unequal size, as after another method: one that no longer fits is passed
 over. Of equal influences the earlier block goes first. Padding is left out. One block always stays.

@@ -68,7 +68,7 @@ def removable(model: nn.Module, target_size: float, scope: TargetScope) -> int:
     """Parameters that a model has to lose to come down to its target.
 
     Args:
-        model: the whole model.
+        model: the dense model.
         target_size: share of the parameters in the scope that is left.
         scope: "blocks" or "parameters".
 

@@ -66,7 +66,7 @@ class RunOptions:
         work: folder of unfinished runs and caches.
         threads: processor threads per run; by default one at tier smoke, else all cores, at most 8.
         jobs: runs at a time; by default as many as there are cores at tier smoke, at most 4, else one: others disturb
-            what a run measures. Ratios are taken in turns inside one run and stay what they are.
+            what a run measures. Ratios are interleaved inside one run and stay what they are.
         weights: folder of a Hugging Face BERT checkpoint; experiments with BERT then start from it, not from nothing.
     """
 
@@ -214,7 +214,7 @@ def _find(store: Store, name: str) -> RunRecord:
 def make_tables(tier: Tier, records: Path) -> int:
     """Make every table and figure of a tier in a process of its own (imports go down only); 0 or 1.
 
-    Those of other records than the checkout's are put beside these, so that nothing that is committed changes.
+    Those of other records than the checkout's are put next to these, so that nothing that is committed changes.
     """
     raise_from_now_on()
     words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve())]

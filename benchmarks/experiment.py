@@ -25,23 +25,23 @@ TIERS: tuple[Tier, ...] = ("smoke", "cpu", "gpu", "paper")
 class MethodRef:
     """A method by its name in `baselines`, or by the place of its class, `my_package.my_module:MyMethod`.
 
-    A newcomer is called as it calls itself (`competitors.named`). An experiment that runs one class under several
-    settings gives each a name of its own, because a method at a target is one cell of a table.
+    A custom method is called as it calls itself (`training.methods.named`). An experiment that runs one class under
+    several settings gives each a name of its own, because a method at a target is one cell of a table.
 
     Attributes:
         name: what records, tables and plots call it.
         location: where its class is, where that is not `baselines` under this name.
-        newcomer: whether the command line named it by its place.
+        custom: True if the command line named it by its place.
     """
 
     name: str
     location: str | None = None
-    newcomer: bool = field(default=False, compare=False)
+    custom: bool = field(default=False, compare=False)
 
     @property
     def argument(self) -> str:
         """Text by which the command line names it: its name, or the place of a custom method."""
-        return str(self.location) if self.newcomer else self.name
+        return str(self.location) if self.custom else self.name
 
     @classmethod
     def parse(cls, text: str) -> MethodRef:
@@ -53,7 +53,7 @@ class MethodRef:
         module, colon, name = text.partition(":")
         if not module or (colon and not name):
             raise ValueError(f"method is {text!r}; give a name of `baselines` or my_package.my_module:MyMethod")
-        return cls(name, text, newcomer=True) if colon else cls(module)
+        return cls(name, text, custom=True) if colon else cls(module)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Checks of what a side has made of a model: each says in a few words what it saw, or raises what is the matter.
 
 Nothing here asks the side how it went. What a cut has removed is found by comparing weights, a loaded model is asked in
-a new process, and training on is compared with the whole model whose entries were held at zero.
+a new process, and training on is compared with the dense model whose entries were held at zero.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Nothing(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """One side with one model: the whole model in float64, without two equal slices, and a batch with labels."""
+    """One side with one model: the dense model in float64, without two equal slices, and a batch with labels."""
 
     side: str
     settings: PeerSettings
@@ -92,15 +92,15 @@ def batch_of(shape: ModelShape, seed: int) -> Batch:
 
 
 def check_cut(subject: Subject, part: str) -> str:
-    """Half of a part is gone, and the model gives what the whole one with those entries at zero gives."""
+    """Check that half of a part is removed, and outputs are those of the dense model with those entries at zero."""
     model, dense = subject.cut([part]), subject.dense
     pairs = [pair for pair in ecospa.coupled_pairs(dense) if pair.kind in PARTS[part]]
-    whole = sum(pair.width * index_parameters(dense, pair) for pair in pairs)
-    gone = (parameters(dense) - parameters(model)) / whole
-    if gone == 0:
+    removable = sum(pair.width * index_parameters(dense, pair) for pair in pairs)
+    removed = (parameters(dense) - parameters(model)) / removable
+    if removed == 0:
         raise Nothing("no parameter is gone")
-    if abs(gone - subject.settings.target) > 0.01:
-        raise Wrong(f"{gone:.0%} of it is gone")
+    if abs(removed - subject.settings.target) > 0.01:
+        raise Wrong(f"{removed:.0%} of it is gone")
     difference = distance(model, zeroed(dense, removed_entries(dense, model)), subject.batch)
     if difference > _TOLERANCE:
         raise Wrong(f"outputs differ by {difference:.1e} of the largest from those with the entries at zero")
@@ -153,7 +153,7 @@ def check_loaded(found: str | float) -> str:
 
 
 def check_training(subject: Subject, parts: Sequence[str]) -> str:
-    """Steps, a cut, steps with the same optimizer; beside the whole model whose entries are held at zero."""
+    """Train, cut, train on with the same optimizer; compare with the dense model whose entries are held at zero."""
     model = copy.deepcopy(subject.dense)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     train(model, optimizer, subject, range(_STEPS))

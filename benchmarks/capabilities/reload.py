@@ -1,7 +1,7 @@
 """Loads a saved model in a process of its own and says what it gives: half of a check of experiments/peers.py.
 
 python -m benchmarks.peer_loading FOLDER: FOLDER holds `inputs.json` (side, shape of the model), `inputs.safetensors`,
-and one folder or file per way of saving; what comes out is written beside them.
+and one folder or file per way of saving; what comes out is written next to them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def load(way: str, side: str, shape: ModelShape, folder: Path) -> Any:
     Args:
         way: "safetensors" or "pickle".
         side: "ecospa" or "torch_pruning".
-        shape: of the whole model, for a library that builds models by code and not by configuration.
+        shape: of the dense model, for a library that builds models by code and not by configuration.
         folder: of both ways.
     """
     if way == "pickle":

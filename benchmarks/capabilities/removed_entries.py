@@ -34,7 +34,7 @@ def removed_entries(dense: nn.Module, cut: nn.Module) -> Removed:
 
 
 def zeroed(dense: nn.Module, removed: Removed) -> nn.Module:
-    """A copy of the whole model with those entries set to zero."""
+    """A copy of the dense model with those entries set to zero."""
     model = copy.deepcopy(dense)
     held_at_zero(model, removed)
     return model

@@ -119,8 +119,9 @@ def make_plan(
 
 def _needs(experiment: Experiment, tier: Tier, left: int) -> Needs:
     of_tier = experiment.tiers[tier]
-    own = len(_runs(experiment, tier, (), ())) or left  # of an experiment for newcomers alone nothing else is known
-    hours = of_tier.hours * left / own
+    # of an experiment for custom methods alone nothing else is known
+    runs = len(_runs(experiment, tier, (), ())) or left
+    hours = of_tier.hours * left / runs
     return Needs(experiment.name, left, hours, of_tier)
 
 

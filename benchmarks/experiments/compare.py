@@ -14,7 +14,7 @@ once on OpenDocs, and serves llama_finetuning and llama_zero_shot as well.
 Command: python -m benchmarks compare --model gpt2 --methods ecospa,wanda --sizes 0.8,0.7,0.6,0.5 --tier cpu
 (or all of it, python -m benchmarks run compare --tier cpu)
 
-A newcomer's method stands beside the others: --methods ecospa,my_package.my_module:MyMethod
+A custom method is compared with the others: --methods ecospa,my_package.my_module:MyMethod
 
 Hours for all runs of a tier: smoke 0.04 (1 seed, gpt2 at 50 %), cpu 4 (3 calibration seeds, 2 cores).
 
@@ -120,7 +120,7 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="a trained model compressed at once to 80, 70, 60 and 50 % of its blocks: quality, size, FLOPs, latency",
+    question="one-shot compression of a model to 80, 70, 60 and 50 % of its blocks: quality, size, FLOPs, latency",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.04, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="2 cores, 8 GB"),

@@ -131,7 +131,7 @@ def _settings(scale: Scale, method: MethodRef, target: float | None) -> Training
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores beside uncoupled, random and dense",
+    question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores vs. uncoupled, random and dense",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.06, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=1.3, machine="2 cores, 8 GB"),

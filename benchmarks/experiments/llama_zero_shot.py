@@ -1,13 +1,13 @@
 """Zero-shot accuracy of compressed LLaMAs, at tasks that they were not trained for.
 
-What it tests: zero-shot accuracy beside perplexity, because the two do not fall together. Models are made smaller as in
+What it tests: zero-shot accuracy vs. perplexity, because the two do not fall together. Models are made smaller as in
 llama_finetuning, with the same fine-tuning steps for every method, and judged by lm-eval's own tasks: BoolQ, PIQA,
 HellaSwag, WinoGrande, ARC-easy, ARC-challenge, OpenBookQA; tier paper adds GSM8K and BBH, which are generated. The
 controls are the dense model and random_pairs; a small dense one from scratch cannot learn in as many steps what a
 trained one knows.
 
-At 0.3 and 1.3 million parameters a model knows nothing of the world, whole or not: expect chance at all seven, and read
-them as a proof that shrunk models pass through the harness unchanged. Chance stands beside every accuracy. So one more
+At 0.3 and 1.3 million parameters a model knows nothing of the world, dense or not: expect chance at all seven, and read
+them as a proof that shrunk models pass through the harness unchanged. Chance is given for every accuracy. So one more
 task is made from held-out text of the model's own kind, `continuation`: which of four passages goes on from this one?
 There small models are above chance, and what a cut costs can be seen.
 

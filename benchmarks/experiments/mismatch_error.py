@@ -70,5 +70,5 @@ EXPERIMENT = Experiment(
     methods=(METHOD,),
     cells=cells,
     sources=data_sources,
-    absent={"gpu": "it is arithmetic on small matrices; run tier cpu", "paper": "it is arithmetic; run tier cpu"},
+    absent={"gpu": "it multiplies small matrices only; run tier cpu", "paper": "it has no training; run tier cpu"},
 )

@@ -16,8 +16,8 @@ cpu: four narrow layers, patches of 8 pixels, three epochs, judged by 5,000 of t
 which come out right: far from what a ViT can do.
 paper: six layers of ViT-Tiny's width for 200 epochs, for which 90.5 % are published for the dense model (HiAP).
 
-Expected result: at 50 % all methods near dense; at 30 % ecospa ahead of random_pairs and beside small_dense. The smoke
-tier shows that everything works; its order means nothing.
+Expected result: at 50 % all methods near dense; at 30 % ecospa ahead of random_pairs and level with small_dense. The
+smoke tier shows that everything works; its order means nothing.
 """
 
 from __future__ import annotations

@@ -51,15 +51,15 @@ def execute(run: Run, context: RunContext) -> RunResult:
     prediction = own.text.predict(model)
     before = _dense_prediction(own, dense, context.folder)
     length, one = settings.protocol.sequence_length, data.first
-    operations = forward_flops(model, length, one)
+    flops = forward_flops(model, length, one)
     sizes = size_metrics(model, method)
     metrics = {
         **own.text.metrics(prediction),
         "perplexity_dense": own.text.metrics(before)["perplexity"],
         **sizes,
         "block_share": Metric(sizes["block_parameters_nonzero"].value / whole, "of the dense blocks", False),
-        "forward_flops": Metric(float(operations), "floating-point operations", False),
-        "forward_flops_ratio": Metric(operations / forward_flops(dense, length, one), "compressed / dense", False),
+        "forward_flops": Metric(float(flops), "floating-point operations", False),
+        "forward_flops_ratio": Metric(flops / forward_flops(dense, length, one), "compressed / dense", False),
         **latency_metrics(model, dense, torch.from_numpy(own.sequences[:_TURNS])),
         "compression_time": Metric(seconds, "s", False),
     }

@@ -32,7 +32,7 @@ from benchmarks.models import synthetic
 from benchmarks.models.language import silence_transformers
 from benchmarks.specs.capabilities import PeerSettings
 from benchmarks.specs.synthetic import ModelShape
-from benchmarks.timing.interleaved import ratio, take_turns
+from benchmarks.timing.interleaved import interleave, ratio
 from ecospa.accounting import parameters
 from results.record import Metric
 
@@ -49,7 +49,7 @@ class Finding:
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Every capability of one side on one model; and, where asked for, the time of a cut by both sides in turns.
+    """Every capability of one side on one model; and, where asked for, the time of a cut by both sides, interleaved.
 
     Raises:
         ConfigError: Torch-Pruning is not installed.
@@ -102,7 +102,7 @@ def after_a_cut(subject: Subject, parts: Sequence[str]) -> list[Finding]:
 
 
 def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:
-    """Seconds of both sides from the call to the model without half of its heads, in turns on copies of one model."""
+    """Seconds of both sides from the call to the model without half of its heads, interleaved on copies of one."""
     torch.manual_seed(seed)
     dense = synthetic.build(shape).eval()
     batch = synthetic.random_batch(shape, 1, min(12, shape.length), torch.Generator().manual_seed(seed))
@@ -112,14 +112,14 @@ def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:
     def halve(name: str) -> Callable[[int], None]:
         return lambda turn: SIDES[name].halve_heads(copies[name][turn], batch)
 
-    own, peer = take_turns([halve(name) for name in ("ecospa", "torch_pruning")], turns, warm_up, "cpu")
+    ours, peer = interleave([halve(name) for name in ("ecospa", "torch_pruning")], turns, warm_up, "cpu")
     sizes = {parameters(model) for several in copies.values() for model in several}
     if len(sizes) != 1 or sizes == {parameters(dense)}:
         raise Wrong(f"the sides leave {sorted(sizes)} parameters of {parameters(dense)}; their times do not compare")
     return {
-        "heads_time": Metric(statistics.median(own), "s", False, n=turns),
+        "heads_time": Metric(statistics.median(ours), "s", False, n=turns),
         "peer_heads_time": Metric(statistics.median(peer), "s", False, n=turns),
-        "heads_time_ratio": Metric(ratio(own, peer), "EcoSpa / Torch-Pruning", False, n=turns),
+        "heads_time_ratio": Metric(ratio(ours, peer), "EcoSpa / Torch-Pruning", False, n=turns),
     }
 
 

@@ -28,7 +28,7 @@ _WIDTH_MULTIPLE = 2
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Compress once for the memory, then in turns with EcoSpa's plan and apply for the time."""
+    """Compress once for the memory, then interleaved with EcoSpa's plan and apply for the time."""
     settings: CostSettings = run.cell.settings
     torch.set_num_threads(context.threads)
     silence_transformers()

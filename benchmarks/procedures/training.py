@@ -80,7 +80,7 @@ def _measure(run: Run, started: Started, own: task.Task) -> dict[str, Metric]:
 
 
 def _step_time_ratio(model: nn.Module, own: task.Task, training: TrainingSpec) -> float | None:
-    """The last of the measurements; None where the dense model in training does not fit beside the final one.
+    """The last of the measurements; None where the dense model in training does not fit together with the final one.
 
     A run of days is not to lose its quality to a ratio of times.
     """

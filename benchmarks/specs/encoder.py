@@ -1,6 +1,6 @@
 """Settings of experiments with BERT: the encoder, its examples, and how answers are judged.
 
-A plan reads them, so nothing here imports torch. They stand beside ModelSpec, DataSpec and ProtocolSpec, whose fields
+A plan reads them, so nothing here imports torch. They accompany ModelSpec, DataSpec and ProtocolSpec, whose fields
 are those of language models.
 """
 
@@ -86,4 +86,4 @@ class SpanSpec:
 
 
 FROM_NOTHING = frozenset({"small_dense"})
-"""Methods that build a model of their own: beside models that start from weights they would compare knowledge."""
+"""Methods that build a model of their own: against models that start from weights they would compare knowledge."""

@@ -1,7 +1,7 @@
 """Answer a question by a span of a text: SQuAD v1.1's task and its official metrics.
 
 A long context is read in overlapping windows; of all spans of all windows the one with the highest sum of logits is the
-answer. Beside it stands an answer that reads nothing: the first words of the context, as many as usual.
+answer. It is compared with an answer that reads nothing: the first words of the context, as many as usual.
 """
 
 from __future__ import annotations

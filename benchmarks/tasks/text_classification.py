@@ -1,6 +1,6 @@
 """Say which class a text or a pair of texts belongs to, or a real number about it: GLUE's tasks, judged as GLUE does.
 
-Beside the score stands that of the commonest training label, or of the mean number, said of everything: what a model
+The score is compared with that of the commonest training label, or of the mean number, said of everything: what a model
 gets that has learnt nothing.
 """
 

@@ -18,7 +18,7 @@ from results.record import Metric
 
 
 def load(run: Run, folder: Path) -> Task:
-    """The fine-tuning of a run, with zero-shot accuracies beside its perplexity.
+    """The fine-tuning of a run, with zero-shot accuracies in addition to its perplexity.
 
     Raises:
         MissingSourceError: text, weights or the data of a task are not at hand.

@@ -37,7 +37,7 @@ class MethodCallback(TrainerCallback):
     Args:
         method: what is called.
         training: of the run.
-        step_flops: model -> operations of one training step, counted again whenever the model has changed its size.
+        step_flops: model -> FLOPs of one training step, counted again whenever the model has changed its size.
         context: told how far the run is; says how often a checkpoint is due.
         progress: measurements so far, continued in place.
         data: calibration data, given to the method again at the end.
@@ -61,7 +61,7 @@ class MethodCallback(TrainerCallback):
         self._reported = -math.inf
         self._step_began = 0.0
         self._resized = False
-        self._flops: tuple[int, int] = (-1, 0)  # (parameters, operations of a step with so many)
+        self._flops: tuple[int, int] = (-1, 0)  # (parameters, FLOPs of a step with so many)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -137,7 +137,7 @@ class MethodCallback(TrainerCallback):
         self.progress.training_bytes_peak = max(self.progress.training_bytes_peak, self.progress.training_bytes)
 
     def _step_flops(self, model: nn.Module) -> int:
-        """Operations of a step, counted again only when the model has changed its size."""
+        """FLOPs of a step, counted again only when the model has changed its size."""
         parameters = sum(parameter.numel() for parameter in model.parameters())
         if parameters != self._flops[0]:
             self._flops = (parameters, self._count_flops(model))

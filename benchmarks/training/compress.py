@@ -25,7 +25,7 @@ def one_event_method(
         reference: which.
         target: share of the block parameters that is left; None for a method that knows its own size, or has none.
         width_multiple: widths stay multiples of this.
-        model: the whole model, asked for the only size that a pattern can give.
+        model: the dense model, asked for the only size that a pattern can give.
         seed: of every random choice of the method.
     """
     if target is None:

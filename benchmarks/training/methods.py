@@ -45,7 +45,7 @@ def named(reference: MethodRef, taken: Collection[str]) -> MethodRef:
             f"method is {reference.location!r}, whose name is {name!r}; a name has letters, digits, '_' and '.' only, "
             "and begins with a letter or a digit, because it names files"
         )
-    return MethodRef(name, reference.location, newcomer=True)
+    return MethodRef(name, reference.location, custom=True)
 
 
 def build_method(

@@ -197,7 +197,7 @@ def store_with(folder: Path, experiment: Experiment, peak: int, seconds: float) 
     return store
 
 
-def test_a_plan_foretells_time_and_memory_from_earlier_records(tmp_path: Path) -> None:
+def test_a_plan_predicts_time_and_memory_from_earlier_records(tmp_path: Path) -> None:
     experiment = everywhere()
     plan = make_plan([experiment], "cpu", store_with(tmp_path, experiment, 2 * GB, 120.0))
     assert [planned.state for planned in plan.runs] == ["there", "to do", "to do", "to do"]
