@@ -152,7 +152,7 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
 def test_without_a_compiler_a_plan_leaves_compiled_steps_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     plan = make_plan([inference_speed.EXPERIMENT], "cpu", Store(tmp_path), [MethodRef("ecospa")], [0])
-    reasons = {planned.run.cell.settings.protocol.mode: planned.reason for planned in plan.in_state("missing")}
+    reasons = {planned.run.cell.settings.protocol.mode: planned.reason for planned in plan.in_state("unavailable")}
     assert list(reasons) == ["compiled"] and "no-such-compiler is not on the PATH" in reasons["compiled"]
 
 
