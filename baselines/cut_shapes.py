@@ -84,14 +84,14 @@ def _shapes(model: nn.Module) -> dict[str, list[int]]:
 
 def _counts(model: Any) -> dict[str, dict[str, int]]:
     """Module of a block, or "config" -> what it says about its shape."""
-    found = {
+    by_module = {
         name: {key: value for key, value in vars(module).items() if key in COUNTS and type(value) is int}
         for name, module in _inside(model).items()
     }
     if architecture(model) == "llama":
         config = model.config
-        found["config"] = {key: getattr(config, key) for key in ("num_attention_heads", "num_key_value_heads")}
-    return {name: counts for name, counts in found.items() if counts}
+        by_module["config"] = {key: getattr(config, key) for key in ("num_attention_heads", "num_key_value_heads")}
+    return {name: counts for name, counts in by_module.items() if counts}
 
 
 def _read(path: Path) -> dict[str, Any]:

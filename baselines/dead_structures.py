@@ -115,8 +115,11 @@ class DeadStructures:
 
     def removed(self, model: nn.Module) -> int:
         """Parameters that the model stores for what is dead."""
-        found = structures(model)
-        counts, costs = {**found.heads, **found.channels}, {**found.head_parameters, **found.channel_parameters}
+        available = structures(model)
+        counts, costs = (
+            {**available.heads, **available.channels},
+            {**available.head_parameters, **available.channel_parameters},
+        )
         return sum((counts[name] - len(numbers)) * costs[name] for name, numbers in self.live.items())
 
     def widths(self, model: nn.Module) -> dict[str, int]:

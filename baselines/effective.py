@@ -67,10 +67,10 @@ def dead_indices(model: nn.Module, pair: CoupledPair, removed: Mapping[str, Tens
 
 def _projections(side: tuple[WeightAxis, ...]) -> list[list[WeightAxis]]:
     """Weight and bias of every module of a side."""
-    found: dict[str, list[WeightAxis]] = {}
+    groups: dict[str, list[WeightAxis]] = {}
     for axis in side:
-        found.setdefault(axis.parameter.rpartition(".")[0], []).append(axis)
-    return list(found.values())
+        groups.setdefault(axis.parameter.rpartition(".")[0], []).append(axis)
+    return list(groups.values())
 
 
 def _gone(axis: WeightAxis, removed: Mapping[str, Tensor]) -> Tensor:

@@ -284,8 +284,8 @@ class TrainingMethod:
         if hasattr(self.shrinker, "load"):
             return self.shrinker.load(folder, dense)
         # a class of the suite's own is not known to transformers, which could not build it from its name
-        own = hasattr(dense, "config") and not type(dense).__module__.startswith("transformers.")
-        loaded: nn.Module = ecospa.from_pretrained(folder, dense if own else None)
+        custom = hasattr(dense, "config") and not type(dense).__module__.startswith("transformers.")
+        loaded: nn.Module = ecospa.from_pretrained(folder, dense if custom else None)
         return loaded
 
     def state_dict(self) -> dict[str, Any]:
@@ -358,9 +358,9 @@ def size_entry(step: int, model: nn.Module, removed: int = 0, widths: Mapping[st
         removed: entries of its blocks that are masked.
         widths: width per pair; None reads them from the model's shapes, if its blocks are still built of pairs.
     """
-    found = _widths(model) if widths is None else dict(widths)
+    by_pair = _widths(model) if widths is None else dict(widths)
     stored, blocks = parameters(model), parameters(model, "blocks")
-    return {"step": step, "parameters": stored - removed, "block_parameters": blocks - removed, "widths": found}
+    return {"step": step, "parameters": stored - removed, "block_parameters": blocks - removed, "widths": by_pair}
 
 
 def _widths(model: nn.Module) -> dict[str, int]:

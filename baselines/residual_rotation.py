@@ -87,17 +87,17 @@ def convert(model: Any, family: str) -> Ends:
 
     Source: SliceGPT, section 3.2.
     """
-    found = ends(model, family)
+    outer = ends(model, family)
     blocks = list(transformer_blocks(model).values())
-    _untie(model, found.head)
-    last_norm: Any = getattr(found.base, found.norm)
+    _untie(model, outer.head)
+    last_norm: Any = getattr(outer.base, outer.norm)
     identity = torch.eye(last_norm.weight.shape[0], dtype=torch.float64, device=last_norm.weight.device)
     if isinstance(last_norm, nn.LayerNorm):
-        rotate_embeddings(found, identity - 1 / len(identity))
+        rotate_embeddings(outer, identity - 1 / len(identity))
         for block in blocks:
             for half in HALVES[family]:
                 _write(block.get_submodule(half.writer), identity - 1 / len(identity))
-    _absorb(found.base, found.norm, [found.head])
+    _absorb(outer.base, outer.norm, [outer.head])
     for block in blocks:
         for half in HALVES[family]:
             _absorb(block, half.norm, [block.get_submodule(name) for name in half.readers])
@@ -105,7 +105,7 @@ def convert(model: Any, family: str) -> Ends:
             block.register_parameter(half.shortcut, nn.Parameter(identity.to(like.device, like.dtype)))
         block.__class__ = rotated_class(type(block))
         block.halves = HALVES[family]  # type: ignore[assignment]
-    return found
+    return outer
 
 
 def restructure(model: nn.Module, family: str, width: int) -> None:
@@ -119,29 +119,29 @@ def restructure(model: nn.Module, family: str, width: int) -> None:
     Raises:
         UnsupportedModelError: see `ends`.
     """
-    found = convert(model, family)
-    weight = found.head.weight
+    outer = convert(model, family)
+    weight = outer.head.weight
     basis = torch.eye(weight.shape[1], width, dtype=torch.float64, device=weight.device)
-    rotate_embeddings(found, basis)
+    rotate_embeddings(outer, basis)
     for block in transformer_blocks(model).values():
         for half in HALVES[family]:
             enter(block, half, basis)
             leave(block, half, basis)
-    rotate_head(found, basis)
+    rotate_head(outer, basis)
 
 
 @torch.no_grad()
-def rotate_embeddings(found: Ends, basis: Tensor) -> None:
+def rotate_embeddings(outer: Ends, basis: Tensor) -> None:
     """E <- E Q: the stream starts in the basis Q, (d, n), float64, orthonormal columns."""
-    for embedding in found.embeddings:
+    for embedding in outer.embeddings:
         embedding.weight = _parameter(embedding.weight.double() @ basis.to(embedding.weight.device), embedding.weight)
         embedding.embedding_dim = basis.shape[1]
 
 
 @torch.no_grad()
-def rotate_head(found: Ends, basis: Tensor) -> None:
+def rotate_head(outer: Ends, basis: Tensor) -> None:
     """W <- W Q: the head, weight (tokens, d), reads the stream in the basis Q, (d, n)."""
-    _read(found.head, basis)
+    _read(outer.head, basis)
 
 
 @torch.no_grad()

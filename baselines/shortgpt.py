@@ -80,8 +80,8 @@ def block_influence(model: nn.Module, calibration: Calibration) -> dict[str, flo
     model.eval()
     try:
         for batch in calibration.batches:
-            given = batch.get("attention_mask")
-            mask = given.bool() if given is not None and given.ndim == 2 else None
+            attention_mask = batch.get("attention_mask")
+            mask = attention_mask.bool() if attention_mask is not None and attention_mask.ndim == 2 else None
             outputs(model, batch)
     finally:
         model.train(was_training)
@@ -209,11 +209,11 @@ def _tell_configs(model: nn.Module, container: nn.Module, kept: list[int], depth
 
 def _renamed(names: Iterable[str], place: str, kept: list[int]) -> list[str]:
     """Dotted names by the new numbers of the blocks; those inside blocks that are gone are left out."""
-    found = []
+    renamed = []
     for name in names:
         inside = re.fullmatch(rf"{re.escape(place)}\.(\d+)\.(.+)", name)
         if inside is None:
-            found.append(name)
+            renamed.append(name)
         elif int(inside[1]) in kept:
-            found.append(f"{place}.{kept.index(int(inside[1]))}.{inside[2]}")
-    return found
+            renamed.append(f"{place}.{kept.index(int(inside[1]))}.{inside[2]}")
+    return renamed

@@ -151,15 +151,15 @@ def slice_residual(model: nn.Module, calibration: Calibration, width: int) -> No
     Source: SliceGPT, sections 3.2 to 3.4.
     """
     family = architecture(model)
-    found = convert(model, family)
+    outer = convert(model, family)
     with closing(walk_blocks(model, calibration)) as walk:  # type: ignore[type-var]
         start = next(walk)
     masks = [batch.get("attention_mask") for batch in calibration.batches]
     basis = principal_basis(_moment(start.block.get_submodule(HALVES[family][0].norm), start.hidden, masks), width)
-    rotate_embeddings(found, basis)
+    rotate_embeddings(outer, basis)
     for step in walk_blocks(model, calibration):
         basis = _slice_block(step, family, masks, basis)
-    rotate_head(found, basis)
+    rotate_head(outer, basis)
 
 
 def _slice_block(step: BlockInputs, family: str, masks: Sequence[Tensor | None], basis: Tensor) -> Tensor:

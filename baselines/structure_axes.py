@@ -42,16 +42,16 @@ def structure_axes(model: nn.Module) -> dict[str, list[StructureAxis]]:
     Returns:
         Attention module or FFN pair, as in `structures` -> its parameters.
     """
-    found: dict[str, list[StructureAxis]] = {}
+    by_structure: dict[str, list[StructureAxis]] = {}
     for pair in coupled_pairs(model):
         ffn = pair.kind is PairKind.FFN
-        own = found.setdefault(pair.name if ffn else pair.module, [])
+        axes = by_structure.setdefault(pair.name if ffn else pair.module, [])
         for axis in pair.axes:
             parameter = model.get_parameter(axis.parameter)
             positions = (axis.index.view(-1, 1) if ffn else axis.index.flatten(1)).to(parameter.device)
             output = pair.kind is not PairKind.QK and axis in pair.right
-            own.append(StructureAxis(axis.parameter, axis.axis, positions, parameter.ndim > 1, output))
-    return found
+            axes.append(StructureAxis(axis.parameter, axis.axis, positions, parameter.ndim > 1, output))
+    return by_structure
 
 
 def along(value: Tensor, axis: int) -> Tensor:

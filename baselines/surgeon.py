@@ -152,11 +152,11 @@ def structure_costs(model: nn.Module, calibration: Calibration) -> dict[str, Ten
     Returns:
         pair -> float64 (groups, units), in the unit of the loss.
     """
-    single, found = projection_costs(model, calibration), {}
+    single, costs = projection_costs(model, calibration), {}
     for pair in coupled_pairs(model):
         each: Any = sum(single[place].cpu()[index].sum(2) for place, index in _places(model, pair))
-        found[pair.name] = each.view(pair.groups, pair.unit, pair.units).sum(1)
-    return found
+        costs[pair.name] = each.view(pair.groups, pair.unit, pair.units).sum(1)
+    return costs
 
 
 def cheapest(model: nn.Module, costs: Mapping[str, Tensor], removable: int) -> SparsityPlan:

@@ -122,8 +122,8 @@ def saved_and_loaded(subject: Subject, model: nn.Module) -> dict[str, str | floa
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model").mkdir()
-        given = {"side": subject.side, "shape": dataclasses.asdict(subject.settings.model)}
-        (folder / "inputs.json").write_text(json.dumps(given))
+        request = {"side": subject.side, "shape": dataclasses.asdict(subject.settings.model)}
+        (folder / "inputs.json").write_text(json.dumps(request))
         save_file({key: value.clone() for key, value in subject.batch.items()}, folder / "inputs.safetensors")
         savers: dict[str, Callable[[], None]] = {
             "safetensors": lambda: subject.tool.save(model, folder / "model"),
@@ -133,23 +133,23 @@ def saved_and_loaded(subject: Subject, model: nn.Module) -> dict[str, str | floa
         command = [sys.executable, "-m", "benchmarks.capabilities.reload", str(folder)]
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
         loaded: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-        found: dict[str, str | float] = {}
+        results: dict[str, str | float] = {}
         for way in WAYS:
             if error := errors[way] or loaded[way]:
-                found[way] = error.replace(str(folder), "...")
+                results[way] = error.replace(str(folder), "...")
             else:
                 result = load_file(folder / f"{way}.outputs.safetensors")["outputs"]
-                found[way] = _relative(result, _outputs(model, subject.batch))
-        return found
+                results[way] = _relative(result, _outputs(model, subject.batch))
+        return results
 
 
-def check_loaded(found: str | float) -> str:
+def check_loaded(result: str | float) -> str:
     """Judge a loaded model by what a new process gave: its error, or the deviation of its outputs."""
-    if isinstance(found, str):
-        raise Failed(found)
-    if found > _TOLERANCE:
-        raise Wrong(f"the loaded model's outputs differ by {found:.1e} of the largest")
-    return f"outputs of a new process within {found:.0e}"
+    if isinstance(result, str):
+        raise Failed(result)
+    if result > _TOLERANCE:
+        raise Wrong(f"the loaded model's outputs differ by {result:.1e} of the largest")
+    return f"outputs of a new process within {result:.0e}"
 
 
 def check_training(subject: Subject, parts: Sequence[str]) -> str:
@@ -179,9 +179,9 @@ def train(
     """Steps on batches of their own, in evaluation mode: nothing is random. `after` mends weights and gradients."""
     after()
     for step in steps:
-        given = batch_of(subject.settings.model, 100 + step)
+        batch = batch_of(subject.settings.model, 100 + step)
         optimizer.zero_grad()
-        logits = outputs(model, given)
+        logits = outputs(model, batch)
         logits.square().mean().backward()  # not the model's own loss, which transformers computes in float32
         after()
         optimizer.step()
@@ -212,8 +212,8 @@ def distance(model: nn.Module, other: nn.Module, batch: Batch) -> float:
     return _relative(_outputs(model, batch), _outputs(other, batch))
 
 
-def _relative(own: Tensor, other: Tensor) -> float:
-    return float((own - other).abs().max() / other.abs().max())
+def _relative(value: Tensor, other: Tensor) -> float:
+    return float((value - other).abs().max() / other.abs().max())
 
 
 @torch.no_grad()

@@ -23,14 +23,14 @@ def removed_entries(dense: nn.Module, cut: nn.Module) -> Removed:
     Raises:
         ValueError: a parameter is missing, shorter along several axes, or has slices that `dense` does not have.
     """
-    own = dict(cut.named_parameters())
-    found = {}
+    remaining = dict(cut.named_parameters())
+    removed = {}
     for name, parameter in dense.named_parameters():
-        if name not in own:
+        if name not in remaining:
             raise ValueError(f"{name} is missing after the cut")
-        if own[name].shape != parameter.shape:
-            found[name] = _gone(name, parameter.detach(), own[name].detach())
-    return found
+        if remaining[name].shape != parameter.shape:
+            removed[name] = _gone(name, parameter.detach(), remaining[name].detach())
+    return removed
 
 
 def zeroed(dense: nn.Module, removed: Removed) -> nn.Module:

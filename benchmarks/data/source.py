@@ -106,14 +106,14 @@ def dataset_folder(hub_id: str, configuration: str) -> Path | None:
 def explain_missing(name: str, tier: str, inside_mirror: str, hub_id: str | None) -> str:
     """The message for a source that is not there: its name, the tier, and both ways to get it."""
     place = os.environ.get(MIRROR_VARIABLE, "")
-    found = f"{MIRROR_VARIABLE} is {place!r} and has no {inside_mirror}" if place else f"{MIRROR_VARIABLE} is not set"
+    mirror = f"{MIRROR_VARIABLE} is {place!r} and has no {inside_mirror}" if place else f"{MIRROR_VARIABLE} is not set"
     hub = (
         f"set {MIRROR_VARIABLE}={HUB} to load {hub_id} from the Hugging Face Hub (needs a network)"
         if hub_id is not None
         else "it is not on the Hugging Face Hub in this form, so put the files there yourself (README.md, Data)"
     )
     return (
-        f"source {name!r}, tier {tier!r}: not found ({found}). "
+        f"source {name!r}, tier {tier!r}: not found ({mirror}). "
         f"Either point {MIRROR_VARIABLE} at a local mirror that holds {inside_mirror}, or {hub}."
     )
 

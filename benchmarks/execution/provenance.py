@@ -30,13 +30,13 @@ def commit() -> tuple[str, bool]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:

@@ -57,12 +57,12 @@ def cuda_memory() -> tuple[int, ...]:
     count, device, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return ()
-    found = []
+    sizes = []
     for number in range(count.value):
         driver.cuDeviceGet(ctypes.byref(device), number)
         driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-        found.append(size.value)
-    return tuple(found)
+        sizes.append(size.value)
+    return tuple(sizes)
 
 
 def no_compiler(cell: Cell) -> str | None:

@@ -57,11 +57,11 @@ def _gpt2(architecture: ModelSpec, training: TrainingSpec, data: DataSpec, proto
 
 
 def _llama(tier: Tier) -> CompareSettings:
-    own = LLAMAS[tier].pretraining
-    assert own is not None  # it is of our own
+    pretraining = LLAMAS[tier].pretraining
+    assert pretraining is not None  # it is of our own
     return CompareSettings(
-        MethodRef("dense"), None, "llama", own.architecture, own.training, own.data, own.protocol, CalibrationSpec(),
-        width_multiple=2,
+        MethodRef("dense"), None, "llama", pretraining.architecture, pretraining.training, pretraining.data,
+        pretraining.protocol, CalibrationSpec(), width_multiple=2,
     )  # fmt: skip
 
 
@@ -112,10 +112,10 @@ def chosen_cells(tier: Tier, methods: Sequence[MethodRef], model: str, sizes: Se
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     """Texts, and the weights that others have trained."""
-    found = [sources.find(subject.data.source).bind(subject.data.configuration) for subject in SUBJECTS[tier]]
+    bound = [sources.find(subject.data.source).bind(subject.data.configuration) for subject in SUBJECTS[tier]]
     if any(subject.model == "stories260K" for subject in SUBJECTS[tier]):
-        found.append(sources.find("stories_model").bind("default"))
-    return tuple(found)
+        bound.append(sources.find("stories_model").bind("default"))
+    return tuple(bound)
 
 
 EXPERIMENT = Experiment(

@@ -195,16 +195,16 @@ def settings_of(scale: Scale, method: MethodRef, target: float | None, procedure
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     """Texts to fine-tune on, texts that models of our own are trained on, and the weights of others."""
-    found = []
+    places = []
     for subject in SUBJECTS[tier]:
-        found.append((subject.scale.data.source, subject.scale.data.configuration))
-        own = subject.scale.model.pretraining
-        found += [(own.data.source, own.data.configuration)] if own is not None else []
+        places.append((subject.scale.data.source, subject.scale.data.configuration))
+        pretraining = subject.scale.model.pretraining
+        places += [(pretraining.data.source, pretraining.data.configuration)] if pretraining is not None else []
         if subject.scale.model == STORIES:
-            found.append(("stories_model", "default"))
-        elif own is None:
-            found.append(("hub_weights", subject.scale.model.name))
-    return tuple(sources.find(name).bind(configuration) for name, configuration in found)
+            places.append(("stories_model", "default"))
+        elif pretraining is None:
+            places.append(("hub_weights", subject.scale.model.name))
+    return tuple(sources.find(name).bind(configuration) for name, configuration in places)
 
 
 EXPERIMENT = Experiment(

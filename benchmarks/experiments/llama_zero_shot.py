@@ -86,8 +86,8 @@ TIERS: dict[Tier, ZeroShotTier] = {
 
 def _scales(tier: Tier) -> tuple[Scale, ...]:
     """The models and fine-tunings of llama_finetuning, judged by this tier's tasks as well."""
-    own = TIERS[tier]
-    asked = {"harness_tasks": own.harness_tasks, "limit": own.limit, "continuations": own.continuations}
+    scale = TIERS[tier]
+    asked = {"harness_tasks": scale.harness_tasks, "limit": scale.limit, "continuations": scale.continuations}
     return tuple(
         replace(subject.scale, protocol=ZeroShotProtocol(**asdict(subject.scale.protocol), **asked))
         for subject in llama_finetuning.SUBJECTS[tier]

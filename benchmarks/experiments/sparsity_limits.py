@@ -88,11 +88,11 @@ SUBJECTS: dict[Tier, Subject] = {
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """One cell per part."""
-    own, wanted = SUBJECTS[tier], {method.name for method in methods}
+    subject, wanted = SUBJECTS[tier], {method.name for method in methods}
     return tuple(
         Cell(
             NAME, tier, part,
-            LimitsSettings(part, WIDTHS, MARGIN, own.model, own.data, own.protocol, own.recovery),
+            LimitsSettings(part, WIDTHS, MARGIN, subject.model, subject.data, subject.protocol, subject.recovery),
         )
         for part in PARTS
         if part in wanted

@@ -39,9 +39,9 @@ def peak_memory(device: str) -> int:
     """Highest memory of this process since `reset_peak`, or since its start, in bytes."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    told = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
-    if told is not None:
-        return int(told[1]) * 1024
+    high_water_mark = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
+    if high_water_mark is not None:
+        return int(high_water_mark[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)  # Linux counts in kibibytes
 

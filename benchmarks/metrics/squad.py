@@ -50,7 +50,7 @@ def answer_metrics(answers: Sequence[str], accepted: Sequence[Sequence[str]], pr
         )
 
     def mean(score: Callable[[str, str], float]) -> Metric:
-        best = [_best(score, given, right) for given, right in zip(answers, accepted, strict=True)]
+        best = [_best(score, answer, right) for answer, right in zip(answers, accepted, strict=True)]
         return Metric(100 * sum(best) / len(best), "%", True, n=len(best))
 
     return {f"{prefix}exact_match": mean(exact_match), f"{prefix}f1": mean(word_f1)}

@@ -62,14 +62,14 @@ def execute(run: Run, context: RunContext) -> RunResult:
     subject = prepare(run.cell.method, settings, run.seed)
     findings = [tried(f"cut half of the {part}", lambda part=part: check_cut(subject, part)) for part in PARTS]
     context.progress(1, 3)
-    parts = [part for part, found in zip(PARTS, findings, strict=True) if found.outcome == "works"]
+    parts = [part for part, finding in zip(PARTS, findings, strict=True) if finding.outcome == "works"]
     findings += after_a_cut(subject, parts)
     context.progress(2, 3)
-    metrics = {"works": Metric(float(sum(found.outcome == "works" for found in findings)), "capabilities", True)}
+    metrics = {"works": Metric(float(sum(finding.outcome == "works" for finding in findings)), "capabilities", True)}
     metrics["tried"] = Metric(float(len(findings)), "capabilities", None)
     if settings.timed is not None:
         metrics |= cut_times(settings.timed, settings.turns, run.seed)
-    payload = {"findings": [dataclasses.asdict(found) for found in findings], "torch_pruning": found_version}
+    payload = {"findings": [dataclasses.asdict(finding) for finding in findings], "torch_pruning": found_version}
     return RunResult(metrics, "0" * 64, payload=payload)
 
 
@@ -95,10 +95,10 @@ def after_a_cut(subject: Subject, parts: Sequence[str]) -> list[Finding]:
         untested = [*(["decode with a cache"] if writes else []), *names.values(), "train on, optimizer kept"]
         return [Finding(name, "untested", UNTESTED) for name in untested]
     model = subject.cut(parts)
-    found = [tried("decode with a cache", lambda: check_decoding(model, subject.batch))] if writes else []
+    findings = [tried("decode with a cache", lambda: check_decoding(model, subject.batch))] if writes else []
     saved = saved_and_loaded(subject, model)
-    found += [tried(name, lambda way=way: check_loaded(saved[way])) for way, name in names.items()]
-    return [*found, tried("train on, optimizer kept", lambda: check_training(subject, parts))]
+    findings += [tried(name, lambda way=way: check_loaded(saved[way])) for way, name in names.items()]
+    return [*findings, tried("train on, optimizer kept", lambda: check_training(subject, parts))]
 
 
 def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:

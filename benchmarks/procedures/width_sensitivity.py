@@ -49,8 +49,8 @@ def execute(run: Run, context: RunContext) -> RunResult:
         return ecospa.from_pretrained(place).to(torch.device(device))
 
     def perplexity(model: nn.Module) -> float:
-        found = predict(model, *windows, batch_size=size, device=device)
-        return perplexity_metrics(found, text.words, text.size)["perplexity"].value
+        prediction = predict(model, *windows, batch_size=size, device=device)
+        return perplexity_metrics(prediction, text.words, text.size)["perplexity"].value
 
     widths = (1.0, *settings.widths)
     rows = []
@@ -165,11 +165,11 @@ def _measured(
 
 def _metrics(rows: Sequence[dict[str, Any]], margin: float) -> dict[str, Metric]:
     """Perplexities of the dense model, and both break points where there are some."""
-    found = {}
+    metrics = {}
     for when, name in (("cut", "perplexity_dense"), ("recovered", "perplexity_dense_recovered")):
         scores = [row[f"perplexity_{when}"] for row in rows]
-        found[name] = Metric(scores[0], "per token", False)
+        metrics[name] = Metric(scores[0], "per token", False)
         point = break_point([row["width"] for row in rows], scores, (1 + margin) * scores[0])
         if point is not None:
-            found[f"break_point_{when}"] = Metric(point, "of the width", False)
-    return found
+            metrics[f"break_point_{when}"] = Metric(point, "of the width", False)
+    return metrics

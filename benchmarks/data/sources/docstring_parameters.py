@@ -30,11 +30,11 @@ def load(configuration: str, split: str, tier: str, most: int | None) -> Questio
     Raises:
         MissingSourceError: no package documents its parameters in this form.
     """
-    found = {name: root for name, root in roots().items() if name in PACKAGES}
-    quota = -(-(most or _DEFAULT) // max(len(found), 1))
+    packages = {name: root for name, root in roots().items() if name in PACKAGES}
+    quota = -(-(most or _DEFAULT) // max(len(packages), 1))
     sides: tuple[list[Question], list[Question]] = ([], [])
     seen: set[Question] = set()
-    for name, root in found.items():
+    for name, root in packages.items():
         enough = len(sides[False]) + quota
         for held_out, documented, text in documents(name, root):
             if len(sides[False]) >= enough:

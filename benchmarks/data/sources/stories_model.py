@@ -15,10 +15,10 @@ def folder(tier: str) -> Path:
     Raises:
         MissingSourceError: the mirror does not hold it.
     """
-    found = mirror_folder(*_PLACE)
-    if found is None:
+    place = mirror_folder(*_PLACE)
+    if place is None:
         raise MissingSourceError(missing("default", tier) or "")
-    return found
+    return place
 
 
 def key(configuration: str) -> str:
