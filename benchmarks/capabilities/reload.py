@@ -1,7 +1,7 @@
 """Loads a saved model in a process of its own and says what it gives: half of a check of experiments/peers.py.
 
 python -m benchmarks.peer_loading FOLDER: FOLDER holds `inputs.json` (side, shape of the model), `inputs.safetensors`,
-and one folder or file per way of saving; what comes out is written next to them.
+and one folder or file per way of saving; what comes out is written beside them.
 """
 
 from __future__ import annotations

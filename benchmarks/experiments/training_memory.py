@@ -3,7 +3,8 @@
 What it tests: the bytes of a run that starts dense and shrinks to 70, 50 or 30 % of the block parameters: weights,
 gradients, optimizer state, and the peak of every step, by the allocator's own account (tensors, not the process). The
 peak is the dense one, because training starts dense; so one more run keeps to a budget of 70 % of the dense peak from
-the first step on (`ecospa.MemoryBudget`: same batch, smaller passes). `ecospa plan` predicts all of it, to compare.
+the first step on (`ecospa.MemoryBudget`: same batch, smaller passes). Measurements are compared with the
+predictions of `ecospa plan`.
 
 Models: random weights, as in training_speed.
 

@@ -241,7 +241,7 @@ def draw(life: Sequence[Event], kills: int, seed: int, mark: str, last: int) -> 
     for places in kinds.values():
         chance.shuffle(places)
     chosen: list[int] = []
-    while len(chosen) < kills:  # in turns, so that rare ones are not lost among the many writes of checkpoints
+    while len(chosen) < kills:  # interleaved, so that rare ones are not lost among the many writes of checkpoints
         for _, places in sorted(kinds.items()):
             if places and len(chosen) < kills:
                 chosen.append(places.pop())
