@@ -25,21 +25,21 @@ def methods() -> MappingProxyType[str, type[TrainingMethod]]:
     Raises:
         ValueError: two methods have the same name.
     """
-    found: dict[str, type[TrainingMethod]] = {}
+    by_name: dict[str, type[TrainingMethod]] = {}
     for file in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{file.name}")
         for value in vars(module).values():
             if not _is_method(value) or value.__module__ != module.__name__:
                 continue
-            if value.name in found:
-                both = f"{found[value.name].__qualname__} and {value.__qualname__}"
+            if value.name in by_name:
+                both = f"{by_name[value.name].__qualname__} and {value.__qualname__}"
                 raise ValueError(f"{value.name!r} is the name of {both}; rename one of them")
-            found[value.name] = value
-    return MappingProxyType(dict(sorted(found.items())))
+            by_name[value.name] = value
+    return MappingProxyType(dict(sorted(by_name.items())))
 
 
 def load(location: str) -> type[TrainingMethod]:
-    """A method by its name here, or a newcomer's by the place of its class.
+    """Find a method by its name here, or a custom method by the place of its class.
 
     Args:
         location: a name of `methods()`, or "my_package.my_module:MyMethod".
@@ -58,15 +58,15 @@ def load(location: str) -> type[TrainingMethod]:
         return methods()[location]
     if not module_name or not class_name:
         raise ValueError(f"method is {location!r}; give my_package.my_module:MyMethod")
-    found = getattr(_imported(module_name, location), class_name, None)
-    if not _is_method(found):
-        reason = "is no subclass of baselines.TrainingMethod with a `name`" if found is not None else "does not exist"
+    value = getattr(_imported(module_name, location), class_name, None)
+    if not _is_method(value):
+        reason = "is no subclass of baselines.TrainingMethod with a `name`" if value is not None else "does not exist"
         raise ValueError(f"method is {location!r}; {class_name} {reason}")
-    return found
+    return value
 
 
 def _imported(name: str, location: str) -> ModuleType:
-    """The module of a newcomer, whose import may do anything.
+    """Import the module of a custom method, whose import may do anything.
 
     Raises:
         ValueError: it cannot be imported; the message names the method and what went wrong.

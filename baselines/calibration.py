@@ -56,19 +56,19 @@ class Calibration:
         return {name: value[:1] for name, value in self.batches[0].items()}
 
 
-def as_calibration(given: Any) -> Calibration:
+def as_calibration(data: Any) -> Calibration:
     """Calibration from what a caller has: one already, or any iterable of batches.
 
     Raises:
         ConfigError: there is no data, or a batch is no mapping of tensors.
     """
-    if isinstance(given, Calibration):
-        return given
-    if given is None:
+    if isinstance(data, Calibration):
+        return data
+    if data is None:
         raise ConfigError("calibration is None; this method needs data: give 128 sequences of the training data")
-    if isinstance(given, Mapping) or not isinstance(given, Iterable):
-        raise ConfigError(f"calibration is a {type(given).__name__}; it must be a list of batches")
-    batches = tuple(given)
+    if isinstance(data, Mapping) or not isinstance(data, Iterable):
+        raise ConfigError(f"calibration is a {type(data).__name__}; it must be a list of batches")
+    batches = tuple(data)
     for batch in batches:
         if not isinstance(batch, Mapping) or not all(isinstance(value, Tensor) for value in batch.values()):
             raise ConfigError(f"calibration holds a {type(batch).__name__}; a batch maps input names to tensors")

@@ -75,7 +75,7 @@ class PacedSparsity:
         self._saved: Mapping[str, Any] | None = None
 
     def start(self, model: nn.Module) -> None:
-        """Begin with a whole model; an unreachable target is refused here, before any step."""
+        """Begin with a dense model; an unreachable target is refused here, before any step."""
         CoupledSparsifier(model, self.config)
         self._sparsity = self._saved = None
         self.history[:] = [size_entry(0, model)]

@@ -1,7 +1,7 @@
 """Checkpoints of models whose blocks another library has cut: every shape beside the weights, and no pickle.
 
 The library's own checkpoints are pickles of whole modules. Here the shapes of all parameters inside the blocks are
-written down, with the whole numbers that modules keep about their own shape, and a whole model is given both.
+written down, with the whole numbers that modules keep about their own shape, and a dense model is given both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def load_shapes(folder: Path, dense: nn.Module) -> nn.Module:
 
     Args:
         folder: where.
-        dense: the whole model, freshly built; it gets the shapes, counts and weights.
+        dense: the dense model, freshly built; it gets the shapes, counts and weights.
 
     Returns:
         `dense`, in evaluation mode.
@@ -84,14 +84,14 @@ def _shapes(model: nn.Module) -> dict[str, list[int]]:
 
 def _counts(model: Any) -> dict[str, dict[str, int]]:
     """Module of a block, or "config" -> what it says about its shape."""
-    found = {
+    by_module = {
         name: {key: value for key, value in vars(module).items() if key in COUNTS and type(value) is int}
         for name, module in _inside(model).items()
     }
     if architecture(model) == "llama":
         config = model.config
-        found["config"] = {key: getattr(config, key) for key in ("num_attention_heads", "num_key_value_heads")}
-    return {name: counts for name, counts in found.items() if counts}
+        by_module["config"] = {key: getattr(config, key) for key in ("num_attention_heads", "num_key_value_heads")}
+    return {name: counts for name, counts in by_module.items() if counts}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _reshape(dense: Any, shapes: Mapping[str, Any], counts: Mapping[str, Any], path: Path) -> None:
-    """Give a whole model the shapes and counts of a checkpoint; its weights are about to be replaced."""
+    """Give a dense model the shapes and counts of a checkpoint; its weights are about to be replaced."""
     here, known = _shapes(dense), _counts(dense)
     keys = {name: own.keys() for name, own in counts.items()}
     if here.keys() != shapes.keys() or keys != {name: own.keys() for name, own in known.items()}:

@@ -40,7 +40,7 @@ class DeadStructures:
         self._held: list[tuple[nn.Parameter, int, Tensor, Tensor]] = []  # parameter, axis, dead positions, values
 
     def begin(self, model: nn.Module, live: Mapping[str, Tensor]) -> None:
-        """Kill all but the live structures of a whole model."""
+        """Kill all but the live structures of a dense model."""
         self.detach()
         self.live = dict(live)
         for name, axes in structure_axes(model).items():
@@ -115,8 +115,11 @@ class DeadStructures:
 
     def removed(self, model: nn.Module) -> int:
         """Parameters that the model stores for what is dead."""
-        found = structures(model)
-        counts, costs = {**found.heads, **found.channels}, {**found.head_parameters, **found.channel_parameters}
+        available = structures(model)
+        counts, costs = (
+            {**available.heads, **available.channels},
+            {**available.head_parameters, **available.channel_parameters},
+        )
         return sum((counts[name] - len(numbers)) * costs[name] for name, numbers in self.live.items())
 
     def widths(self, model: nn.Module) -> dict[str, int]:

@@ -50,7 +50,7 @@ def useless_entries(model: nn.Module, removed: Mapping[str, Tensor]) -> dict[str
 
 
 def dead_indices(model: nn.Module, pair: CoupledPair, removed: Mapping[str, Tensor]) -> Tensor:
-    """Which inner indices of a pair carry nothing: bool (groups, width); rotary partners die together.
+    """Return the inner indices of a pair that carry nothing: bool (groups, width); rotary partners die together.
 
     A side is silent where a whole projection is removed: of a gated FFN gate or up is enough, they are multiplied.
     """
@@ -67,14 +67,14 @@ def dead_indices(model: nn.Module, pair: CoupledPair, removed: Mapping[str, Tens
 
 def _projections(side: tuple[WeightAxis, ...]) -> list[list[WeightAxis]]:
     """Weight and bias of every module of a side."""
-    found: dict[str, list[WeightAxis]] = {}
+    groups: dict[str, list[WeightAxis]] = {}
     for axis in side:
-        found.setdefault(axis.parameter.rpartition(".")[0], []).append(axis)
-    return list(found.values())
+        groups.setdefault(axis.parameter.rpartition(".")[0], []).append(axis)
+    return list(groups.values())
 
 
 def _gone(axis: WeightAxis, removed: Mapping[str, Tensor]) -> Tensor:
-    """Whether every entry of a parameter at an index is removed: bool (groups, width)."""
+    """Mark indices at which every entry of a parameter is removed: bool (groups, width)."""
     if axis.parameter not in removed:
         return torch.zeros(axis.index.shape[:2], dtype=torch.bool, device="cpu")
     mask = removed[axis.parameter].cpu().movedim(axis.axis, 0)

@@ -71,7 +71,7 @@ def parse_pattern(pattern: str, inputs: int, sparsity: float = 0.5) -> tuple[int
     Args:
         pattern: such as "2:4".
         inputs: input features, which m must divide.
-        sparsity: what the caller was given beside it: its default, 0.5, or the share that the pattern means.
+        sparsity: the caller's other argument: its default, 0.5, or the share that the pattern means.
 
     Raises:
         ValueError: the pattern is malformed, does not divide the inputs, or contradicts the sparsity.

@@ -90,16 +90,16 @@ class OutputMatrix:
 
 def output_matrices(model: nn.Module) -> dict[str, OutputMatrix]:
     """W_O of every attention and W_down of every FFN, under the names of `structures`, in the order of the blocks."""
-    found = {}
+    matrices = {}
     for pair in coupled_pairs(model):
         if pair.kind is not PairKind.QK:
             (axis,) = pair.right
             projection = axis.parameter.removesuffix(".weight")
             if pair.kind is PairKind.VO:
-                found[pair.module] = OutputMatrix(pair.block, projection, axis.index.flatten(1))
+                matrices[pair.module] = OutputMatrix(pair.block, projection, axis.index.flatten(1))
             else:
-                found[pair.name] = OutputMatrix(pair.block, projection, axis.index.view(-1, 1))
-    return found
+                matrices[pair.name] = OutputMatrix(pair.block, projection, axis.index.view(-1, 1))
+    return matrices
 
 
 class Moments:
@@ -149,7 +149,7 @@ def local_name(output: OutputMatrix) -> str:
 
 
 def fluctuation(weight: Tensor, variance: Tensor) -> Tensor:
-    """How much the output loses when an input channel is replaced by its mean.
+    """Loss of the output when an input channel is replaced by its mean.
 
     S_j = variance_j * sum_i W_ij^2
 
@@ -203,7 +203,7 @@ def compensation(weight: Tensor, mean: Tensor, gone: Tensor) -> Tensor:
 
 
 def _choose(model: nn.Module, outputs: Mapping[str, OutputMatrix], scores: Mapping[str, Tensor], excess: int) -> Kept:
-    """What stays, when biases that have to be made eat into what was removed."""
+    """Choose what stays, when biases that have to be made eat into what was removed."""
     heads = {name: value for name, value in scores.items() if name in structures(model).heads}
     channels = {name: value for name, value in scores.items() if name not in heads}
     made = _new_biases(model, outputs, scores) if excess else 0
@@ -222,6 +222,6 @@ def _new_biases(model: nn.Module, outputs: Mapping[str, OutputMatrix], changed: 
 
 
 def _most_removable(model: nn.Module) -> int:
-    found = structures(model)
-    changed = {name: count for name, count in {**found.heads, **found.channels}.items() if count > 1}
+    available = structures(model)
+    changed = {name: count for name, count in {**available.heads, **available.channels}.items() if count > 1}
     return most_removable(model) - _new_biases(model, output_matrices(model), changed)

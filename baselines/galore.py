@@ -63,8 +63,8 @@ def parameter_groups(model: nn.Module, **options: Any) -> list[dict[str, Any]]:
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [{"params": [p for p in trainable if id(p) not in matrices[False] | matrices[True]], "project": False}]
     for transposed, chosen in matrices.items():
-        own = [p for p in trainable if id(p) in chosen]
-        groups.append({"params": own, "project": True, "transposed": transposed, **options})
+        matching = [p for p in trainable if id(p) in chosen]
+        groups.append({"params": matching, "project": True, "transposed": transposed, **options})
     return [group for group in groups if group["params"]]
 
 

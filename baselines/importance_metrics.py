@@ -1,4 +1,4 @@
-"""Which pairs does an event cut? EcoSpa with everything as it is but the importance of pairs.
+"""EcoSpa with everything as it is but the importance by which an event chooses its pairs.
 
 Source: the ablation that empirical Fisher information invites; the paper's summary gives the metric and no comparison.
 `ecospa` itself is the row of Fisher. The measures are those of baselines.pair_metrics.
@@ -105,7 +105,7 @@ class RandomImportance(TrainingMethod):
 
 
 def _by(importances: Callable[[Event], dict[str, float]]) -> Callable[[Event], SparsityPlan | None]:
-    """What an event cuts when pairs are ranked by `importances` and all else is as in `ecospa`."""
+    """Build the plan of an event whose pairs are ranked by `importances`, with all else as in `ecospa`."""
     return lambda event: event.sparsifier.plan(event.body, importances(event), goal=event.goal)
 
 

@@ -76,7 +76,7 @@ def _recovery(method: TrainingMethod, budget: Budget, aggregation: Aggregation) 
 
 
 def prune(model: nn.Module, calibration: Calibration, config: EcoSpaConfig, aggregation: Aggregation) -> None:
-    """Cut a whole model down to a target in place, the same share of heads and channels in every pruned block.
+    """Cut a dense model down to a target in place, the same share of heads and channels in every pruned block.
 
     Args:
         model: a plain model of a known family.
@@ -130,11 +130,11 @@ def taylor_importance(model: nn.Module, aggregation: Aggregation) -> tuple[dict[
             products = (weight.double() * weight.grad.double()).movedim(axis.axis, 0)
             products = products.reshape(len(products), -1)
             lines = products.abs().sum(1) if aggregation == "element" else products.sum(1).abs()
-            found = lines[axis.index.to(lines.device)]  # (groups, width, repeats)
+            grouped = lines[axis.index.to(lines.device)]  # (groups, width, repeats)
             if pair.kind is PairKind.FFN:
-                channels[pair.name] = channels.get(pair.name, 0) + found.sum((0, 2))
+                channels[pair.name] = channels.get(pair.name, 0) + grouped.sum((0, 2))
             else:
-                heads[pair.module] = heads.get(pair.module, 0) + found.sum((1, 2))
+                heads[pair.module] = heads.get(pair.module, 0) + grouped.sum((1, 2))
     return heads, channels
 
 
@@ -162,14 +162,17 @@ def pruned_blocks(model: nn.Module, excess: int) -> list[str]:
     """Names of the blocks that are pruned: without the first and last ones, unless the others would lose too much.
 
     Args:
-        model: the whole model.
+        model: the dense model.
         excess: parameters that shall go.
     """
     names = list(transformer_blocks(model))
     count = len(names)
     inner = names[max(1, count // 8) : count - max(1, count // 16)] if count >= 4 else names
-    found, block_of = structures(model), _blocks(model)
-    counts, costs = {**found.heads, **found.channels}, {**found.head_parameters, **found.channel_parameters}
+    available, block_of = structures(model), _blocks(model)
+    counts, costs = (
+        {**available.heads, **available.channels},
+        {**available.head_parameters, **available.channel_parameters},
+    )
     inside = [name for name in counts if block_of[name] in inner]
     whole = sum(counts[name] * costs[name] for name in inside)
     most = sum((counts[name] - 1) * costs[name] for name in inside)

@@ -70,7 +70,7 @@ class AdapterTraining:
         alpha: the update is scaled by alpha / r.
         seed: decides A.
         train_rest: whether embeddings, norms, biases and the head go on training; else the adapters alone do.
-        before: changes the whole model before it gets its adapters, such as a cut.
+        before: changes the dense model before it gets its adapters, such as a cut.
     """
 
     def __init__(

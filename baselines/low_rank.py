@@ -122,7 +122,7 @@ def ranks_for(shapes: Mapping[str, tuple[int, int]], goal: int) -> dict[str, int
 
     def at(entry: tuple[float, int, int]) -> dict[str, int]:
         _, rank, side = entry
-        return {name: max(1, rank * own // side) for name, own in sides.items()}
+        return {name: max(1, rank * smaller // side) for name, smaller in sides.items()}
 
     def total(ranks: Mapping[str, int]) -> int:
         return sum(stored(shape, ranks[name]) for name, shape in shapes.items())

@@ -123,5 +123,5 @@ def matrix_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put another module in the place of the one with a dotted name."""
-    parent, _, own = name.rpartition(".")
-    setattr(model.get_submodule(parent), own, new)
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, new)

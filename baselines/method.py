@@ -1,4 +1,4 @@
-"""What a training method is: the hooks that an experiment calls, and the budget that all methods of a comparison share.
+"""Contract of a training method: the hooks that an experiment calls, and the budget that methods of a comparison share.
 
 The paper compares methods at one final size only. Here every method gets the same budget: the same target, the same
 steps and the same size over steps, because a model that stays large for longer learns more.
@@ -32,7 +32,7 @@ HistoryEntry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Budget:
-    """How small, by when, in which steps: the same for every method of a comparison.
+    """Final size, schedule and pace: the same for every method of a comparison.
 
     Attributes:
         target_size: share of the parameters in `target_scope` that is left at the end, in (0, 1]; None for a method
@@ -114,7 +114,7 @@ class Budget:
 
 @dataclass
 class TrainingState:
-    """What a hook sees.
+    """State of the training that a hook sees.
 
     Attributes:
         model: the model that is trained, unwrapped.
@@ -132,7 +132,7 @@ class TrainingState:
 
 
 class Shrinker(Protocol):
-    """What makes a model smaller during a run: the part that most methods share and hand to `TrainingMethod`.
+    """Component that makes a model smaller during a run; most methods share it and hand it to `TrainingMethod`.
 
     One that builds modules of its own has `save(model, folder)` and `load(folder, dense)` as well, and one that masks
     has `masks`, a baselines.masks.Masks or None.
@@ -141,7 +141,7 @@ class Shrinker(Protocol):
     history: list[HistoryEntry]
 
     def start(self, model: nn.Module) -> None:
-        """Look at the whole model before the first step; refuse an unreachable target."""
+        """Look at the dense model before the first step; refuse an unreachable target."""
 
     def attach(self, model: nn.Module) -> None:
         """Meet the model that will be trained: at once after `start`, or that of the checkpoint after a resume."""
@@ -204,7 +204,7 @@ class TrainingMethod:
         """Look at the model before the first step.
 
         Args:
-            model: the whole model, freshly initialised or pre-trained, on its device.
+            model: the dense model, freshly initialised or pre-trained, on its device.
             calibration: batches of the training data, for methods that need activations; None if there are none.
 
         Returns:
@@ -278,18 +278,18 @@ class TrainingMethod:
 
         Args:
             folder: where.
-            dense: the experiment's whole model, freshly built, for methods that rebuild its modules; it may be
+            dense: the experiment's dense model, freshly built, for methods that rebuild its modules; it may be
                 changed and returned.
         """
         if hasattr(self.shrinker, "load"):
             return self.shrinker.load(folder, dense)
         # a class of the suite's own is not known to transformers, which could not build it from its name
-        own = hasattr(dense, "config") and not type(dense).__module__.startswith("transformers.")
-        loaded: nn.Module = ecospa.from_pretrained(folder, dense if own else None)
+        custom = hasattr(dense, "config") and not type(dense).__module__.startswith("transformers.")
+        loaded: nn.Module = ecospa.from_pretrained(folder, dense if custom else None)
         return loaded
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able state to resume from, beside the checkpoint of model and optimizer."""
+        """JSON-able state to resume from, in addition to the checkpoint of model and optimizer."""
         return (
             {"history": [dict(entry) for entry in self.history]}
             if self.shrinker is None
@@ -358,9 +358,9 @@ def size_entry(step: int, model: nn.Module, removed: int = 0, widths: Mapping[st
         removed: entries of its blocks that are masked.
         widths: width per pair; None reads them from the model's shapes, if its blocks are still built of pairs.
     """
-    found = _widths(model) if widths is None else dict(widths)
+    by_pair = _widths(model) if widths is None else dict(widths)
     stored, blocks = parameters(model), parameters(model, "blocks")
-    return {"step": step, "parameters": stored - removed, "block_parameters": blocks - removed, "widths": found}
+    return {"step": step, "parameters": stored - removed, "block_parameters": blocks - removed, "widths": by_pair}
 
 
 def _widths(model: nn.Module) -> dict[str, int]:

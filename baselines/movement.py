@@ -61,7 +61,7 @@ class MovementCurve:
         self._model: nn.Module | None = None
 
     def start(self, model: nn.Module) -> None:
-        """Begin with a whole model.
+        """Begin with a dense model.
 
         Raises:
             ConfigError: the target cannot be reached with this model.
@@ -174,14 +174,14 @@ class MovementCurve:
 
 
 def union(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What stays when only that goes which both remove; ascending numbers of the layers that both change."""
+    """Return what stays if only what both remove is removed: ascending numbers of the layers that both change."""
     both = {name: torch.cat([one[name], other[name]]).unique() for name in one.keys() & other.keys()}
     return {name: both[name] for name in one if name in both}
 
 
 @torch.no_grad()
 def movement(model: nn.Module, axes: Mapping[str, list[StructureAxis]]) -> dict[str, Tensor]:
-    """How far a small gradient step pushes every structure away from zero.
+    """Score every structure by how far a small gradient step pushes it away from zero.
 
     - sum over the entries w of its matrices of w dL/dw
 

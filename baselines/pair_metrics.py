@@ -1,4 +1,4 @@
-"""What else than empirical Fisher information could say how much a pair matters: the measures, without any schedule.
+"""Measures of the importance of a pair other than empirical Fisher information, without any schedule.
 
 All are means per entry, so that pairs of different size compare, and all are larger where a pair matters more.
 """
@@ -53,14 +53,14 @@ def weight_norms(model: nn.Module) -> dict[str, float]:
         Pair name -> value, in the unit of the weights.
     """
     named: dict[str, Tensor] = dict(model.named_parameters())
-    found = {}
+    norms = {}
     for pair in coupled_pairs(model):
         parts = [
             named[axis.parameter].double().index_select(axis.axis, axis.index.flatten().to(_device(model)))
             for _, axis in pair_matrices(pair, named)
         ]
-        found[pair.name] = math.fsum(float(part.square().mean().sqrt()) for part in parts) / len(parts)
-    return found
+        norms[pair.name] = math.fsum(float(part.square().mean().sqrt()) for part in parts) / len(parts)
+    return norms
 
 
 @torch.no_grad()
@@ -96,7 +96,7 @@ def inner_activations(model: nn.Module, calibration: Calibration) -> dict[str, f
 
 
 def attention_focus(weights: Tensor) -> float:
-    """How concentrated attention is: one minus its entropy, in units of the largest that there could be.
+    """Concentration of attention: one minus its entropy, in units of the largest that there could be.
 
     focus = 1 - mean over queries of  (-sum_k p_k log p_k) / log(keys that the query sees)
 
@@ -127,17 +127,17 @@ def attention_focuses(model: nn.Module, calibration: Calibration) -> dict[str, f
     Returns:
         Name of the attention module -> focus.
     """
-    found: dict[str, list[float]] = {}
+    focuses: dict[str, list[float]] = {}
     with ExitStack() as stack:
         for name in dict.fromkeys(pair.module for pair in coupled_pairs(model) if pair.kind is not PairKind.FFN):
-            keep = found.setdefault(name, [])
+            keep = focuses.setdefault(name, [])
             hook = model.get_submodule(name).register_forward_hook(
                 lambda _, args, result, keep=keep: keep.append(attention_focus(result[1]))
             )
             stack.callback(hook.remove)
         stack.enter_context(_eager_attention(model))
         _run(model, calibration)
-    return {name: math.fsum(values) / len(values) for name, values in found.items()}
+    return {name: math.fsum(values) / len(values) for name, values in focuses.items()}
 
 
 def ranks(values: dict[str, float]) -> dict[str, float]:

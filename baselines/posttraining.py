@@ -47,7 +47,7 @@ class PostTraining:
         self._done = False
 
     def start(self, model: nn.Module) -> None:
-        """Look at the whole model.
+        """Look at the dense model.
 
         Raises:
             ConfigError: the target cannot be reached with this model.

@@ -26,7 +26,7 @@ _LAST_NORM = {"gpt2": "ln_f", "llama": "norm"}
 
 @dataclass(frozen=True)
 class Ends:
-    """What reads and writes the residual stream outside the blocks.
+    """Modules that read and write the residual stream outside the blocks.
 
     Attributes:
         embeddings: token and, where there are some, position embeddings.
@@ -50,7 +50,7 @@ def ends(model: Any, family: str) -> Ends:
     """
     if is_rotated(model):
         raise UnsupportedModelError(
-            f"{type(model).__name__} has a rotated residual stream already; start from the whole model"
+            f"{type(model).__name__} has a rotated residual stream already; start from the dense model"
         )
     coupled_pairs(model)  # refuses extra paths, adapters and quantised projections
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
@@ -65,7 +65,7 @@ def ends(model: Any, family: str) -> Ends:
 
 
 def is_rotated(model: nn.Module) -> bool:
-    """Whether `convert` or `restructure` has been at this model."""
+    """Return True if `convert` or `restructure` has been at this model."""
     return any(isinstance(module, RotatedBlock) for module in model.modules())
 
 
@@ -76,7 +76,7 @@ def convert(model: Any, family: str) -> Ends:
     LN(x) = RMS(x M) diag(g) + b with M = I - 1 1^T / d: M goes into embeddings and writers, g and b into readers.
 
     Args:
-        model: a whole language model of the family; tied embeddings are untied, because only the head is behind a norm.
+        model: a dense language model of the family; tied embeddings are untied, because only the head is behind a norm.
         family: "gpt2" or "llama".
 
     Returns:
@@ -87,17 +87,17 @@ def convert(model: Any, family: str) -> Ends:
 
     Source: SliceGPT, section 3.2.
     """
-    found = ends(model, family)
+    outer = ends(model, family)
     blocks = list(transformer_blocks(model).values())
-    _untie(model, found.head)
-    last_norm: Any = getattr(found.base, found.norm)
+    _untie(model, outer.head)
+    last_norm: Any = getattr(outer.base, outer.norm)
     identity = torch.eye(last_norm.weight.shape[0], dtype=torch.float64, device=last_norm.weight.device)
     if isinstance(last_norm, nn.LayerNorm):
-        rotate_embeddings(found, identity - 1 / len(identity))
+        rotate_embeddings(outer, identity - 1 / len(identity))
         for block in blocks:
             for half in HALVES[family]:
                 _write(block.get_submodule(half.writer), identity - 1 / len(identity))
-    _absorb(found.base, found.norm, [found.head])
+    _absorb(outer.base, outer.norm, [outer.head])
     for block in blocks:
         for half in HALVES[family]:
             _absorb(block, half.norm, [block.get_submodule(name) for name in half.readers])
@@ -105,43 +105,43 @@ def convert(model: Any, family: str) -> Ends:
             block.register_parameter(half.shortcut, nn.Parameter(identity.to(like.device, like.dtype)))
         block.__class__ = rotated_class(type(block))
         block.halves = HALVES[family]  # type: ignore[assignment]
-    return found
+    return outer
 
 
 def restructure(model: nn.Module, family: str, width: int) -> None:
-    """Give a whole model the shapes of one whose stream is `width` wide, in place; its values mean nothing then.
+    """Give a dense model the shapes of one whose stream is `width` wide, in place; its values mean nothing then.
 
     Args:
-        model: a whole model, on the meta device too.
+        model: a dense model, on the meta device too.
         family: "gpt2" or "llama".
         width: n, in [1, d].
 
     Raises:
         UnsupportedModelError: see `ends`.
     """
-    found = convert(model, family)
-    weight = found.head.weight
+    outer = convert(model, family)
+    weight = outer.head.weight
     basis = torch.eye(weight.shape[1], width, dtype=torch.float64, device=weight.device)
-    rotate_embeddings(found, basis)
+    rotate_embeddings(outer, basis)
     for block in transformer_blocks(model).values():
         for half in HALVES[family]:
             enter(block, half, basis)
             leave(block, half, basis)
-    rotate_head(found, basis)
+    rotate_head(outer, basis)
 
 
 @torch.no_grad()
-def rotate_embeddings(found: Ends, basis: Tensor) -> None:
+def rotate_embeddings(outer: Ends, basis: Tensor) -> None:
     """E <- E Q: the stream starts in the basis Q, (d, n), float64, orthonormal columns."""
-    for embedding in found.embeddings:
+    for embedding in outer.embeddings:
         embedding.weight = _parameter(embedding.weight.double() @ basis.to(embedding.weight.device), embedding.weight)
         embedding.embedding_dim = basis.shape[1]
 
 
 @torch.no_grad()
-def rotate_head(found: Ends, basis: Tensor) -> None:
+def rotate_head(outer: Ends, basis: Tensor) -> None:
     """W <- W Q: the head, weight (tokens, d), reads the stream in the basis Q, (d, n)."""
-    _read(found.head, basis)
+    _read(outer.head, basis)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 Source: Men et al. (arXiv 2403.03853), section 3: block influence; removal of the blocks of lowest influence.
 Equations: BI_i = 1 - E_t[<x_{i,t}, x_{i+1,t}> / (|x_{i,t}| |x_{i+1,t}|)] with x_i what flows into block i.
-Faithful: influences are measured once, on the whole model; no weight is changed and nothing is trained afterwards.
+Faithful: influences are measured once, on the dense model; no weight is changed and nothing is trained afterwards.
 Changed: as many blocks go as the target allows without falling below it, so it lands within one block (`granularity`);
 the paper names a number of blocks. Blocks of unequal size, as after another method: one that no longer fits is passed
 over. Of equal influences the earlier block goes first. Padding is left out. One block always stays.
@@ -46,7 +46,7 @@ class ShortGPT(TrainingMethod):
 
 @torch.no_grad()
 def block_influence(model: nn.Module, calibration: Calibration) -> dict[str, float]:
-    """How much every block turns the hidden state on average.
+    """Measure how much every block turns the hidden state on average.
 
     BI_i = 1 - E_t[cos(x_{i,t}, x_{i+1,t})]
 
@@ -80,8 +80,8 @@ def block_influence(model: nn.Module, calibration: Calibration) -> dict[str, flo
     model.eval()
     try:
         for batch in calibration.batches:
-            given = batch.get("attention_mask")
-            mask = given.bool() if given is not None and given.ndim == 2 else None
+            attention_mask = batch.get("attention_mask")
+            mask = attention_mask.bool() if attention_mask is not None and attention_mask.ndim == 2 else None
             outputs(model, batch)
     finally:
         model.train(was_training)
@@ -209,11 +209,11 @@ def _tell_configs(model: nn.Module, container: nn.Module, kept: list[int], depth
 
 def _renamed(names: Iterable[str], place: str, kept: list[int]) -> list[str]:
     """Dotted names by the new numbers of the blocks; those inside blocks that are gone are left out."""
-    found = []
+    renamed = []
     for name in names:
         inside = re.fullmatch(rf"{re.escape(place)}\.(\d+)\.(.+)", name)
         if inside is None:
-            found.append(name)
+            renamed.append(name)
         elif int(inside[1]) in kept:
-            found.append(f"{place}.{kept.index(int(inside[1]))}.{inside[2]}")
-    return found
+            renamed.append(f"{place}.{kept.index(int(inside[1]))}.{inside[2]}")
+    return renamed

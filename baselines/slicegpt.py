@@ -108,7 +108,7 @@ class SliceGPT(TrainingMethod):
 
 
 def full_width(model: nn.Module) -> int:
-    """Width d of the residual stream of a whole language model."""
+    """Width d of the residual stream of a dense language model."""
     return ends(model, architecture(model)).head.weight.shape[1]
 
 
@@ -116,7 +116,7 @@ def sliced_size(model: nn.Module, width: int, scope: TargetScope) -> int:
     """Parameters in a scope once a model's stream is `width` wide, shortcuts and untied head counted.
 
     Args:
-        model: a whole model, which is left alone.
+        model: a dense model, which is left alone.
         width: n, in [1, d].
         scope: "blocks" or "parameters".
     """
@@ -129,7 +129,7 @@ def width_for(model: nn.Module, goal: int, scope: TargetScope) -> int:
     """The smallest width whose size in a scope is not below a goal; d where none reaches it.
 
     Args:
-        model: a whole model, which is left alone.
+        model: a dense model, which is left alone.
         goal: parameters in the scope.
         scope: "blocks" or "parameters".
 
@@ -144,22 +144,22 @@ def slice_residual(model: nn.Module, calibration: Calibration, width: int) -> No
     """Give the residual stream a PCA basis of `width` vectors at every norm, in place, block by block.
 
     Args:
-        model: a whole GPT-2 or LLaMA-like language model.
+        model: a dense GPT-2 or LLaMA-like language model.
         calibration: tokens; positions whose "attention_mask" is 0 are left out.
         width: n, in [1, d]; d changes nothing but rounding.
 
     Source: SliceGPT, sections 3.2 to 3.4.
     """
     family = architecture(model)
-    found = convert(model, family)
+    outer = convert(model, family)
     with closing(walk_blocks(model, calibration)) as walk:  # type: ignore[type-var]
         start = next(walk)
     masks = [batch.get("attention_mask") for batch in calibration.batches]
     basis = principal_basis(_moment(start.block.get_submodule(HALVES[family][0].norm), start.hidden, masks), width)
-    rotate_embeddings(found, basis)
+    rotate_embeddings(outer, basis)
     for step in walk_blocks(model, calibration):
         basis = _slice_block(step, family, masks, basis)
-    rotate_head(found, basis)
+    rotate_head(outer, basis)
 
 
 def _slice_block(step: BlockInputs, family: str, masks: Sequence[Tensor | None], basis: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 It answers the question that the reviews of the paper asked: does shrinking during training give anything that training
 a small model does not? The small model has the family of shapes in which `ecospa` ends: the depth, the residual width,
-the embeddings and the number of heads of the whole model, with narrower heads and a narrower feed-forward layer. Its
-widths are a uniform share of the whole ones, because nothing is known yet that could tell layers apart.
+the embeddings and the number of heads of the dense model, with narrower heads and a narrower feed-forward layer. Its
+widths are a uniform share of the dense ones, because nothing is known yet that could tell layers apart.
 
 Source: the "small dense" control of the lottery-ticket and sparse-training literature (Liu et al., arXiv 1810.05270).
 Faithful: the same size within one width step, all steps of the run, a fresh initialisation by the architecture's own
 rule.
 Simplified: no search for the best small shape (a narrower residual stream may do better), and the attention keeps the
-softmax scale of the whole head width, as a shrunk model does.
+softmax scale of the dense head width, as a shrunk model does.
 """
 
 from __future__ import annotations

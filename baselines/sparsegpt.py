@@ -152,9 +152,9 @@ def surgeon(
         removed[:, start:stop] = gone = select((new[:, start:stop] / diagonal).square(), start)
         errors = torch.zeros_like(new[:, start:stop])
         for column in range(start, stop):
-            own = column - start
-            errors[:, own] = torch.where(gone[:, own], new[:, column], 0) / factor[column, column]
-            new[:, column:stop] -= errors[:, own, None] * factor[column, column:stop]
+            offset = column - start
+            errors[:, offset] = torch.where(gone[:, offset], new[:, column], 0) / factor[column, column]
+            new[:, column:stop] -= errors[:, offset, None] * factor[column, column:stop]
         new[:, start:stop].masked_fill_(gone, 0)
         new[:, stop:] -= errors @ factor[start:stop, stop:]
     return new.to(weight.dtype), removed
@@ -199,9 +199,9 @@ def _prune_blocks(
     """Block after block: sum X^T X of every projection while the block is whole, then prune all of them."""
     assert method.calibration is not None and method.masks is not None  # needs_calibration; a masking method
     for step in walk_blocks(model, method.calibration):
-        own = projections(step.block)
-        products, counts = step.summed(own, _products)
-        for name, module in own.items():
+        matrices = projections(step.block)
+        products, counts = step.summed(matrices, _products)
+        for name, module in matrices.items():
             weight, parameter = matrix(module), f"{step.name}.{name}.weight"
             select, width = rule(parameter, weight)
             new, removed = surgeon(weight, products[name], counts[name], select, width)

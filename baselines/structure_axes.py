@@ -1,4 +1,4 @@
-"""Where heads and FFN channels lie in a model's parameters, for methods that score, freeze or revive them.
+"""Positions of heads and FFN channels in a model's parameters, for methods that score, freeze or revive them.
 
 `baselines.structures` says how many there are, what they cost, and cuts them; this says which entries they consist of.
 """
@@ -19,7 +19,7 @@ from ecospa.config import TargetScope
 
 @dataclass(frozen=True, eq=False)
 class StructureAxis:
-    """Which positions of one parameter belong to which head or channel.
+    """Positions of one parameter that belong to each head or channel.
 
     Attributes:
         parameter: dotted name.
@@ -42,16 +42,16 @@ def structure_axes(model: nn.Module) -> dict[str, list[StructureAxis]]:
     Returns:
         Attention module or FFN pair, as in `structures` -> its parameters.
     """
-    found: dict[str, list[StructureAxis]] = {}
+    by_structure: dict[str, list[StructureAxis]] = {}
     for pair in coupled_pairs(model):
         ffn = pair.kind is PairKind.FFN
-        own = found.setdefault(pair.name if ffn else pair.module, [])
+        axes = by_structure.setdefault(pair.name if ffn else pair.module, [])
         for axis in pair.axes:
             parameter = model.get_parameter(axis.parameter)
             positions = (axis.index.view(-1, 1) if ffn else axis.index.flatten(1)).to(parameter.device)
             output = pair.kind is not PairKind.QK and axis in pair.right
-            own.append(StructureAxis(axis.parameter, axis.axis, positions, parameter.ndim > 1, output))
-    return found
+            axes.append(StructureAxis(axis.parameter, axis.axis, positions, parameter.ndim > 1, output))
+    return by_structure
 
 
 def along(value: Tensor, axis: int) -> Tensor:
@@ -68,7 +68,7 @@ def removable(model: nn.Module, target_size: float, scope: TargetScope) -> int:
     """Parameters that a model has to lose to come down to its target.
 
     Args:
-        model: the whole model.
+        model: the dense model.
         target_size: share of the parameters in the scope that is left.
         scope: "blocks" or "parameters".
 

@@ -20,7 +20,7 @@ from ecospa.surgery import keep_heads
 
 @dataclass(frozen=True)
 class Structures:
-    """What a model has to remove.
+    """Structures that can be removed from a model.
 
     Attributes:
         heads: attention module -> key/value heads.
@@ -37,7 +37,7 @@ class Structures:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What stays, ascending numbers; layers that are not named stay whole.
+    """Structures that stay, by ascending numbers; layers that are not named stay whole.
 
     Attributes:
         heads: attention module -> int64 (kept,).
@@ -69,9 +69,11 @@ def structures(model: nn.Module) -> Structures:
 
 def most_removable(model: nn.Module, floor: int = 1) -> int:
     """Parameters that go when every layer keeps one head and `floor` channels."""
-    found = structures(model)
-    heads = sum((count - 1) * found.head_parameters[name] for name, count in found.heads.items())
-    return heads + sum((n - min(floor, n)) * found.channel_parameters[name] for name, n in found.channels.items())
+    available = structures(model)
+    heads = sum((count - 1) * available.head_parameters[name] for name, count in available.heads.items())
+    return heads + sum(
+        (n - min(floor, n)) * available.channel_parameters[name] for name, n in available.channels.items()
+    )
 
 
 def choose(
@@ -96,10 +98,10 @@ def choose(
     Raises:
         ValueError: a score is NaN or infinite, or one has the wrong shape.
     """
-    found = structures(model)
-    left = {**found.heads, **found.channels}
-    costs = {**found.head_parameters, **found.channel_parameters}
-    least = {**dict.fromkeys(found.heads, 1), **dict.fromkeys(found.channels, floor)}
+    available = structures(model)
+    left = {**available.heads, **available.channels}
+    costs = {**available.head_parameters, **available.channel_parameters}
+    least = {**dict.fromkeys(available.heads, 1), **dict.fromkeys(available.channels, floor)}
     scores = {**head_scores, **channel_scores}
     gone: dict[str, list[int]] = {name: [] for name in scores}
     for _, name, number in _ranking(scores, left):
@@ -109,8 +111,8 @@ def choose(
             removable -= costs[name]
     stays = {name: _others(len(scores[name]), numbers) for name, numbers in gone.items() if numbers}
     return Kept(
-        {name: kept for name, kept in stays.items() if name in found.heads},
-        {name: kept for name, kept in stays.items() if name in found.channels},
+        {name: kept for name, kept in stays.items() if name in available.heads},
+        {name: kept for name, kept in stays.items() if name in available.channels},
     )
 
 

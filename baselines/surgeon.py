@@ -73,7 +73,7 @@ class Surgeon(TrainingMethod):
 
 
 def row_costs(weight: Tensor, input_moment: Tensor, gradient_moment: Tensor) -> Tensor:
-    """How much the loss rises, to second order, when one row goes and nothing else changes.
+    """Increase of the loss, to second order, when one row is removed and nothing else changes.
 
     L_r = 1/2 G_rr W_r: A W_r:^T
 
@@ -95,7 +95,7 @@ def row_costs(weight: Tensor, input_moment: Tensor, gradient_moment: Tensor) -> 
 
 
 def column_costs(weight: Tensor, input_moment: Tensor, gradient_moment: Tensor) -> Tensor:
-    """How much the loss rises, to second order, when one column goes and nothing else changes.
+    """Increase of the loss, to second order, when one column is removed and nothing else changes.
 
     L_c = 1/2 A_cc W_:c^T G W_:c
 
@@ -152,11 +152,11 @@ def structure_costs(model: nn.Module, calibration: Calibration) -> dict[str, Ten
     Returns:
         pair -> float64 (groups, units), in the unit of the loss.
     """
-    single, found = projection_costs(model, calibration), {}
+    single, costs = projection_costs(model, calibration), {}
     for pair in coupled_pairs(model):
         each: Any = sum(single[place].cpu()[index].sum(2) for place, index in _places(model, pair))
-        found[pair.name] = each.view(pair.groups, pair.unit, pair.units).sum(1)
-    return found
+        costs[pair.name] = each.view(pair.groups, pair.unit, pair.units).sum(1)
+    return costs
 
 
 def cheapest(model: nn.Module, costs: Mapping[str, Tensor], removable: int) -> SparsityPlan:
@@ -198,7 +198,7 @@ def most_removable(model: nn.Module) -> int:
 
 
 class _Sums:
-    """What one projection sees forward and backward, squared and summed over positions, for its rows or columns."""
+    """Inputs and gradients of one projection, squared and summed over positions, for its rows or columns."""
 
     def __init__(self, module: Any, side: str) -> None:
         self.module, self.side = module, side

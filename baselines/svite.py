@@ -69,7 +69,7 @@ class DropAndGrow:
         self._scores: dict[str, tuple[Tensor, Tensor]] = {}  # by which to drop, by which to grow
 
     def start(self, model: nn.Module) -> None:
-        """Bring a whole model to the target size at once.
+        """Bring a dense model to the target size at once.
 
         Raises:
             ConfigError: the target cannot be reached with this model.
@@ -205,7 +205,7 @@ def first_live(model: nn.Module, excess: int) -> dict[str, Tensor]:
     """The heads and neurons that live at first: in every layer the same share, those of largest |W|_1.
 
     Args:
-        model: a whole model.
+        model: a dense model.
         excess: parameters that may be dead at most.
 
     Returns:

@@ -105,8 +105,8 @@ class TorchPruning(TrainingMethod):
         removed = {name: count for name, count in uniform_shares(model, excess).items() if count}
         if not removed:
             return
-        found = structures(model)
-        costs = {**found.head_parameters, **found.channel_parameters}
+        available = structures(model)
+        costs = {**available.head_parameters, **available.channel_parameters}
         asked = sum(count * costs[name] for name, count in removed.items())
         before, batch = parameters(model, "blocks"), self.calibration.batches[0]
         with ready(model):
@@ -116,7 +116,7 @@ class TorchPruning(TrainingMethod):
                     f"torch_pruning removed {gone or 'nothing'} of the {asked} parameters asked of "
                     f"{type(model).__name__}; the library does not know this model, leave the method out"
                 )
-            mend_counts(model, {name: count - removed.get(name, 0) for name, count in found.heads.items()})
+            mend_counts(model, {name: count - removed.get(name, 0) for name, count in available.heads.items()})
             with torch.no_grad():
                 outputs(model, batch)  # a model that no longer runs raises here
 
@@ -132,12 +132,13 @@ def prune(
         calibration: data for the gradients; the model is traced with its first row.
         importance: "taylor" reads gradients, "magnitude" the weights alone.
     """
-    library, found = find_library(), structures(model)
+    library, available = find_library(), structures(model)
     parts = _PROJECTIONS[architecture(model)]
-    projections = {name: [getattr(model.get_submodule(name), part) for part in parts] for name in found.heads}
+    projections = {name: [getattr(model.get_submodule(name), part) for part in parts] for name in available.heads}
     # half an index less than what goes: the library rounds heads up, and what stays of the channels down
     ratios = {
-        name: max(0.0, removed.get(name, 0) - 0.5) / count for name, count in {**found.heads, **found.channels}.items()
+        name: max(0.0, removed.get(name, 0) - 0.5) / count
+        for name, count in {**available.heads, **available.channels}.items()
     }
     channel_ratios = {
         model.get_submodule(axis.parameter.rpartition(".")[0]): ratios[pair.name]
@@ -157,7 +158,7 @@ def prune(
             pruning_ratio=0.5,  # of head dimensions, which stay; at 0 the library would not look at heads either
             pruning_ratio_dict=channel_ratios,
             head_pruning_ratio_dict={own: ratios[name] for name, several in projections.items() for own in several},
-            num_heads={own: heads for name in projections for own, heads in _heads(model, name, parts, found)},
+            num_heads={own: heads for name in projections for own, heads in _heads(model, name, parts, available)},
             prune_num_heads=True,
             prune_head_dims=False,
             ignored_layers=_kept_whole(model),
@@ -221,16 +222,16 @@ def ready(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(name not in frozen)
 
 
-def _heads(model: nn.Module, name: str, parts: Sequence[str], found: Structures) -> Iterator[tuple[nn.Module, int]]:
+def _heads(model: nn.Module, name: str, parts: Sequence[str], available: Structures) -> Iterator[tuple[nn.Module, int]]:
     """The projections of an attention module with their heads: queries may have several per key/value head."""
     attention: Any = model.get_submodule(name)
     for part in parts:
         groups = getattr(attention, "num_key_value_groups", 1) if part == "q_proj" else 1
-        yield getattr(attention, part), found.heads[name] * groups
+        yield getattr(attention, part), available.heads[name] * groups
 
 
 def _kept_whole(model: nn.Module) -> list[nn.Module]:
-    """What the library must not cut the outputs of: everything that writes the residual stream, or lies outside."""
+    """Return modules whose outputs the library must not cut: those that write the residual stream, or lie outside."""
     inside = {id(module) for block in transformer_blocks(model).values() for module in block.modules()}
     outside = [module for module in model.modules() if id(module) not in inside and not [*module.children()]]
     writers = [

@@ -118,9 +118,9 @@ def prune_blocks(method: Wanda | WandaNM, model: nn.Module, choose: Choice) -> N
             entry goes.
     """
     for step in walk_blocks(model, method.calibration):
-        own = projections(step.block)
-        squares, _ = step.summed(own, lambda inputs: inputs.to(wide(inputs)).square().sum(0))
-        for name, module in own.items():
+        matrices = projections(step.block)
+        squares, _ = step.summed(matrices, lambda inputs: inputs.to(wide(inputs)).square().sum(0))
+        for name, module in matrices.items():
             parameter = f"{step.name}.{name}.weight"
             removed = oriented(module, choose(parameter, matrix(module), squares[name]))
             method.masks.remove(model, parameter, removed)

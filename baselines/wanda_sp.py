@@ -53,9 +53,9 @@ class WandaSp(TrainingMethod):
             stays = {}
             for name, output in inside.items():
                 score = wanda_score(matrix(model.get_submodule(output.projection)), squares[locally[name]].sqrt())
-                own = score[output.inputs.to(score.device)].sum(1)
+                summed = score[output.inputs.to(score.device)].sum(1)
                 if shares[name]:
-                    stays[name] = _best(name, own, len(own) - shares[name])
+                    stays[name] = _best(name, summed, len(summed) - shares[name])
             cut(
                 model,
                 Kept(
@@ -99,7 +99,7 @@ class _Layer:
 
 
 def uniform_shares(model: nn.Module, removable: int) -> dict[str, int]:
-    """How many heads and channels every layer loses, the same share s in all.
+    """Count the heads and channels that every layer loses, the same share s in all.
 
     s = removable / (parameters of all heads and channels); a layer loses floor(s heads) heads, or more where its
     channels could not make up for the rest, and channels for what is left of its share.
@@ -128,14 +128,14 @@ def uniform_shares(model: nn.Module, removable: int) -> dict[str, int]:
 
 
 def _layers(model: nn.Module) -> list[_Layer]:
-    found = structures(model)
+    available = structures(model)
     names: dict[str, list[str]] = {}
     for name, output in output_matrices(model).items():
         names.setdefault(output.block, []).append(name)
     return [
         _Layer(
-            attention, ffn, found.heads[attention], found.channels[ffn],
-            found.head_parameters[attention], found.channel_parameters[ffn],
+            attention, ffn, available.heads[attention], available.channels[ffn],
+            available.head_parameters[attention], available.channel_parameters[ffn],
         )
         for attention, ffn in names.values()
     ]  # fmt: skip

@@ -54,7 +54,7 @@ class Show:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What `run` and `reproduce` share.
+    """Options that `run` and `reproduce` share.
 
     Attributes:
         tier: smoke (any laptop, no network), cpu (a local mirror), gpu (one large GPU), paper (days, the Hub).
@@ -66,7 +66,7 @@ class RunOptions:
         work: folder of unfinished runs and caches.
         threads: processor threads per run; by default one at tier smoke, else all cores, at most 8.
         jobs: runs at a time; by default as many as there are cores at tier smoke, at most 4, else one: others disturb
-            what a run measures. Ratios are taken in turns inside one run and stay what they are.
+            what a run measures. Ratios are interleaved inside one run and stay what they are.
         weights: folder of a Hugging Face BERT checkpoint; experiments with BERT then start from it, not from nothing.
     """
 
@@ -177,7 +177,7 @@ def reproduce(command: Reproduce, console: Console, execute: Executor = run_in_s
 def compare(command: Compare, console: Console, execute: Executor = run_in_subprocess) -> int:
     """Compress one model with the named methods at the named sizes and make the tables."""
     if command.tier not in one_shot.SUBJECTS or command.model not in {s.model for s in one_shot.SUBJECTS[command.tier]}:
-        there = [f"{s.model} in tier {tier}" for tier, found in one_shot.SUBJECTS.items() for s in found]
+        there = [f"{s.model} in tier {tier}" for tier, subjects in one_shot.SUBJECTS.items() for s in subjects]
         raise ValueError(f"model is {command.model!r} in tier {command.tier}; choose {', '.join(there)}")
     sizes = shares(command.sizes)
 
@@ -205,16 +205,16 @@ def _find(store: Store, name: str) -> RunRecord:
     if name.endswith(".json"):
         path = Path(name).resolve()
         return Store(path.parent.parent).read(path)
-    found = [record for record in store.records(status=None) if record.id == name]
-    if not found:
+    matches = [record for record in store.records(status=None) if record.id == name]
+    if not matches:
         raise ValueError(f"record is {name!r}; give the id of a record in {store.folder}, or its .json file")
-    return found[0]
+    return matches[0]
 
 
 def make_tables(tier: Tier, records: Path) -> int:
     """Make every table and figure of a tier in a process of its own (imports go down only); 0 or 1.
 
-    Those of other records than the checkout's are put beside these, so that nothing that is committed changes.
+    Those of other records than the checkout's are put next to these, so that nothing that is committed changes.
     """
     raise_from_now_on()
     words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve())]
@@ -237,13 +237,13 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
 
     plan, jobs = planned(), _jobs(options)
     held = [f"{options.tier}-{experiment.name}" for experiment in experiments]
-    if options.dry_run or not plan.in_state("to do"):
+    if options.dry_run or not plan.in_state("pending"):
         terminal.print_plan(plan, console, jobs)
         if not options.dry_run:
             with occupied_if_free(options.work, held) as ours:
                 if ours:  # else what looks unfinished may be another call's
                     clear_finished(plan, options.work)
-        return 0 if options.dry_run else int(bool(plan.in_state("missing")))  # the plan has told why
+        return 0 if options.dry_run else int(bool(plan.in_state("unavailable")))  # the plan has told why
     say = functools.partial(terminal.say, console)
     check_room(plan, Store(options.records), options.work, say)
     with occupied(options.work, held, say):
@@ -256,15 +256,15 @@ def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, exec
     """Carry out a plan that was made while no other call could change what it is about."""
     terminal.print_plan(plan, console, jobs)
     clear_finished(plan, options.work)
-    if not plan.in_state("to do"):
-        return int(bool(plan.in_state("missing")))
+    if not plan.in_state("pending"):
+        return int(bool(plan.in_state("unavailable")))
     # smoke models are so small that threads cost more than they bring, and nobody quotes their times
     threads = 1 if options.tier == "smoke" else min(_cores(), _MOST_THREADS)
     context = RunContext(options.work, options.threads or threads, jobs)
     raise_from_now_on()
     summary = carry_out_plan(plan, Store(options.records), context, console, execute)
     terminal.print_summary(summary, options.records, console)
-    return max(terminal.print_missing(plan, console), int(bool(summary.failed or summary.unwritten)))
+    return max(terminal.print_unavailable(plan, console), int(bool(summary.failed or summary.unwritten)))
 
 
 def _jobs(options: RunOptions) -> int:

@@ -1,4 +1,4 @@
-"""What an experiment is: frozen settings for every run, hashed, so that a record says exactly what was measured.
+"""Contract of an experiment: frozen settings for every run, hashed, so that a record says exactly what was measured.
 
 A cell of a table is one `Cell`; a `Run` is a cell with a seed. The seed stays out of the configuration, so that the
 seeds of one cell share its hash. A tier changes sizes, steps and the data source, never the code.
@@ -25,23 +25,23 @@ TIERS: tuple[Tier, ...] = ("smoke", "cpu", "gpu", "paper")
 class MethodRef:
     """A method by its name in `baselines`, or by the place of its class, `my_package.my_module:MyMethod`.
 
-    A newcomer is called as it calls itself (`training.methods.named`). An experiment that runs one class under several
-    settings gives each a name of its own, because a method at a target is one cell of a table.
+    A custom method is called as it calls itself (`training.methods.named`). An experiment that runs one class under
+    several settings gives each a name of its own, because a method at a target is one cell of a table.
 
     Attributes:
         name: what records, tables and plots call it.
         location: where its class is, where that is not `baselines` under this name.
-        newcomer: whether the command line named it by its place.
+        custom: True if the command line named it by its place.
     """
 
     name: str
     location: str | None = None
-    newcomer: bool = field(default=False, compare=False)
+    custom: bool = field(default=False, compare=False)
 
     @property
     def argument(self) -> str:
-        """What the command line takes for it: its name, or the place of a newcomer."""
-        return str(self.location) if self.newcomer else self.name
+        """Text by which the command line names it: its name, or the place of a custom method."""
+        return str(self.location) if self.custom else self.name
 
     @classmethod
     def parse(cls, text: str) -> MethodRef:
@@ -53,7 +53,7 @@ class MethodRef:
         module, colon, name = text.partition(":")
         if not module or (colon and not name):
             raise ValueError(f"method is {text!r}; give a name of `baselines` or my_package.my_module:MyMethod")
-        return cls(name, text, newcomer=True) if colon else cls(module)
+        return cls(name, text, custom=True) if colon else cls(module)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def ignore_progress(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where and how runs are carried out; nothing here may change a result.
+    """Circumstances in which runs are carried out; nothing here may change a result.
 
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
     a checkpoint is written when `checkpoint_seconds` have passed since the last was there, and twenty times as long as
@@ -118,7 +118,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run found out; the rest of its record is bookkeeping."""
+    """Results of a run; the rest of its record is bookkeeping."""
 
     metrics: Mapping[str, Metric]
     data_fingerprint: str

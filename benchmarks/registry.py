@@ -1,4 +1,4 @@
-"""Which experiments there are: every file of `benchmarks/experiments` that defines EXPERIMENT.
+"""Registry of experiments: every file of `benchmarks/experiments` that defines EXPERIMENT.
 
 A new experiment is one new file; nothing else has to be told.
 """
@@ -21,13 +21,13 @@ def experiments() -> MappingProxyType[str, Experiment]:
     Raises:
         ValueError: a file defines no EXPERIMENT, or one whose name is not the file's.
     """
-    found = {}
+    by_name = {}
     for module in pkgutil.iter_modules(benchmarks.experiments.__path__):
         experiment = getattr(_module(module.name), "EXPERIMENT", None)
         if not isinstance(experiment, Experiment) or experiment.name != module.name:
             raise ValueError(f"experiments/{module.name}.py must define EXPERIMENT with name={module.name!r}")
-        found[module.name] = experiment
-    return MappingProxyType(found)
+        by_name[module.name] = experiment
+    return MappingProxyType(by_name)
 
 
 def experiment(name: str) -> Experiment:

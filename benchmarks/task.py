@@ -1,4 +1,4 @@
-"""What a model is trained for and judged by; one task = one file of `benchmarks/tasks`, with a function `load`.
+"""Contract of a task, what models are trained for and judged by; one file of `benchmarks/tasks` with a function `load`.
 
 The runner trains, shrinks, times and counts the same way whatever the task is; what differs stands here.
 """
@@ -34,7 +34,7 @@ class Task:
     Attributes:
         build: a fresh dense model on the run's device, the same one at every call.
         examples: what it is trained on; `model(**batch)` takes a batch of them.
-        tokens: positions that one example has inside the model, for counting arithmetic.
+        tokens: positions that one example has inside the model, for counting FLOPs.
         evaluate: model -> metrics on held-out data; the model's mode is put back.
         fingerprint: of all data, and of weights that others have trained.
         source: where the examples come from, for the record.

@@ -1,7 +1,7 @@
 """Checks of what a side has made of a model: each says in a few words what it saw, or raises what is the matter.
 
 Nothing here asks the side how it went. What a cut has removed is found by comparing weights, a loaded model is asked in
-a new process, and training on is compared with the whole model whose entries were held at zero.
+a new process, and training on is compared with the dense model whose entries were held at zero.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Failed(Exception):
 
 
 class Nothing(Exception):
-    """What was asked for was done without an error, and nothing has changed."""
+    """Error-free return of what was asked for, with nothing changed."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One side with one model: the whole model in float64, without two equal slices, and a batch with labels."""
+    """One side with one model: the dense model in float64, without two equal slices, and a batch with labels."""
 
     side: str
     settings: PeerSettings
@@ -92,15 +92,15 @@ def batch_of(shape: ModelShape, seed: int) -> Batch:
 
 
 def check_cut(subject: Subject, part: str) -> str:
-    """Half of a part is gone, and the model gives what the whole one with those entries at zero gives."""
+    """Check that half of a part is removed, and outputs are those of the dense model with those entries at zero."""
     model, dense = subject.cut([part]), subject.dense
     pairs = [pair for pair in ecospa.coupled_pairs(dense) if pair.kind in PARTS[part]]
-    whole = sum(pair.width * index_parameters(dense, pair) for pair in pairs)
-    gone = (parameters(dense) - parameters(model)) / whole
-    if gone == 0:
+    removable = sum(pair.width * index_parameters(dense, pair) for pair in pairs)
+    removed = (parameters(dense) - parameters(model)) / removable
+    if removed == 0:
         raise Nothing("no parameter is gone")
-    if abs(gone - subject.settings.target) > 0.01:
-        raise Wrong(f"{gone:.0%} of it is gone")
+    if abs(removed - subject.settings.target) > 0.01:
+        raise Wrong(f"{removed:.0%} of it is gone")
     difference = distance(model, zeroed(dense, removed_entries(dense, model)), subject.batch)
     if difference > _TOLERANCE:
         raise Wrong(f"outputs differ by {difference:.1e} of the largest from those with the entries at zero")
@@ -122,8 +122,8 @@ def saved_and_loaded(subject: Subject, model: nn.Module) -> dict[str, str | floa
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model").mkdir()
-        given = {"side": subject.side, "shape": dataclasses.asdict(subject.settings.model)}
-        (folder / "inputs.json").write_text(json.dumps(given))
+        request = {"side": subject.side, "shape": dataclasses.asdict(subject.settings.model)}
+        (folder / "inputs.json").write_text(json.dumps(request))
         save_file({key: value.clone() for key, value in subject.batch.items()}, folder / "inputs.safetensors")
         savers: dict[str, Callable[[], None]] = {
             "safetensors": lambda: subject.tool.save(model, folder / "model"),
@@ -133,27 +133,27 @@ def saved_and_loaded(subject: Subject, model: nn.Module) -> dict[str, str | floa
         command = [sys.executable, "-m", "benchmarks.capabilities.reload", str(folder)]
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
         loaded: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-        found: dict[str, str | float] = {}
+        results: dict[str, str | float] = {}
         for way in WAYS:
             if error := errors[way] or loaded[way]:
-                found[way] = error.replace(str(folder), "...")
+                results[way] = error.replace(str(folder), "...")
             else:
                 result = load_file(folder / f"{way}.outputs.safetensors")["outputs"]
-                found[way] = _relative(result, _outputs(model, subject.batch))
-        return found
+                results[way] = _relative(result, _outputs(model, subject.batch))
+        return results
 
 
-def check_loaded(found: str | float) -> str:
-    """What a new process gave."""
-    if isinstance(found, str):
-        raise Failed(found)
-    if found > _TOLERANCE:
-        raise Wrong(f"the loaded model's outputs differ by {found:.1e} of the largest")
-    return f"outputs of a new process within {found:.0e}"
+def check_loaded(result: str | float) -> str:
+    """Judge a loaded model by what a new process gave: its error, or the deviation of its outputs."""
+    if isinstance(result, str):
+        raise Failed(result)
+    if result > _TOLERANCE:
+        raise Wrong(f"the loaded model's outputs differ by {result:.1e} of the largest")
+    return f"outputs of a new process within {result:.0e}"
 
 
 def check_training(subject: Subject, parts: Sequence[str]) -> str:
-    """Steps, a cut, steps with the same optimizer; beside the whole model whose entries are held at zero."""
+    """Train, cut, train on with the same optimizer; compare with the dense model whose entries are held at zero."""
     model = copy.deepcopy(subject.dense)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     train(model, optimizer, subject, range(_STEPS))
@@ -179,9 +179,9 @@ def train(
     """Steps on batches of their own, in evaluation mode: nothing is random. `after` mends weights and gradients."""
     after()
     for step in steps:
-        given = batch_of(subject.settings.model, 100 + step)
+        batch = batch_of(subject.settings.model, 100 + step)
         optimizer.zero_grad()
-        logits = outputs(model, given)
+        logits = outputs(model, batch)
         logits.square().mean().backward()  # not the model's own loss, which transformers computes in float32
         after()
         optimizer.step()
@@ -212,8 +212,8 @@ def distance(model: nn.Module, other: nn.Module, batch: Batch) -> float:
     return _relative(_outputs(model, batch), _outputs(other, batch))
 
 
-def _relative(own: Tensor, other: Tensor) -> float:
-    return float((own - other).abs().max() / other.abs().max())
+def _relative(value: Tensor, other: Tensor) -> float:
+    return float((value - other).abs().max() / other.abs().max())
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ class EcoSpaSide:
         for pair in ecospa.coupled_pairs(model):
             if pair.kind is not PairKind.FFN:
                 scores[pair.module] = scores.get(pair.module, 0) + pair_scores(model, pair).sum(1)
-        cut(model, Kept({name: own.topk(len(own) // 2).indices.sort().values for name, own in scores.items()}))
+        cut(model, Kept({name: score.topk(len(score) // 2).indices.sort().values for name, score in scores.items()}))
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Its own checkpoint."""
@@ -74,13 +74,13 @@ class TorchPruningSide:
 
     def cut(self, model: nn.Module, parts: Collection[str], batch: Batch, optimizer: Any = None) -> None:
         """Prune by the library, which knows nothing of an optimizer."""
-        found = structures(model)
-        removed = {name: count // 2 for name, count in found.heads.items() if "attention" in parts}
-        removed |= {name: count // 2 for name, count in found.channels.items() if "feed-forward" in parts}
+        available = structures(model)
+        removed = {name: count // 2 for name, count in available.heads.items() if "attention" in parts}
+        removed |= {name: count // 2 for name, count in available.channels.items() if "feed-forward" in parts}
         with ready(model):
-            before = {name: _size(model, name) for name in found.heads}
+            before = {name: _size(model, name) for name in available.heads}
             prune(model, removed, Calibration((batch,)), importance="magnitude")
-            heads = {name: found.heads[name] - removed.get(name, 0) for name in before}
+            heads = {name: available.heads[name] - removed.get(name, 0) for name in before}
             mend_counts(model, {name: left for name, left in heads.items() if _size(model, name) < before[name]})
 
     def halve_heads(self, model: nn.Module, batch: Batch) -> None:

@@ -28,7 +28,7 @@ def load(way: str, side: str, shape: ModelShape, folder: Path) -> Any:
     Args:
         way: "safetensors" or "pickle".
         side: "ecospa" or "torch_pruning".
-        shape: of the whole model, for a library that builds models by code and not by configuration.
+        shape: of the dense model, for a library that builds models by code and not by configuration.
         folder: of both ways.
     """
     if way == "pickle":
@@ -50,12 +50,12 @@ def load(way: str, side: str, shape: ModelShape, folder: Path) -> Any:
 
 def try_all(folder: Path) -> dict[str, str]:
     """Load by every way and write the outputs; returns the errors, empty where there was none."""
-    given = json.loads((folder / "inputs.json").read_text())
-    batch, shape = load_file(folder / "inputs.safetensors"), ModelShape(**given["shape"])
+    request = json.loads((folder / "inputs.json").read_text())
+    batch, shape = load_file(folder / "inputs.safetensors"), ModelShape(**request["shape"])
 
     def attempt(way: str) -> str:
         try:
-            model = load(way, given["side"], shape, folder).eval()
+            model = load(way, request["side"], shape, folder).eval()
             with torch.no_grad():
                 save_file({"outputs": outputs(model, batch).contiguous()}, folder / f"{way}.outputs.safetensors")
         except Exception as error:  # whatever it is, it is what the table says

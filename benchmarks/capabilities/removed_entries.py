@@ -1,4 +1,4 @@
-"""Which entries of a model are gone after a cut, found by comparing the weights themselves, whoever cut them.
+"""Entries that a cut removed from a model, found by comparing the weights themselves, whoever cut them.
 
 A check of a cut must not ask the one who made it. Both models have the same parameter names, values that stay are
 untouched, and no two slices of a parameter are equal.
@@ -18,23 +18,23 @@ Removed = Mapping[str, tuple[int, Tensor]]
 
 
 def removed_entries(dense: nn.Module, cut: nn.Module) -> Removed:
-    """What `cut` lacks of `dense`.
+    """Return the entries of `dense` that `cut` lacks.
 
     Raises:
         ValueError: a parameter is missing, shorter along several axes, or has slices that `dense` does not have.
     """
-    own = dict(cut.named_parameters())
-    found = {}
+    remaining = dict(cut.named_parameters())
+    removed = {}
     for name, parameter in dense.named_parameters():
-        if name not in own:
+        if name not in remaining:
             raise ValueError(f"{name} is missing after the cut")
-        if own[name].shape != parameter.shape:
-            found[name] = _gone(name, parameter.detach(), own[name].detach())
-    return found
+        if remaining[name].shape != parameter.shape:
+            removed[name] = _gone(name, parameter.detach(), remaining[name].detach())
+    return removed
 
 
 def zeroed(dense: nn.Module, removed: Removed) -> nn.Module:
-    """A copy of the whole model with those entries set to zero."""
+    """A copy of the dense model with those entries set to zero."""
     model = copy.deepcopy(dense)
     held_at_zero(model, removed)
     return model

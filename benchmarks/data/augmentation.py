@@ -138,11 +138,11 @@ def _mixer(augmentation: AugmentationSpec, classes: int) -> Callable[[Tensor, Te
 def _random_numbers(seed: int, numbers: Sequence[int]) -> Iterator[None]:
     """All random generators start from the seed and the examples' numbers inside, and go on as before after it."""
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
-    own = int(np.random.SeedSequence([seed, *(int(number) for number in numbers)]).generate_state(1)[0])
-    random.seed(own)
-    np.random.seed(own)
+    stream_seed = int(np.random.SeedSequence([seed, *(int(number) for number in numbers)]).generate_state(1)[0])
+    random.seed(stream_seed)
+    np.random.seed(stream_seed)
     torch.random.default_generator.manual_seed(
-        own
+        stream_seed
     )  # of the CPU alone: torch.manual_seed would change those of GPUs too
     try:
         yield

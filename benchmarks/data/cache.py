@@ -48,7 +48,7 @@ _PLAIN = "plain"
 
 
 def kept(folder: Path, name: str, wanted: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `make` gives, from the folder or made now and put there.
+    """Return the result of `make`, read from the folder, or made now and put there.
 
     Args:
         folder: of the caches.

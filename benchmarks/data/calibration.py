@@ -32,7 +32,7 @@ def draw(
 
 
 def described(calibration: Calibration) -> dict[str, Any]:
-    """What a record says about the data that a method was given."""
+    """Describe the calibration data of a method for its record."""
     return {
         "source": calibration.source,
         "sequences": calibration.sequences,

@@ -24,7 +24,7 @@ _ENTRIES = ("train_pixels", "train_labels", "evaluation_pixels", "evaluation_lab
 
 @dataclass(frozen=True)
 class ImageDataSpec:
-    """Where the images come from: a file of `benchmarks/data`, its configuration, and how many are used (None: all)."""
+    """Source of the images: a file of `benchmarks/data`, its configuration, and how many are used (None: all)."""
 
     source: str
     configuration: str

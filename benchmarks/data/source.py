@@ -1,4 +1,4 @@
-"""What a source of text or images gives, and what is said when it is not there.
+"""Sources of text or images: their contract, and the message of one that cannot be loaded.
 
 No network is touched unless the tier is `paper` or ECOSPA_DATA is `hub`. Otherwise a source is read from a local
 mirror of Parquet files, `<ECOSPA_DATA>/<hub id, "/" as "__">/<configuration>/<split>-*.parquet`.
@@ -73,7 +73,7 @@ class BoundSource:
     configuration: str
 
     def missing(self, tier: str) -> str | None:
-        """Why it cannot be loaded, or None."""
+        """Return the reason it cannot be loaded, or None."""
         return self.source.missing(self.configuration, tier)
 
 
@@ -84,7 +84,7 @@ def find(name: str) -> Source:
 
 
 def from_hub(tier: str) -> bool:
-    """Whether data come from the Hugging Face Hub rather than from a mirror."""
+    """Return True if data come from the Hugging Face Hub rather than from a mirror."""
     place = os.environ.get(MIRROR_VARIABLE, "")
     return place == HUB or (tier == "paper" and not place)
 
@@ -106,20 +106,20 @@ def dataset_folder(hub_id: str, configuration: str) -> Path | None:
 def explain_missing(name: str, tier: str, inside_mirror: str, hub_id: str | None) -> str:
     """The message for a source that is not there: its name, the tier, and both ways to get it."""
     place = os.environ.get(MIRROR_VARIABLE, "")
-    found = f"{MIRROR_VARIABLE} is {place!r} and has no {inside_mirror}" if place else f"{MIRROR_VARIABLE} is not set"
+    mirror = f"{MIRROR_VARIABLE} is {place!r} and has no {inside_mirror}" if place else f"{MIRROR_VARIABLE} is not set"
     hub = (
         f"set {MIRROR_VARIABLE}={HUB} to load {hub_id} from the Hugging Face Hub (needs a network)"
         if hub_id is not None
         else "it is not on the Hugging Face Hub in this form, so put the files there yourself (README.md, Data)"
     )
     return (
-        f"source {name!r}, tier {tier!r}: not found ({found}). "
+        f"source {name!r}, tier {tier!r}: not found ({mirror}). "
         f"Either point {MIRROR_VARIABLE} at a local mirror that holds {inside_mirror}, or {hub}."
     )
 
 
 def missing_dataset(name: str, hub_id: str, configuration: str, tier: str) -> str | None:
-    """Why a Hub data set can be loaded neither from the mirror nor from the Hub, or None."""
+    """Return the reason a Hub data set can be loaded neither from the mirror nor from the Hub, or None."""
     if from_hub(tier) or dataset_folder(hub_id, configuration) is not None:
         return None
     return explain_missing(name, tier, f"{hub_id.replace('/', '__')}/{configuration}", f"{hub_id} ({configuration})")

@@ -32,7 +32,7 @@ Executor = Callable[[Run, RunContext, tuple[str, bool]], RunRecord]
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a plan: records that finished, that failed, and those of methods not defined for the model.
+    """Result of a plan: records that finished, that failed, and those of methods not defined for the model.
 
     `unwritten` are the files of records that could not be written where they belong.
     """
@@ -46,7 +46,7 @@ class Summary:
 def carry_out_plan(
     plan: Plan, store: Store, context: RunContext, console: Console, execute: Executor = run_in_subprocess
 ) -> Summary:
-    """Make every run of a plan that is to do, and write its record.
+    """Make every pending run of a plan, and write its record.
 
     Args:
         plan: from `make_plan`.
@@ -58,19 +58,19 @@ def carry_out_plan(
     Raises:
         KeyboardInterrupt: passed on; what is finished is in the store.
     """
-    todo = plan.in_state("to do")
+    pending = plan.in_state("pending")
     origin = provenance.commit()
     records: list[RunRecord] = []
     unwritten: list[Path] = []
-    with Watch(console, [planned.seconds for planned in todo]) as watch:
+    with Watch(console, [planned.seconds for planned in pending]) as watch:
 
         def work(number: int) -> RunRecord:
-            run = todo[number].run
+            run = pending[number].run
             label = f"{run.cell.experiment} {run.cell.label} seed {run.seed}"
             with watch.run(number, label) as report:
                 return execute(run, replace(context, progress=report), origin)
 
-        for planned, record in _as_they_come(todo, work, context.jobs, watch.stop):
+        for planned, record in _as_they_come(pending, work, context.jobs, watch.stop):
             if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
                 _clear(planned.run, context.folder)  # meet the same end
             records.append(record)
@@ -96,18 +96,18 @@ def clear_finished(plan: Plan, folder: Path) -> None:
         plan: from `make_plan`.
         folder: of unfinished work.
     """
-    for planned in plan.in_state("there"):
+    for planned in plan.in_state("done"):
         _clear(planned.run, folder)
 
 
 def _clear(run: Run, folder: Path) -> None:
     """Remove a run's unfinished work under another name: half removed it would look like a checkpoint."""
-    own = folder / run.folder_name
-    gone = own.with_name(f"{own.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    if own.exists():
-        own.replace(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+    unfinished = folder / run.folder_name
+    removed = unfinished.with_name(f"{unfinished.name}.gone")
+    shutil.rmtree(removed, ignore_errors=True)
+    if unfinished.exists():
+        unfinished.replace(removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 def _as_they_come(

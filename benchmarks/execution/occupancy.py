@@ -86,7 +86,7 @@ def _one(path: Path, say: Callable[[str], None] | None) -> Iterator[None]:
 
 
 def _introduce(holder: Path) -> None:
-    """Write who holds the lock beside it: its own file is emptied by everyone who asks for it."""
+    """Write who holds the lock next to it: its own file is emptied by everyone who asks for it."""
     words = " ".join(["python -m benchmarks", *sys.argv[1:]])
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
     partial = holder.with_suffix(f".{os.getpid()}")

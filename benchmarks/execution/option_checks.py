@@ -1,4 +1,4 @@
-"""What the command line is told, checked before anything is read or made: a wrong number is named with its range."""
+"""Checks of the command line, before anything is read or made: a wrong number is named with its range."""
 
 from __future__ import annotations
 
@@ -69,19 +69,21 @@ def methods_of(words: Sequence[str], experiments: Sequence[Experiment]) -> tuple
         ValueError: there is no such method, or two are called the same.
     """
     known = {name for experiment in experiments for name in experiment.methods}
-    found: list[MethodRef] = []
+    references: list[MethodRef] = []
     for text in dict.fromkeys(part.strip() for word in words for part in word.split(",")):
         reference = MethodRef.parse(text)
         if reference.location is not None or reference.name not in known:
             from benchmarks.training.methods import named
 
             reference = named(reference, known)
-        same = next((one for one in found if one.name == reference.name and one.location != reference.location), None)
+        same = next(
+            (one for one in references if one.name == reference.name and one.location != reference.location), None
+        )
         if same is not None:
             raise ValueError(f"methods {same.location} and {reference.location} are both called {reference.name!r}; "
                              "rename one of them")  # fmt: skip
-        found.append(reference)
-    return each_once(found)
+        references.append(reference)
+    return each_once(references)
 
 
 def each_once(values: Sequence[Value]) -> tuple[Value, ...]:
@@ -96,9 +98,9 @@ def shares(text: str) -> tuple[float, ...]:
         ValueError: one of them is no number in (0, 1].
     """
     try:
-        found = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        found = ()
-    if not found or not all(0 < share <= 1 for share in found):
+        numbers = ()
+    if not numbers or not all(0 < share <= 1 for share in numbers):
         raise ValueError(f"sizes is {text!r}; give shares in (0, 1] with commas between them, such as 0.8,0.5")
-    return each_once(found)
+    return each_once(numbers)

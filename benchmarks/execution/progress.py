@@ -1,4 +1,4 @@
-"""What the terminal shows while runs are carried out: a line for all with its ETA, and one for each in progress."""
+"""Progress in the terminal while runs are carried out: a bar for all with its ETA, and one for each in progress."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Watch:
 
     @property
     def console(self) -> Console:
-        """Where lines can be printed without disturbing the bars."""
+        """Console on which lines can be printed without disturbing the bars."""
         return self._bar.console
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a record was made: commit, versions, machine. Without it a number cannot be checked by anyone else."""
+"""Provenance of a record: commit, versions, machine. Without it a number cannot be checked by anyone else."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def commit() -> tuple[str, bool]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def processor_field(name: str) -> str:
-    """What Linux tells of the first core under a name such as "flags"; empty where it tells nothing."""
+    """Return what Linux says of the first core under a name such as "flags"; empty where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

@@ -57,7 +57,7 @@ def failed(
 
 
 def is_refusal(record: RunRecord) -> bool:
-    """Whether a method has refused the model of its run, which it would do again."""
+    """Return True if a method has refused the model of its run, which it would do again."""
     return record.status == "failed" and bool(record.payload.get("refused"))
 
 
@@ -88,8 +88,8 @@ def _record(
     error: str | None,
 ) -> RunRecord:
     start = began.isoformat()
-    beside = {"runs_at_once": context.jobs} if context.jobs > 1 else {}
-    device: Mapping[str, Any] = {**provenance.machine(outcome.device, context.threads), **beside}
+    concurrent = {"runs_at_once": context.jobs} if context.jobs > 1 else {}
+    device: Mapping[str, Any] = {**provenance.machine(outcome.device, context.threads), **concurrent}
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         id=new_id(start),

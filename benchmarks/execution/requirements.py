@@ -1,4 +1,4 @@
-"""What this machine cannot do, told before anything starts: memory, CUDA, a compiler, bfloat16, the Hub.
+"""Limits of this machine, reported before anything starts: memory, CUDA, a compiler, bfloat16, the Hub.
 
 A plan asks, so nothing here imports torch: the CUDA driver is asked directly.
 """
@@ -25,13 +25,13 @@ _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 def needs_cuda(cell: Cell) -> bool:
-    """Whether a cell is for a CUDA device: its training says so, or else its tier does."""
+    """Return True if a cell is for a CUDA device: its training says so, or else its tier does."""
     device = getattr(getattr(cell.settings, "training", None), "device", None)
     return cell.tier in _ON_GPU if device is None else device == "cuda"
 
 
 def too_small(cell: Cell, peak: int | None) -> str | None:
-    """Why a cell cannot be run on this machine, or None.
+    """Return the reason a cell does not fit this machine, or None.
 
     Args:
         cell: what is to be run.
@@ -57,16 +57,16 @@ def cuda_memory() -> tuple[int, ...]:
     count, device, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return ()
-    found = []
+    sizes = []
     for number in range(count.value):
         driver.cuDeviceGet(ctypes.byref(device), number)
         driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-        found.append(size.value)
-    return tuple(found)
+        sizes.append(size.value)
+    return tuple(sizes)
 
 
 def no_compiler(cell: Cell) -> str | None:
-    """Why a cell that compiles its models cannot be run on this machine, or None."""
+    """Return the reason a cell that compiles its models cannot run on this machine, or None."""
     mode = getattr(getattr(cell.settings, "protocol", None), "mode", None)
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "cl" if os.name == "nt" else "g++")
     if mode != "compiled" or shutil.which(compiler):
@@ -75,7 +75,7 @@ def no_compiler(cell: Cell) -> str | None:
 
 
 def no_bfloat16(cell: Cell) -> str | None:
-    """Why a cell of mixed precision cannot be run on the CPU of this machine, or None."""
+    """Return the reason a cell of mixed precision cannot run on the CPU of this machine, or None."""
     protocol = getattr(cell.settings, "protocol", None)
     if getattr(protocol, "mode", None) != "autocast" or getattr(protocol, "device", None) != "cpu":
         return None
@@ -89,7 +89,7 @@ def no_bfloat16(cell: Cell) -> str | None:
 
 
 def no_hub(sources: Iterable[BoundSource], tier: str) -> str | None:
-    """Why data of the Hugging Face Hub cannot be had, or None: they can, none are asked for, or all were loaded before.
+    """Return the reason data of the Hugging Face Hub cannot be had, or None: not needed, loaded before, or reachable.
 
     Args:
         sources: what an experiment needs; files of `benchmarks/data` on the Hub have a HUB_ID.
@@ -119,7 +119,7 @@ def gigabytes(size: float) -> str:
 
 
 def _loaded_before(hub_id: str) -> bool:
-    """Whether a data set is in one of the caches of the Hub's libraries."""
+    """Return True if a data set is in one of the caches of the Hub's libraries."""
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"datasets--{hub_id.replace('/', '--')}"
     read = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")) / hub_id.replace("/", "___")

@@ -1,4 +1,4 @@
-"""Whether a call can keep what it makes, asked before it makes anything: a run of days must not end at a full disk."""
+"""Checks that a call can keep what it makes, before it makes anything: a run of days must not end at a full disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_room(plan: Plan, store: Store, work: Path, say: Callable[[str], None])
     Raises:
         ValueError: a folder cannot be written to, or has too little space left for sure.
     """
-    todo = [planned.run.cell.experiment for planned in plan.in_state("to do")]
+    todo = [planned.run.cell.experiment for planned in plan.in_state("pending")]
     if not todo:
         return
     needed = 0
@@ -38,10 +38,10 @@ def check_room(plan: Plan, store: Store, work: Path, say: Callable[[str], None])
     _probe("work", work, links=False)
     free = _space("work", work, _LEAST_WORK)
     for one in plan.needs:
-        told = int(1e9 * (one.tier_plan.disk or 0))
-        if one.experiment in todo and told > free + _held(work):
+        stated = int(1e9 * (one.tier_plan.disk or 0))
+        if one.experiment in todo and stated > free + _held(work):
             say(
-                f"{one.experiment} says that it takes {gigabytes(told)} of disk, and {work} has {gigabytes(free)} "
+                f"{one.experiment} says that it takes {gigabytes(stated)} of disk, and {work} has {gigabytes(free)} "
                 "left: --work FOLDER takes another disk"
             )
 

@@ -1,4 +1,4 @@
-"""What the suite says in the terminal: the plan before, failures and what is missing after."""
+"""Messages of the suite in the terminal: the plan before, failures and unavailable runs after."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ from results.record import RunRecord
 
 
 def print_plan(plan: Plan, console: Console, jobs: int = 1) -> None:
-    """One line per cell, then the sums, then why runs cannot be made here; a short line when there is nothing to do.
+    """Print one line per cell, the sums, and why runs are unavailable here; a short line when nothing is pending.
 
     Args:
         plan: from `make_plan`.
-        console: where to.
+        console: the terminal.
         jobs: runs at a time.
     """
-    todo, there, missing = (plan.in_state(state) for state in ("to do", "there", "missing"))
-    if plan.runs and not todo and not missing:
-        console.print(f"tier {plan.tier}: all {len(there)} records are there, nothing to run (--force runs again)")
+    pending, done, unavailable = (plan.in_state(state) for state in ("pending", "done", "unavailable"))
+    if plan.runs and not pending and not unavailable:
+        console.print(f"tier {plan.tier}: all {len(done)} runs are done, nothing is pending (--force runs again)")
     else:
         console.print(_table(plan))
-        console.print(f"{len(there)} there, {len(todo)} to do, {len(missing)} cannot be run{_outlook(plan, jobs)}")
-        if any(planned.seconds is None for planned in (*todo, *missing)):
+        counts = f"{len(done)} done, {len(pending)} pending, {len(unavailable)} unavailable"
+        console.print(f"{counts}{_outlook(plan, jobs)}")
+        if any(planned.seconds is None for planned in (*pending, *unavailable)):
             console.print(_needs(plan.needs))
-        print_missing(plan, console)
+        print_unavailable(plan, console)
         _print_crowd(plan, jobs, console)
     for name, reason in plan.absent:
         console.print(f"{name}: not in tier {plan.tier}: {escape(reason)}")
 
 
-def print_missing(plan: Plan, console: Console) -> int:
-    """Why runs cannot be made here, once per reason; 1 if there are any, else 0."""
-    missing = plan.in_state("missing")
-    for reason in dict.fromkeys(planned.reason for planned in missing):
-        count = sum(planned.reason == reason for planned in missing)
+def print_unavailable(plan: Plan, console: Console) -> int:
+    """Print the reasons runs are unavailable here, each once; return 1 if there are any, else 0."""
+    unavailable = plan.in_state("unavailable")
+    for reason in dict.fromkeys(planned.reason for planned in unavailable):
+        count = sum(planned.reason == reason for planned in unavailable)
         _alarm(console, f"{count} runs cannot be made: {reason}")
-    return int(bool(missing))
+    return int(bool(unavailable))
 
 
 def say(console: Console, text: str) -> None:
@@ -57,7 +58,7 @@ def say(console: Console, text: str) -> None:
 
 
 def print_summary(summary: Summary, records: Path, console: Console) -> None:
-    """How many runs finished, where their records are, and every failure with the line that says why."""
+    """Print how many runs finished, where their records are, and every failure with the line that says why."""
     refused = f", {len(summary.refused)} refused by their methods" if summary.refused else ""
     counts = f"{len(summary.finished)} finished, {len(summary.failed)} failed{refused}"
     console.print(f"{counts}; records in {escape(str(records))}")
@@ -72,21 +73,21 @@ def print_summary(summary: Summary, records: Path, console: Console) -> None:
 
 def print_differences(first: RunRecord, second: RunRecord, console: Console) -> None:
     """Two tables: what may be the reason, and what came out differently."""
-    for title, found, empty in (
+    for title, differences, empty in (
         ("what differs", causes(first, second), "configuration, seed, data, code, versions and device are the same"),
         ("results", effects(first, second), "all results are the same"),
     ):
-        if not found:
+        if not differences:
             console.print(f"{title}: {empty}")
             continue
         table = Table("part", "field", first.id, second.id, title=title, title_justify="left", box=None, pad_edge=False)
-        for one in found:
+        for one in differences:
             table.add_row(*(escape(printable(str(cell))) for cell in (one.part, one.field, one.first, one.second)))
         console.print(table)
 
 
 def why_absent(experiment: Experiment, tier: Tier) -> str:
-    """Why an experiment does not exist in a tier."""
+    """Return the reason an experiment does not exist in a tier."""
     reason = experiment.absent.get(tier, f"it exists in the tiers {', '.join(experiment.tiers)} only")
     return f"not in tier {tier}: {reason}"
 
@@ -99,8 +100,8 @@ def duration(seconds: float) -> str:
 
 
 def _outlook(plan: Plan, jobs: int) -> str:
-    """Time and memory of what is to do, as far as earlier records tell."""
-    if not plan.in_state("to do"):
+    """Time and memory of the pending runs, as far as earlier records tell."""
+    if not plan.in_state("pending"):
         return ""
     at_once = f", {jobs} at a time" if jobs > 1 else ""
     time = "unknown" if plan.seconds is None else f"about {duration(plan.seconds / jobs)}{at_once}"
@@ -109,10 +110,10 @@ def _outlook(plan: Plan, jobs: int) -> str:
 
 
 def _print_crowd(plan: Plan, jobs: int, console: Console) -> None:
-    """Say it when runs that are to be made together need more memory than there is."""
+    """Warn when runs that are to be made together need more memory than the machine has."""
     here = provenance.memory()
     fitting = [count for count in range(1, jobs + 1) if (plan.memory(count) or 0) <= here]
-    on_gpu = any(needs_cuda(planned.run.cell) for planned in plan.in_state("to do"))
+    on_gpu = any(needs_cuda(planned.run.cell) for planned in plan.in_state("pending"))
     if here and fitting and len(fitting) < jobs and not on_gpu:
         _alarm(console, f"this machine has {gigabytes(here)}: fewer at a time, --jobs {len(fitting)}")
 
@@ -123,11 +124,11 @@ def _alarm(console: Console, text: str) -> None:
 
 
 def _table(plan: Plan) -> Table:
-    table = Table("experiment", "cell", "there", "to do", "missing", "time", "memory", box=None, pad_edge=False)
+    table = Table("experiment", "cell", "done", "pending", "unavailable", "time", "memory", box=None, pad_edge=False)
     ordered = sorted(plan.runs, key=lambda planned: (planned.run.cell.experiment, planned.run.cell.label))
     for (experiment, label), group in groupby(ordered, lambda p: (p.run.cell.experiment, p.run.cell.label)):
         runs = list(group)
-        counts = [sum(planned.state == state for planned in runs) for state in ("there", "to do", "missing")]
+        counts = [sum(planned.state == state for planned in runs) for state in ("done", "pending", "unavailable")]
         peaks = [planned.memory for planned in runs if planned.memory is not None]
         memory = gigabytes(max(peaks)) if peaks else ""
         table.add_row(experiment, label, *(str(count or "") for count in counts), _estimate(runs), memory)
@@ -135,15 +136,15 @@ def _table(plan: Plan) -> Table:
 
 
 def _needs(needs: Sequence[Needs]) -> Table:
-    """What experiments say that they take, for want of records that would tell; columns of which nothing is said go."""
+    """Table of what experiments say they take, where no record tells; columns of which nothing is said are left out."""
     rows: list[dict[str, str]] = []
     for one in needs:
         plan = one.tier_plan
         sizes = {"its memory": plan.memory, "data": plan.data, "disk": plan.disk}
-        told = {name: "" if size is None else gigabytes(1e9 * size) for name, size in sizes.items()}
+        texts = {name: "" if size is None else gigabytes(1e9 * size) for name, size in sizes.items()}
         hours = f"{one.hours:,.0f}" if one.hours >= 10 else f"{one.hours:.2g}"
         rows.append(
-            {"experiment": one.experiment, "runs": str(one.runs), "hours": hours, "machine": plan.machine, **told}
+            {"experiment": one.experiment, "runs": str(one.runs), "hours": hours, "machine": plan.machine, **texts}
         )
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     table = Table(*names, title="what the experiments say they take", title_justify="left", box=None, pad_edge=False)
@@ -153,6 +154,6 @@ def _needs(needs: Sequence[Needs]) -> Table:
 
 
 def _estimate(runs: list[PlannedRun]) -> str:
-    seconds = [planned.seconds for planned in runs if planned.state == "to do"]
+    seconds = [planned.seconds for planned in runs if planned.state == "pending"]
     known = [value for value in seconds if value is not None]
     return duration(sum(known)) if known else ""

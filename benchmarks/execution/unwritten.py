@@ -55,5 +55,5 @@ def adopt(store: Store, work: Path, experiments: Collection[str], tier: str, say
 
 
 def _beside(store: Store, work: Path) -> Store:
-    own = hashlib.sha256(str(store.folder.resolve()).encode(errors="surrogateescape")).hexdigest()[:8]
-    return Store(work / FOLDER / own)
+    digest = hashlib.sha256(str(store.folder.resolve()).encode(errors="surrogateescape")).hexdigest()[:8]
+    return Store(work / FOLDER / digest)

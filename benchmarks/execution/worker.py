@@ -39,8 +39,8 @@ def work(connection: Connection, run: Run, context: RunContext, origin: tuple[st
     # step with masks would look as if masking itself cost three times as much
     torch.set_flush_denormal(True)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
-    told = replace(context, progress=lambda done, total: connection.send(("progress", (done, total))))
-    record = carry_out(run, told, origin)
+    reporting = replace(context, progress=lambda done, total: connection.send(("progress", (done, total))))
+    record = carry_out(run, reporting, origin)
     connection.send(("record", record.to_json()))
     connection.close()
 

@@ -1,11 +1,11 @@
-"""BERT on five tasks of GLUE: what is left of sentence understanding when half of the blocks goes during training?
+"""BERT on five tasks of GLUE, with half of the blocks removed during training.
 
 What it tests: EcoSpa on an encoder, with masks for padding and pairs of sentences, on many small tasks. SST-2
 (sentiment, accuracy), MRPC (paraphrase, mean of F1 and accuracy), CoLA (grammaticality, Matthews' correlation), RTE
 (entailment, accuracy), STS-B (similarity, a real number; mean of Pearson's and Spearman's correlation): GLUE's own
 metrics. Dense at equal steps, EcoSpa, random_pairs (the floor that a selection rule must beat) and structured movement
 pruning at 50 % of the block parameters on the same size over steps, and magnitude masks at as many non-zero weights. A
-small dense model is left to bert_squad: it has no weights to start from, so beside a fine-tuned BERT it would compare
+small dense model is left to bert_squad: it has no weights to start from, so against a fine-tuned BERT it would compare
 knowledge.
 
 Below tier paper BERT starts from nothing, because no weights are at hand, and is told one thing that it would take long

@@ -1,16 +1,16 @@
-"""BERT on SQuAD at half of its blocks: how much do K and theta matter?
+"""BERT on SQuAD at half of its blocks: the effect of K and theta.
 
 What it tests: EcoSpa's two own numbers: K, the share of the pairs that an event cuts, in 0.10, 0.30, 0.50, and theta,
-the share of a pair's scores that it keeps, in 0.70, 0.90, 0.95. Beside these nine, on one common size over steps, stand
-EcoSpa with the paper's numbers, random_pairs (the floor that a selection rule must beat) and structured movement
-pruning; and the dense model at equal steps. A small dense model stands there too where BERT starts from nothing: it has
-no weights to start from, so at tier paper and with --weights it is left out.
+the share of a pair's scores that it keeps, in 0.70, 0.90, 0.95. These nine are compared with EcoSpa with the paper's
+numbers, random_pairs (the floor that a selection rule must beat) and structured movement pruning, all three on one
+common size over steps; with the dense model at equal steps; and, where BERT starts from nothing, with a small dense
+model: it has no weights to start from, so at tier paper and with --weights it is left out.
 
 The nine go at the paper's own pace (`ecospa_own_pace`), with an event every few steps, so that the gentlest pair of
 numbers too (0.10 and 0.95: about half a percent of the blocks per event, 110 to 231 events) comes down to the target
 well before the end; all begin when the common curve does. F1 is then compared at one final size. But the harshest pair
-(0.50 and 0.70) is there after five events, and the gentle ones stay large for longer, at more arithmetic: the figure
-shows it below F1. On a common size over steps (`ecospa`) that difference is gone, and with it nearly all effect of the
+(0.50 and 0.70) is there after five events, and the gentle ones stay large for longer, at more FLOPs: the figure shows
+it below F1. On a common size over steps (`ecospa`) that difference is gone, and with it nearly all effect of the
 two numbers: an event that has to cut so much drains the least important pairs first, whatever K and theta are.
 
 Below tier paper BERT starts from nothing, because no weights are at hand. SQuAD needs far more reading than its own
@@ -29,7 +29,7 @@ v1.1 from the mirror that ECOSPA_DATA names; cpu trains on 20,000 of its 87,599 
 paper: SQuAD v1.1 and bert-base-uncased from the Hub, 10 epochs.
 
 Expected result: tier paper: dense near the published F1 of 88.5; small K and large theta ahead, as the paper says, by a
-point or two, and at more arithmetic. Below it differences are about as large as those between seeds. The smoke tier
+point or two, and at more FLOPs. Below it differences are about as large as those between seeds. The smoke tier
 shows that everything works; its gentle pairs do not reach the target.
 """
 
@@ -117,7 +117,7 @@ def _settings(tier: Tier, method: MethodRef) -> tuple[TrainingSettings, ...]:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="BERT on SQuAD at 50 % of its blocks: K times theta of EcoSpa beside random, movement, small and dense",
+    question="BERT on SQuAD at 50 % of its blocks: K times theta of EcoSpa vs. random, movement, small and dense",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.75, machine="2 cores, 4 GB"),

@@ -1,4 +1,4 @@
-"""What is left of a trained model when a method compresses it at once, without a single step of training?
+"""One-shot compression of a trained model by every method, without a single step of training.
 
 What it tests: every method under the conditions of the one-shot literature. A trained model and 128 calibration
 sequences are given, and a target share of the block parameters; the compressed model is evaluated as it is. Methods
@@ -14,7 +14,7 @@ once on OpenDocs, and serves llama_finetuning and llama_zero_shot as well.
 Command: python -m benchmarks compare --model gpt2 --methods ecospa,wanda --sizes 0.8,0.7,0.6,0.5 --tier cpu
 (or all of it, python -m benchmarks run compare --tier cpu)
 
-A newcomer's method stands beside the others: --methods ecospa,my_package.my_module:MyMethod
+A custom method is compared with the others: --methods ecospa,my_package.my_module:MyMethod
 
 Hours for all runs of a tier: smoke 0.04 (1 seed, gpt2 at 50 %), cpu 4 (3 calibration seeds, 2 cores).
 
@@ -57,11 +57,11 @@ def _gpt2(architecture: ModelSpec, training: TrainingSpec, data: DataSpec, proto
 
 
 def _llama(tier: Tier) -> CompareSettings:
-    own = LLAMAS[tier].pretraining
-    assert own is not None  # it is of our own
+    pretraining = LLAMAS[tier].pretraining
+    assert pretraining is not None  # it is of our own
     return CompareSettings(
-        MethodRef("dense"), None, "llama", own.architecture, own.training, own.data, own.protocol, CalibrationSpec(),
-        width_multiple=2,
+        MethodRef("dense"), None, "llama", pretraining.architecture, pretraining.training, pretraining.data,
+        pretraining.protocol, CalibrationSpec(), width_multiple=2,
     )  # fmt: skip
 
 
@@ -112,15 +112,15 @@ def chosen_cells(tier: Tier, methods: Sequence[MethodRef], model: str, sizes: Se
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     """Texts, and the weights that others have trained."""
-    found = [sources.find(subject.data.source).bind(subject.data.configuration) for subject in SUBJECTS[tier]]
+    bound = [sources.find(subject.data.source).bind(subject.data.configuration) for subject in SUBJECTS[tier]]
     if any(subject.model == "stories260K" for subject in SUBJECTS[tier]):
-        found.append(sources.find("stories_model").bind("default"))
-    return tuple(found)
+        bound.append(sources.find("stories_model").bind("default"))
+    return tuple(bound)
 
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="a trained model compressed at once to 80, 70, 60 and 50 % of its blocks: quality, size, FLOPs, latency",
+    question="one-shot compression of a model to 80, 70, 60 and 50 % of its blocks: quality, size, FLOPs, latency",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.04, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="2 cores, 8 GB"),

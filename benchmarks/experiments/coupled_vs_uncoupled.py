@@ -1,4 +1,4 @@
-"""Does it matter that coupled matrices are judged and cut together?
+"""Coupled vs. uncoupled sparsity: matrices judged and cut together, or each on its own.
 
 What it tests: the paper's thesis, without any unknown of the paper's tables. GPT-2 is trained from scratch and shrunk
 to 50 % and to 30 % of its block parameters on the way. All methods that shrink follow the same size over steps (a cubic
@@ -131,7 +131,7 @@ def _settings(scale: Scale, method: MethodRef, target: float | None) -> Training
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores beside uncoupled, random and dense",
+    question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores vs. uncoupled, random and dense",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.06, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=1.3, machine="2 cores, 8 GB"),

@@ -1,4 +1,4 @@
-"""DeiT from scratch at half of its blocks: EcoSpa beside S2ViTE, masks, a small DeiT and the whole one.
+"""DeiT from scratch at half of its blocks: EcoSpa compared with S2ViTE, masks, a small DeiT and the dense one.
 
 What it tests: the paper evaluates DeiT on ImageNet-1k; its numbers are not known, nor whether it starts from a
 checkpoint. Here every model starts from scratch with DeiT's recipe, as S2ViTE's do. Compared at equal final size:
@@ -21,7 +21,7 @@ its student and the strong augmentation needs many more epochs, so both are left
 images judge. paper: ImageNet-1k, DeiT-T, -S and -B.
 
 Expected result: ecospa near small_dense and svite, all below dense by a few points; magnitude above them, because it
-keeps the shapes of the whole model and its costs. The smoke tier shows that everything works; its order means nothing.
+keeps the shapes of the dense model and its costs. The smoke tier shows that everything works; its order means nothing.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="DeiT from scratch at half of its blocks: EcoSpa beside S2ViTE, masks, a small and the dense model",
+    question="DeiT from scratch at half of its blocks: EcoSpa vs. S2ViTE, masks, a small and the dense model",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),

@@ -1,8 +1,8 @@
-"""GPT-2 from scratch: does a model that ends 1.6 or 2.2 times smaller predict better than the dense one?
+"""GPT-2 from scratch: perplexity of models that end 1.6 or 2.2 times smaller vs. dense ones.
 
 What it tests: the paper's GPT-2 table. Sizes are shares of ALL parameters, as the paper counts them (1.6 times: the
 earlier version, 2.2 times: GPT-2-Medium). The published dense model has been trained for twice as many epochs as the
-sparse one, which the reviews objected to, so there are two dense models, beside a small one of equal size:
+sparse one, which the reviews objected to, so there are two dense models, and a small one of equal size:
 
 - ecospa: shrinks on the way, a cubic curve within the first three quarters of the steps.
 - small_dense: that size from the first step on.
@@ -118,7 +118,7 @@ def _cell(tier: Tier, scale: Scale, method: MethodRef, target: float | None) -> 
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="GPT-2 from scratch, ending 1.6 and 2.2 times smaller: beside dense at equal and at twice the steps",
+    question="GPT-2 from scratch, ending 1.6 and 2.2 times smaller: vs. dense at equal and at twice the steps",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.6, machine="2 cores, 8 GB"),

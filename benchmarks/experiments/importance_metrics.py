@@ -1,4 +1,4 @@
-"""Is empirical Fisher information the right measure of which pairs to cut?
+"""Importance-metric ablation: empirical Fisher information vs. other measures of which pairs to cut.
 
 What it tests: EcoSpa with everything as it is (index scores, K, theta, size curve, surgery) but the importance by which
 an event chooses its pairs. Same size at the same step for all, so the choice alone differs:
@@ -8,7 +8,7 @@ an event chooses its pairs. Same size at the same step for all, so the choice al
   first-order Taylor |w g|.
 - importance_activation, importance_entropy: what flows between the matrices; how focused the attention is
   (feed-forward pairs, which have no attention, by Fisher among themselves).
-- importance_random: pairs by lot. The floor that a measure must beat.
+- importance_random: pairs at random. The floor that a measure must beat.
 
 Two controls: dense (equal steps) and small_dense (equal final size, that size from the first step on).
 
@@ -57,7 +57,7 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="pairs chosen by Fisher, gradient, weight, Taylor, activation, attention entropy, or lot: which is best",
+    question="pairs chosen by Fisher, gradient, weight, Taylor, activation, attention entropy, or at random",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),

@@ -1,18 +1,18 @@
-"""Does a shrunk model infer as much faster as its arithmetic gets less?
+"""Time of prefill and decode of compressed models vs. their FLOPs.
 
-What it tests: a forward pass over a batch (`prefill`), and writing tokens one by one from a cache of keys and values
-(`decode`), by a whole model, by the same with the classes that shrinking gives it, and by a compressed one, taking
-turns in one process; every turn has a batch of its own. EcoSpa at 70, 50 and 30 % of the block parameters, at 50 % with
+What it tests: a forward pass over a batch (`prefill`), and generation token by token from a cache of keys and values
+(`decode`), by a dense model, by the same with the classes that shrinking gives it, and by a compressed one, interleaved
+in one process; every turn has a batch of its own. EcoSpa at 70, 50 and 30 % of the block parameters, at 50 % with
 one sequence and with many, and with a long one of 512 and of 2048 tokens; and at 50 % what other methods leave: a
 rotated model (slicegpt), factors (low_rank), zeros (magnitude_one_shot), which save as many parameters and may save no
 time.
 
-At 50 %, with one sequence and the usual number, in other modes as well, whole and shrunk model alike, each beside
-itself without the mode: merged projections (LLaMA, BERT; the others have them merged anyway), writing from a
+At 50 %, with one sequence and the usual number, in other modes as well, dense and shrunk model alike, each compared
+with itself without the mode: merged projections (LLaMA, BERT; the others have them merged anyway), decode from a
 cache of fixed size, and, one sequence, by a step that torch.compile has made for it, whose own seconds stand apart. So
-are reading and writing the usual number at 30 %, where what does not shrink weighs most.
+are prefill and decode of the usual number at 30 %, where what does not shrink weighs most.
 
-Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (timm); the last two do not write.
+Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (timm); the last two have no decode.
 
 Command: python -m benchmarks run inference_speed --tier cpu
 
@@ -21,7 +21,7 @@ H100-class GPU).
 
 Data: none.
 
-Expected result: prefill within 10 % of the ratio of operations. Decoding one sequence reads all weights for one token:
+Expected result: prefill within 10 % of the ratio of FLOPs. Decoding one sequence reads all weights for one token:
 its time follows the bytes, and on small models the interpreter; compiling takes the interpreter away.
 """
 
@@ -85,7 +85,7 @@ def _long(tier: Tier, method: MethodRef) -> Iterator[Cell]:
 def _in_other_modes(
     tier: Tier, method: MethodRef, model: ModelShape, phase: Phase
 ) -> Iterator[tuple[float, int, InferenceMode]]:
-    """Sizes, batches and modes beside the plain one; compiling takes too long for a smoke run and for most points."""
+    """Sizes, batches and modes but the plain one; compiling takes too long for a smoke run and for most points."""
     if tier == "smoke" or method.name != METHODS[0]:
         return
     small, usual, _ = BATCHES[tier]
@@ -112,7 +112,7 @@ def _protocol(tier: Tier, batch: int, phase: Phase, mode: InferenceMode) -> Spee
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="time of reading and writing text by compressed models beside whole ones, against their operations",
+    question="time of prefill and decode by compressed vs. dense models, against their FLOPs",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=1.8, machine="2 cores, 8 GB"),

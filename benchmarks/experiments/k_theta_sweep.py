@@ -1,4 +1,4 @@
-"""K and theta: is a larger theta better in pre-training, and a smaller K in fine-tuning (the paper's Appendix C.1)?
+"""Grid of K and theta, in pre-training and in fine-tuning (the paper's Appendix C.1).
 
 What it tests: every K in 10, 30, 50 % of the pairs with every theta in 70, 90, 95 % of the score, once from scratch and
 once on a model that has been trained dense before. All end at the same size at the same step. In between they keep to

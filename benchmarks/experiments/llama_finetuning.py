@@ -1,4 +1,4 @@
-"""A trained LLaMA made smaller: cut at once, or on the way through a fine-tuning?
+"""Compression of a trained LLaMA: one-shot vs. gradually during fine-tuning.
 
 What it tests: the paper's fine-tuning table, in the setting of The LLM Surgeon (arXiv 2312.17244): a trained LLaMA,
 text to fine-tune on, target sizes of 80, 70, 60 and 50 %. Two procedures, whose numbers never share a column:
@@ -62,7 +62,7 @@ Procedure = Literal["one-shot", "fine-tuned"]
 
 @dataclass(frozen=True)
 class FineTuningProtocol(ProtocolSpec):
-    """What is done to a trained model, and how it is evaluated.
+    """Treatment of a trained model, and its evaluation.
 
     `procedure` is one-shot or fine-tuned, `training_text` that of the data's training side or self-told; `tokenizer` is
     the model's own.
@@ -195,16 +195,16 @@ def settings_of(scale: Scale, method: MethodRef, target: float | None, procedure
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
     """Texts to fine-tune on, texts that models of our own are trained on, and the weights of others."""
-    found = []
+    places = []
     for subject in SUBJECTS[tier]:
-        found.append((subject.scale.data.source, subject.scale.data.configuration))
-        own = subject.scale.model.pretraining
-        found += [(own.data.source, own.data.configuration)] if own is not None else []
+        places.append((subject.scale.data.source, subject.scale.data.configuration))
+        pretraining = subject.scale.model.pretraining
+        places += [(pretraining.data.source, pretraining.data.configuration)] if pretraining is not None else []
         if subject.scale.model == STORIES:
-            found.append(("stories_model", "default"))
-        elif own is None:
-            found.append(("hub_weights", subject.scale.model.name))
-    return tuple(sources.find(name).bind(configuration) for name, configuration in found)
+            places.append(("stories_model", "default"))
+        elif pretraining is None:
+            places.append(("hub_weights", subject.scale.model.name))
+    return tuple(sources.find(name).bind(configuration) for name, configuration in places)
 
 
 EXPERIMENT = Experiment(

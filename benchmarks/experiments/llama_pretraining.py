@@ -1,7 +1,7 @@
-"""LLaMA from scratch: does shrinking on the way save more memory, at the same perplexity, than training in low rank?
+"""LLaMA from scratch: memory and perplexity of shrinking during training vs. training in low rank.
 
 What it tests: the paper's LLaMA table, in the setting of GaLore (arXiv 2403.03507, Table 2): full rank, GaLore, low
-rank, LoRA and ReLoRA, beside EcoSpa and a small dense model of its final size. Memory is counted from the tensors that
+rank, LoRA and ReLoRA, vs. EcoSpa and a small dense model of its final size. Memory is counted from the tensors that
 training holds: weights, gradients, optimizer state; at its peak and at the last step, because EcoSpa starts dense.
 
 Learning rates: all methods but GaLore share the dense model's; GaLore has its own, because its scale of 0.25 shortens
@@ -137,7 +137,7 @@ def _settings(tier: Tier, scale: Scale, method: MethodRef, target: float | None)
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="LLaMA from scratch: EcoSpa beside full rank, GaLore, low rank, LoRA, ReLoRA; perplexity and bytes held",
+    question="LLaMA from scratch: EcoSpa vs. full rank, GaLore, low rank, LoRA, ReLoRA; perplexity and bytes held",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.03, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=1.7, machine="2 cores, 8 GB"),

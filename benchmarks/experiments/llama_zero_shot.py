@@ -1,13 +1,13 @@
-"""What can a LLaMA still do, at tasks that it was not trained for, after it was made smaller?
+"""Zero-shot accuracy of compressed LLaMAs, at tasks that they were not trained for.
 
-What it tests: zero-shot accuracy beside perplexity, because the two do not fall together. Models are made smaller as in
+What it tests: zero-shot accuracy vs. perplexity, because the two do not fall together. Models are made smaller as in
 llama_finetuning, with the same fine-tuning steps for every method, and judged by lm-eval's own tasks: BoolQ, PIQA,
 HellaSwag, WinoGrande, ARC-easy, ARC-challenge, OpenBookQA; tier paper adds GSM8K and BBH, which are generated. The
 controls are the dense model and random_pairs; a small dense one from scratch cannot learn in as many steps what a
 trained one knows.
 
-At 0.3 and 1.3 million parameters a model knows nothing of the world, whole or not: expect chance at all seven, and read
-them as a proof that shrunk models pass through the harness unchanged. Chance stands beside every accuracy. So one more
+At 0.3 and 1.3 million parameters a model knows nothing of the world, dense or not: expect chance at all seven, and read
+them as a proof that shrunk models pass through the harness unchanged. Chance is given for every accuracy. So one more
 task is made from held-out text of the model's own kind, `continuation`: which of four passages goes on from this one?
 There small models are above chance, and what a cut costs can be seen.
 
@@ -52,7 +52,7 @@ GENERATED = "gsm8k bbh_cot_fewshot"
 
 @dataclass(frozen=True)
 class ZeroShotProtocol(FineTuningProtocol):
-    """How accuracy is measured; `harness_tasks` are names of lm-eval with spaces between, `limit` None takes all."""
+    """Measurement of accuracy; `harness_tasks` are names of lm-eval with spaces between, `limit` None takes all."""
 
     task: ClassVar[str] = "zero_shot"
 
@@ -68,7 +68,7 @@ class ZeroShotProtocol(FineTuningProtocol):
 
 @dataclass(frozen=True)
 class ZeroShotTier:
-    """What is measured in a tier, and at which sizes."""
+    """Measurements of a tier, and their sizes."""
 
     harness_tasks: str
     limit: int | None
@@ -86,8 +86,8 @@ TIERS: dict[Tier, ZeroShotTier] = {
 
 def _scales(tier: Tier) -> tuple[Scale, ...]:
     """The models and fine-tunings of llama_finetuning, judged by this tier's tasks as well."""
-    own = TIERS[tier]
-    asked = {"harness_tasks": own.harness_tasks, "limit": own.limit, "continuations": own.continuations}
+    scale = TIERS[tier]
+    asked = {"harness_tasks": scale.harness_tasks, "limit": scale.limit, "continuations": scale.continuations}
     return tuple(
         replace(subject.scale, protocol=ZeroShotProtocol(**asdict(subject.scale.protocol), **asked))
         for subject in llama_finetuning.SUBJECTS[tier]
@@ -105,7 +105,7 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 
 
 def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
-    """What the fine-tuning needs, and the data of every task."""
+    """Return the sources that the fine-tuning needs, and the data of every task."""
     names = TIERS[tier].harness_tasks.split()
     return (*llama_finetuning.data_sources(tier), *(harness.source(name) for name in names))
 

@@ -1,4 +1,4 @@
-"""How much of a product is lost when the two matrices do not lose the same indices?
+"""Aligned vs. misaligned removal: error of a matrix product whose factors lose the same or different indices.
 
 What it tests: the argument of the paper's Appendix A. A share of the inner indices of W1 W2 is removed in three ways:
 
@@ -70,5 +70,5 @@ EXPERIMENT = Experiment(
     methods=(METHOD,),
     cells=cells,
     sources=data_sources,
-    absent={"gpu": "it is arithmetic on small matrices; run tier cpu", "paper": "it is arithmetic; run tier cpu"},
+    absent={"gpu": "it multiplies small matrices only; run tier cpu", "paper": "it has no training; run tier cpu"},
 )

@@ -1,18 +1,18 @@
-"""What works in this project and in the library Torch-Pruning, capability by capability, and how long a cut takes?
+"""Capabilities of this project vs. the library Torch-Pruning, each tried and checked, and the time of a cut.
 
 What it tests: half of the attention, and half of the feed-forward part, removed by either side from GPT-2, LLaMA, LLaMA
 with two query heads per key/value head, BERT and ViT. Each capability is tried and checked, not read off a manual:
 
-- a cut: as many parameters are gone as were asked for, and the model gives what the whole one gives with those entries
-  set to zero; the check finds them by comparing weights, whoever cut them.
+- a cut: as many parameters are removed as were asked for, and the model gives what the dense one gives with those
+  entries set to zero; the check finds them by comparing weights, whoever cut them.
 - decoding with a cache of keys and values: the same text as without.
 - saving and loading, as safetensors and as a pickle: a new process loads the model and gives the same outputs.
 - training on with the optimizer of before: three steps of AdamW, the cut, three more; the outputs are those of the
-  whole model whose entries were held at zero.
+  dense model whose entries were held at zero.
 
-What raises is written down with its own error, what changes nothing as doing nothing, what differs as wrong. Beside it
-stands the time from the call to the ready model without half of its heads, chosen by the size of the weights, of
-both sides in turns.
+What raises is written down with its own error, what changes nothing as doing nothing, what differs as wrong. Measured
+as well, both sides interleaved, is the time from the call to the ready model without half of its heads, chosen by the
+size of the weights.
 
 Command: python -m benchmarks run peers --tier cpu
 
@@ -68,7 +68,7 @@ def _timed(tier: Tier, method: MethodRef, model: ModelShape) -> ModelShape | Non
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="what works in EcoSpa and in the library Torch-Pruning, tried and checked, and how long a cut takes",
+    question="capabilities of EcoSpa vs. the library Torch-Pruning, tried and checked, and the time of a cut",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0,), hours=0.1, machine="2 cores, 8 GB"),

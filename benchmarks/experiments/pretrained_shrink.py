@@ -1,11 +1,11 @@
-"""Can a model that others have trained be cut to half of its blocks, and be brought back by a little training?
+"""Compression of a pretrained model to half of its blocks, with a little recovery training after every cut.
 
 What it tests: EcoSpa as fine-tuning. stories260K, a LLaMA of 260,032 parameters that tells stories, is cut in ten
 events to 50 % of its block parameters, with recovery steps after each. Perplexity is measured on real TinyStories right
 after every cut and after every recovery, and one prompt is continued greedily before and after.
 
 There is no training text of its own kind in the mirror (five stories only, kept for evaluation). So it recovers on
-stories that the whole model has told itself beforehand, sampled at temperature 1: that text holds nothing that the
+stories that the dense model has told itself beforehand, sampled at temperature 1: that text holds nothing that the
 model did not know. The control is the uncut model, trained on as many steps of the same text.
 
 Command: ECOSPA_DATA=path/of/mirror python -m benchmarks run pretrained_shrink --tier cpu
@@ -14,7 +14,7 @@ Hours: cpu 0.25 (3 seeds, 2 cores).
 
 Data: models/stories260K and roneneldan/TinyStories in the mirror that ECOSPA_DATA names.
 
-Expected result: perplexity jumps at every cut and comes back part of the way; at 50 % it stays above the whole model's,
+Expected result: perplexity jumps at every cut and comes back part of the way; at 50 % it stays above the dense model's,
 and the greedy text is still a story. Few stories make perplexities rough: compare the stages, not the models of others.
 """
 

@@ -1,9 +1,9 @@
-"""What does it cost to compress a model of ten million parameters once: seconds, and memory on top of the model?
+"""Cost of compressing a model of ten million parameters once: seconds, and memory on top of the model.
 
 What it tests: time and peak memory of every method, from the call to the ready model, at 50 % of the block parameters,
 with 128 calibration sequences of random tokens (or random images): values do not matter here, shapes do. Each method
-takes turns with EcoSpa's own one-shot plan and apply (`ecospa.plan_shrink` and `apply_plan`, scores from the weights)
-on copies of the same model in the same process, so the ratio of the two is that of one run.
+is interleaved with EcoSpa's own one-shot plan and apply (`ecospa.plan_shrink` and `apply_plan`, scores from the
+weights) on copies of the same model in the same process, so the ratio of the two is that of one run.
 
 Models: gpt2, llama, bert, vit (timm), each about ten million parameters in six blocks.
 
@@ -58,7 +58,7 @@ def _target(method: MethodRef) -> float | None:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="seconds and memory that each method takes to compress ten million parameters, beside EcoSpa's plan",
+    question="seconds and memory that each method takes to compress ten million parameters, vs. EcoSpa's plan",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=1, machine="2 cores, 8 GB"),

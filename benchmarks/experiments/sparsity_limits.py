@@ -1,10 +1,10 @@
-"""How narrow may each part of a trained GPT-2 become before it breaks?
+"""Per-component sensitivity: the width of each part of a trained GPT-2 at which quality breaks.
 
 What it tests: where quality breaks, by kind of pair (query/key, value/output, feed-forward) and by depth (early,
 middle and late third of the blocks). One part at a time is cut to 90 ... 10 % of its width, all of its pairs alike, by
-EcoSpa's index scores; everything else stays whole. Perplexity is measured right after the cut, and again after a short
-recovery training, beside the whole model with the same recovery. A part breaks where its perplexity passes that of the
-whole model by 5 %; the width is interpolated between the two measured ones around it.
+EcoSpa's index scores; everything else stays dense. Perplexity is measured right after the cut, and again after a short
+recovery training, compared with the dense model with the same recovery. A part breaks where its perplexity passes that
+of the dense model by 5 %; the width is interpolated between the two measured ones around it.
 
 A part is not a method: it is what is cut, and has the place of a method in tables and on the command line.
 
@@ -35,7 +35,7 @@ from benchmarks.specs.width_sensitivity import PARTS, LimitsSettings
 NAME = "sparsity_limits"
 WIDTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 MARGIN = 0.05
-"""Share by which perplexity may exceed the whole model's."""
+"""Share by which perplexity may exceed the dense model's."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ SUBJECTS: dict[Tier, Subject] = {
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """One cell per part."""
-    own, wanted = SUBJECTS[tier], {method.name for method in methods}
+    subject, wanted = SUBJECTS[tier], {method.name for method in methods}
     return tuple(
         Cell(
             NAME, tier, part,
-            LimitsSettings(part, WIDTHS, MARGIN, own.model, own.data, own.protocol, own.recovery),
+            LimitsSettings(part, WIDTHS, MARGIN, subject.model, subject.data, subject.protocol, subject.recovery),
         )
         for part in PARTS
         if part in wanted
@@ -107,7 +107,7 @@ def data_sources(tier: Tier) -> tuple[sources.BoundSource, ...]:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="one part of a trained GPT-2 cut to 90 ... 10 % of its width: where does it break, by kind and by depth",
+    question="per-component sensitivity: one part of a GPT-2 cut to 90 ... 10 % of its width, by kind and by depth",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.6, machine="2 cores, 8 GB"),

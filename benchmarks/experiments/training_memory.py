@@ -1,9 +1,10 @@
-"""How much memory does training take while a model shrinks: at its peak, at the end, and on average?
+"""Memory of training while a model shrinks: at its peak, at the end, and on average.
 
-What it tests: the bytes of a run that starts whole and shrinks to 70, 50 or 30 % of the block parameters: weights,
+What it tests: the bytes of a run that starts dense and shrinks to 70, 50 or 30 % of the block parameters: weights,
 gradients, optimizer state, and the peak of every step, by the allocator's own account (tensors, not the process). The
 peak is the dense one, because training starts dense; so one more run keeps to a budget of 70 % of the dense peak from
-the first step on (`ecospa.MemoryBudget`: same batch, smaller passes). Beside them stands what `ecospa plan` foretells.
+the first step on (`ecospa.MemoryBudget`: same batch, smaller passes). Measurements are compared with the
+predictions of `ecospa plan`.
 
 Models: random weights, as in training_speed.
 
@@ -13,7 +14,7 @@ Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.7 (60 runs, 2 cores), g
 
 Data: none.
 
-Expected result: weights, gradients and optimizer as foretold, to the byte; the peak of an unbudgeted run at the dense
+Expected result: weights, gradients and optimizer as predicted, to the byte; the peak of an unbudgeted run at the dense
 one, the steady state lower, but not in proportion: activations of the residual stream do not shrink.
 """
 

@@ -1,18 +1,18 @@
-"""Does a training step get as much faster as its arithmetic gets less?
+"""Time of a training step of shrunk models vs. their FLOPs.
 
-What it tests: seconds of a training step (forward, backward, AdamW) of a whole model, of the same with the classes that
-shrinking gives it, and of a shrunk one, taking turns in one process, every turn with a batch of its own. Beside the
-ratio stand that of the floating-point operations (embedding and head counted) and what `ecospa plan` foretells from
-rates measured in the same process; and what shrinking itself costs: the estimator per step, and an event in steps.
+What it tests: seconds of a training step (forward, backward, AdamW) of a dense model, of the same with the classes that
+shrinking gives it, and of a shrunk one, interleaved in one process, every turn with a batch of its own. The ratio is
+compared with that of the FLOPs (embedding and head counted) and with what `ecospa plan` predicts from rates measured in
+the same process; and what shrinking itself costs: the estimator per step, and an event in steps.
 
 Models: random weights, since shapes are what costs: GPT-2, LLaMA, BERT, ViT (timm). At 70, 50 and 30 % of the block
 parameters, and at 50 % with smaller and larger batches.
 Method ecospa_tied keeps query/key and value widths equal: fused attention on the CPU pads unequal ones, and what it
 pads a cut does not save.
 
-At 50 %, GPT-2 and LLaMA also train in other modes, whole and shrunk model alike, each beside itself without the mode: a
-fused optimizer, mixed precision (left out on a CPU that cannot multiply in bfloat16), and a compiled step, whose first
-step stands apart, and which is also taken at 30 %.
+At 50 %, GPT-2 and LLaMA also train in other modes, dense and shrunk model alike, each compared with itself without the
+mode: a fused optimizer, mixed precision (left out on a CPU that cannot multiply in bfloat16), and a compiled step,
+whose first step stands apart, and which is also taken at 30 %.
 
 Command: python -m benchmarks run training_speed --tier cpu
 
@@ -21,8 +21,8 @@ GPU).
 
 Data: none.
 
-Expected result: the ratio of times within 5 % of that of operations, where matrices are large; a step never slower than
-the dense one. What a mode brings a whole model, it brings a shrunk one; a compiled step, which fuses operations that do
+Expected result: the ratio of times within 5 % of that of FLOPs, where matrices are large; a step never slower than
+the dense one. What a mode brings a dense model, it brings a shrunk one; a compiled step, which fuses operations that do
 not shrink, brings it more.
 """
 
@@ -92,7 +92,7 @@ def _points(tier: Tier, method: MethodRef) -> list[tuple[float, int]]:
 
 
 def _modes(tier: Tier, method: MethodRef, model: ModelShape) -> list[tuple[float, TrainingMode]]:
-    """Sizes and modes beside the plain one; compiling takes too long for a smoke run."""
+    """Sizes and modes other than the plain one; compiling takes too long for a smoke run."""
     if tier == "smoke" or method.name != METHODS[0] or model.name not in IN_MODES:
         return []
     return [*((HALF, mode) for mode in OTHER_MODES), (min(TARGETS), "compiled")]
@@ -107,7 +107,7 @@ def _protocol(tier: Tier, batch: int, mode: TrainingMode) -> SpeedProtocol:
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="time of a training step of shrunk models beside whole ones, against their floating-point operations",
+    question="time of a training step of shrunk vs. dense models, against their FLOPs",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=2.4, machine="2 cores, 8 GB"),

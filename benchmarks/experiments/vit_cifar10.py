@@ -1,4 +1,4 @@
-"""ViT on CIFAR-10 from scratch, at half and at 30 % of its blocks: does a selection rule beat chance on images too?
+"""ViT on CIFAR-10 from scratch, at half and at 30 % of its blocks: selection rules vs. random choice on images.
 
 What it tests: the earlier version of the paper has a CIFAR-10 table whose content is not known; this one asks what can
 be asked without it, at sparsities of 50 and 70 %, which are read as 50 % and 30 % of the block parameters left. All
@@ -16,8 +16,8 @@ cpu: four narrow layers, patches of 8 pixels, three epochs, judged by 5,000 of t
 which come out right: far from what a ViT can do.
 paper: six layers of ViT-Tiny's width for 200 epochs, for which 90.5 % are published for the dense model (HiAP).
 
-Expected result: at 50 % all methods near dense; at 30 % ecospa ahead of random_pairs and beside small_dense. The smoke
-tier shows that everything works; its order means nothing.
+Expected result: at 50 % all methods near dense; at 30 % ecospa ahead of random_pairs and level with small_dense. The
+smoke tier shows that everything works; its order means nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well an image classifier does on held-out images: shares right at the first and among the first five guesses."""
+"""Accuracy of an image classifier on held-out images: top-1, and top-5 (the class is among the first five guesses)."""
 
 from __future__ import annotations
 

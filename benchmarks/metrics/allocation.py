@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def allocated(work: Callable[[], Result], device: str = "cpu") -> tuple[Result, int]:
-    """What some work returns, and the most bytes that were allocated during it beyond those that were before.
+    """Return the result of some work, and the most bytes allocated during it beyond those that were before.
 
     Args:
         work: called once.

@@ -1,4 +1,4 @@
-"""How much arithmetic a run needed, from the shapes alone (ecospa.accounting).
+"""Floating-point operations (FLOPs) of a run, from the shapes alone (ecospa.accounting).
 
 A method that masks multiplies by zeros and is charged for them: that is what ordinary hardware does. Models whose
 blocks a method has rebuilt (adapters, factors, shortcuts) are counted while they run, operation by operation.
@@ -21,7 +21,7 @@ from results.record import Metric
 
 
 def step_flops(model: nn.Module, examples: int, tokens: int, one: Batch) -> int:
-    """Floating-point operations of one training step of this model as it is now.
+    """FLOPs of one training step of this model as it is now.
 
     Args:
         model: on the device of `one`.
@@ -36,7 +36,7 @@ def step_flops(model: nn.Module, examples: int, tokens: int, one: Batch) -> int:
 
 
 def forward_flops(model: nn.Module, tokens: int, one: Batch) -> int:
-    """Floating-point operations of one forward pass over one example; arguments as for `step_flops`."""
+    """FLOPs of one forward pass over one example; arguments as for `step_flops`."""
     try:
         return int(ecospa.accounting.forward_flops(model, 1, tokens))
     except ecospa.UnsupportedModelError:
@@ -47,8 +47,8 @@ def flops_metrics(final_step: int, run: int) -> dict[str, Metric]:
     """One step of the final model, and the sum over all steps of the run.
 
     Args:
-        final_step: operations of one training step of the final model.
-        run: operations of all steps.
+        final_step: FLOPs of one training step of the final model.
+        run: FLOPs of all steps.
     """
     return {
         "step_flops": Metric(float(final_step), "floating-point operations", False),
@@ -60,7 +60,7 @@ def _counted(model: Any, one: Batch, training: bool) -> int:
     """Of one example; gradients are asked for of what trains alone, and nothing of the model or of chance changes."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     counter = FlopCounterMode(display=False)
-    # attention as plain matrix products, whose operations the counter knows on every device
+    # attention as plain matrix products, whose FLOPs the counter knows on every device
     with _evaluating(model), sdpa_kernel(SDPBackend.MATH), counter, torch.set_grad_enabled(training):
         if training:
             torch.autograd.grad(batch_loss(model, one), trained, allow_unused=True)

@@ -1,4 +1,4 @@
-"""How much memory a run took at its highest: resident memory of its process, or memory allocated on the GPU.
+"""Peak memory of a run: resident memory of its process, or memory allocated on the GPU.
 
 On a CPU the number holds the interpreter and the libraries too (some hundreds of MB, the same for every method) and is
 only meaningful because every run has a process of its own. The first run that needs a cache also makes it, which can
@@ -39,9 +39,9 @@ def peak_memory(device: str) -> int:
     """Highest memory of this process since `reset_peak`, or since its start, in bytes."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    told = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
-    if told is not None:
-        return int(told[1]) * 1024
+    high_water_mark = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
+    if high_water_mark is not None:
+        return int(high_water_mark[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)  # Linux counts in kibibytes
 

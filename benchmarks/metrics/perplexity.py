@@ -1,4 +1,4 @@
-"""How well a language model predicts held-out text: per token, per word and per byte.
+"""Perplexity of a language model on held-out text: per token, per word and per byte.
 
 Only the last two compare across vocabularies. The loss of the END_OF_TEXT marks is part of the sum, their bytes and
 words are not, so both are slightly too high rather than too low.

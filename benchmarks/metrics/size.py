@@ -1,4 +1,4 @@
-"""How large a model is: parameters stored, those not forced to zero, and those that can have an effect.
+"""Size of a model: parameters stored, those not forced to zero, and those that can have an effect.
 
 Methods that mask store all; what masks cut off from input or output is stored and not zero, but has no effect.
 """

@@ -1,4 +1,4 @@
-"""How good answers in words are: exact match and F1 of SQuAD v1.1, after its official normalisation.
+"""Metrics of answers in words: exact match and F1 of SQuAD v1.1, after its official normalisation.
 
 Lower case; no punctuation; no articles; single spaces. Of several accepted answers the best one counts.
 """
@@ -50,7 +50,7 @@ def answer_metrics(answers: Sequence[str], accepted: Sequence[Sequence[str]], pr
         )
 
     def mean(score: Callable[[str, str], float]) -> Metric:
-        best = [_best(score, given, right) for given, right in zip(answers, accepted, strict=True)]
+        best = [_best(score, answer, right) for answer, right in zip(answers, accepted, strict=True)]
         return Metric(100 * sum(best) / len(best), "%", True, n=len(best))
 
     return {f"{prefix}exact_match": mean(exact_match), f"{prefix}f1": mean(word_f1)}

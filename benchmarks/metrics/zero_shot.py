@@ -48,7 +48,7 @@ def zero_shot_metrics(
     model.eval()
     wrapped = _wrapped(model, tokenizer, length, batch_size)
     with contextlib.redirect_stderr(io.StringIO()):  # its progress lines would run through the suite's own
-        found = simple_evaluate(
+        results = simple_evaluate(
             model=wrapped,
             tasks=list(specifications),
             limit=limit,
@@ -56,11 +56,11 @@ def zero_shot_metrics(
             task_manager=TaskManager(include_path=list(folders), include_defaults=False),
         )
     model.train(was_training)
-    assert found is not None  # it is, on the first process
+    assert results is not None  # it is, on the first process
     metrics: dict[str, Metric] = {}
-    for task, scores in found["results"].items():
-        samples = found.get("samples", {}).get(task, [])
-        metrics |= _scores(task, scores, _questions(task, found))
+    for task, scores in results["results"].items():
+        samples = results.get("samples", {}).get(task, [])
+        metrics |= _scores(task, scores, _questions(task, results))
         if samples and "acc,none" in scores:
             metrics[f"chance/{task}"] = Metric(chance(samples), "", None, len(samples))
     return metrics
@@ -83,26 +83,26 @@ def chance(samples: Sequence[Mapping[str, Any]]) -> float:
     return sum(1 / len(sample["resps"]) for sample in samples) / len(samples)
 
 
-def _questions(task: str, found: Mapping[str, Any]) -> int:
-    """How many questions are behind the scores of a task, or of a group with all of its tasks.
+def _questions(task: str, results: Mapping[str, Any]) -> int:
+    """Count the questions behind the scores of a task, or of a group with all of its tasks.
 
     Args:
         task: name of a task or a group.
-        found: what the harness gives back. Its samples are not counted: they repeat a question for every filter.
+        results: what the harness gives back. Its samples are not counted: they repeat a question for every filter.
     """
-    if task in found["n-samples"]:
-        return int(found["n-samples"][task]["effective"])
-    return sum(_questions(member, found) for member in found["group_subtasks"].get(task, ()))
+    if task in results["n-samples"]:
+        return int(results["n-samples"][task]["effective"])
+    return sum(_questions(member, results) for member in results["group_subtasks"].get(task, ()))
 
 
 def _scores(task: str, scores: Mapping[str, Any], count: int) -> dict[str, Metric]:
     """The harness's "metric,filter" entries as "metric/task", or "metric-filter/task" where a filter has a name."""
-    found = {}
+    metrics = {}
     for key, value in scores.items():
         metric, comma, kind = key.partition(",")
         if not comma or not isinstance(value, (int, float)):
             continue
         name = metric if kind == "none" else f"{metric}-{kind}"
         higher = None if metric.endswith("_stderr") else True
-        found[f"{name}/{task}"] = Metric(float(value), "", higher, max(count, 1))
-    return found
+        metrics[f"{name}/{task}"] = Metric(float(value), "", higher, max(count, 1))
+    return metrics

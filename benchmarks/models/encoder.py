@@ -26,8 +26,8 @@ class SpanReader(BertForQuestionAnswering):
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> TokenClassifierOutput:
         """Logits (batch, length, 2) of the first and the last token of the answer; labels (batch, 2)."""
-        found = super().forward(**inputs)
-        logits = torch.stack([found.start_logits, found.end_logits], dim=-1)
+        outputs = super().forward(**inputs)
+        logits = torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
         loss = None if labels is None else span_loss(logits, labels)
         return TokenClassifierOutput(loss=loss, logits=logits)
 
@@ -113,5 +113,5 @@ def _fill(encoder: nn.Module, spec: EncoderSpec, folder: Path | None) -> None:
     wrong = sorted({name for name in absent if not name.startswith(_POOLER)} | set(map(str, report["mismatched_keys"])))
     if wrong:
         raise ValueError(f"{place} lacks {wrong[0]} of a BERT encoder, or has it in another shape; give other weights")
-    found = {name: value for name, value in trained.state_dict().items() if name in known and name not in missing}
-    encoder.load_state_dict({**known, **found})
+    weights = {name: value for name, value in trained.state_dict().items() if name in known and name not in missing}
+    encoder.load_state_dict({**known, **weights})

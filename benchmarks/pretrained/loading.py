@@ -143,8 +143,8 @@ def told_stories(foundation: Foundation, length: int, folder: Path) -> NDArray[n
 
     def tell(partial: Path) -> None:
         set_seed(TRAINING_SEED)
-        told = sample_stories(foundation.build(), TOLD, length, int(foundation.tokenizer.bos_token_id))
-        np.save(partial, told.numpy())
+        stories = sample_stories(foundation.build(), TOLD, length, int(foundation.tokenizer.bos_token_id))
+        np.save(partial, stories.numpy())
 
     make_once(path, tell)
     return np.load(path)

@@ -53,8 +53,8 @@ def subject(settings: CompareSettings, tier: str, context: RunContext) -> Subjec
 
 def _own(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
     assert settings.architecture is not None and settings.training is not None  # one of our own
-    own = Pretraining(settings.architecture, settings.training, settings.data, settings.protocol)
-    folder = loading.trained(own, tier, context)
+    pretraining = Pretraining(settings.architecture, settings.training, settings.data, settings.protocol)
+    folder = loading.trained(pretraining, tier, context)
     text = prepare(settings.data, settings.protocol, tier, context.folder)
     inputs, labels = evaluation_windows(text.evaluation, settings.protocol.sequence_length, settings.protocol.stride)
     return Subject(

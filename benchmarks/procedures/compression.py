@@ -38,38 +38,38 @@ def execute(run: Run, context: RunContext) -> RunResult:
     settings: CompareSettings = run.cell.settings
     torch.set_num_threads(context.threads)
     silence_transformers()
-    own = subject(settings, run.cell.tier, context)
-    dense, model = own.build(), own.build()
+    trained = subject(settings, run.cell.tier, context)
+    dense, model = trained.build(), trained.build()
     whole = parameters(dense, "blocks")
     spec = settings.calibration
-    examples = PackedText(own.sequences)
-    data = calibration.draw(examples, spec.batch_size, run.seed, own.source, count=spec.sequences)
+    examples = PackedText(trained.sequences)
+    data = calibration.draw(examples, spec.batch_size, run.seed, trained.source, count=spec.sequences)
     method = one_event_method(settings.method, settings.target, settings.width_multiple, model, run.seed)
     began = time.perf_counter()
     model = compress(method, model, data)
     seconds = time.perf_counter() - began
-    prediction = own.text.predict(model)
-    before = _dense_prediction(own, dense, context.folder)
+    prediction = trained.text.predict(model)
+    before = _dense_prediction(trained, dense, context.folder)
     length, one = settings.protocol.sequence_length, data.first
-    operations = forward_flops(model, length, one)
+    flops = forward_flops(model, length, one)
     sizes = size_metrics(model, method)
     metrics = {
-        **own.text.metrics(prediction),
-        "perplexity_dense": own.text.metrics(before)["perplexity"],
+        **trained.text.metrics(prediction),
+        "perplexity_dense": trained.text.metrics(before)["perplexity"],
         **sizes,
         "block_share": Metric(sizes["block_parameters_nonzero"].value / whole, "of the dense blocks", False),
-        "forward_flops": Metric(float(operations), "floating-point operations", False),
-        "forward_flops_ratio": Metric(operations / forward_flops(dense, length, one), "compressed / dense", False),
-        **latency_metrics(model, dense, torch.from_numpy(own.sequences[:_TURNS])),
+        "forward_flops": Metric(float(flops), "floating-point operations", False),
+        "forward_flops_ratio": Metric(flops / forward_flops(dense, length, one), "compressed / dense", False),
+        **latency_metrics(model, dense, torch.from_numpy(trained.sequences[:_TURNS])),
         "compression_time": Metric(seconds, "s", False),
     }
     history = tuple(PlanEvent(**event) for event in method.history)
-    return RunResult(metrics, own.fingerprint, history, payload={"calibration": calibration.described(data)})
+    return RunResult(metrics, trained.fingerprint, history, payload={"calibration": calibration.described(data)})
 
 
-def _dense_prediction(own: Subject, dense: nn.Module, folder: Path) -> Prediction:
-    """What the whole model predicts: the same for every run, so it is kept in the work folder."""
-    windows = hashlib.sha256(own.text.inputs.tobytes() + own.text.labels.tobytes()).hexdigest()[:16]
-    path = folder / "trained" / f"dense-{own.fingerprint[:16]}-{windows}.json"
-    make_once(path, lambda partial: partial.write_text(json.dumps(asdict(own.text.predict(dense)))))
+def _dense_prediction(trained: Subject, dense: nn.Module, folder: Path) -> Prediction:
+    """Return the prediction of the dense model: the same for every run, so it is kept in the work folder."""
+    windows = hashlib.sha256(trained.text.inputs.tobytes() + trained.text.labels.tobytes()).hexdigest()[:16]
+    path = folder / "trained" / f"dense-{trained.fingerprint[:16]}-{windows}.json"
+    make_once(path, lambda partial: partial.write_text(json.dumps(asdict(trained.text.predict(dense)))))
     return Prediction(**json.loads(path.read_text()))

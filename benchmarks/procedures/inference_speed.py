@@ -1,4 +1,4 @@
-"""Times whole and compressed models in turns while they read or write: the work of experiments/inference_speed.py."""
+"""Interleaved timing of prefill or decode by dense and compressed models, for experiments/inference_speed.py."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from benchmarks.timing.clock import clock
 from benchmarks.timing.compilation import all_compiled, compiling
 from benchmarks.timing.controls import control_metrics
 from benchmarks.timing.energy import energy_metrics
-from benchmarks.timing.inference import Inputs, Timed, read_batch, reader, writer
-from benchmarks.timing.interleaved import ratio, take_turns
+from benchmarks.timing.inference import Inputs, Timed, decode, prefill, prefill_cache
+from benchmarks.timing.interleaved import interleave, ratio
 from ecospa.accounting import parameters
 from ecospa.roofline import measure_device
 from results.record import Metric
@@ -30,31 +30,31 @@ _WARM_UP = 2
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Let whole and shrunk model read batches of their own, or write tokens after them, in turns."""
+    """Time prefill of batches, or decode of the tokens after them, by dense and shrunk model, interleaved."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
-    models, given = prepare(run, context, _WARM_UP)
-    for batch in given:
+    models, batches = prepare(run, context, _WARM_UP)
+    for batch in batches:
         del batch["labels"]
-    metrics = _facts(models, given[0], settings)
+    metrics = _facts(models, batches[0], settings)
     with compiling(protocol.mode == "compiled", context.threads):
-        timed = _candidates(models, given, protocol)
+        timed = _candidates(models, batches, protocol)
 
-        def told(turn: int) -> None:
+        def with_progress(turn: int) -> None:
             timed["shrunk"].work(turn)
-            context.progress(turn + 1, len(given))
+            context.progress(turn + 1, len(batches))
 
-        works = [told if name == "shrunk" else one.work for name, one in timed.items()]
+        works = [with_progress if name == "shrunk" else one.work for name, one in timed.items()]
         ready = [one.ready for one in timed.values()]
         with all_compiled():
-            taken = take_turns(works, protocol.turns, _WARM_UP, protocol.device, ready)
+            taken = interleave(works, protocol.turns, _WARM_UP, protocol.device, ready)
     seconds = dict(zip(timed, taken, strict=True))
     metrics |= _speeds(settings, seconds, metrics["forward_flops_ratio"].value)
     if protocol.mode == "compiled":
         for name, prefix in (("dense", "dense_"), ("shrunk", "")):
             metrics[f"{prefix}compile_seconds"] = Metric(timed[name].compile_seconds, "s", False)
     if protocol.phase == "prefill":
-        metrics |= energy_metrics(timed["dense"].work, timed["shrunk"].work, len(given), protocol.device)
+        metrics |= energy_metrics(timed["dense"].work, timed["shrunk"].work, len(batches), protocol.device)
     device = measure_device(protocol.device, DTYPES[protocol.precision])
     payload = {
         "seconds": seconds,
@@ -65,10 +65,10 @@ def execute(run: Run, context: RunContext) -> RunResult:
 
 
 def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[str, Metric]:
-    """What does not depend on time: sizes and operations, of models that have not been merged."""
-    read = positions(settings.model, settings.protocol.sequence)
+    """Metrics that do not depend on time: sizes and FLOPs, of models that have not been merged."""
+    tokens = positions(settings.model, settings.protocol.sequence)
     one = {name: value[:1] for name, value in batch.items()}
-    flops = [forward_flops(model, read, one) for model in (models.dense, models.shrunk)]
+    flops = [forward_flops(model, tokens, one) for model in (models.dense, models.shrunk)]
     facts = {
         "forward_flops_ratio": Metric(flops[1] / flops[0], "shrunk / dense", False),
         **size_metrics(models.shrunk),
@@ -80,12 +80,12 @@ def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[s
     return facts
 
 
-def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
-    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
+def _candidates(models: Candidates, batches: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
+    """Candidates by name: dense, swapped and shrunk; in other modes dense and shrunk, with and without the mode."""
     mode = cast(InferenceMode, protocol.mode)
 
     def timed(model: nn.Module, mode: InferenceMode) -> Timed:
-        return reader(model, given, mode) if protocol.phase == "prefill" else writer(model, given, protocol, mode)
+        return prefill(model, batches, mode) if protocol.phase == "prefill" else decode(model, batches, protocol, mode)
 
     if mode == "plain":
         wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
@@ -103,12 +103,12 @@ def _candidates(models: Candidates, given: Sequence[Inputs], protocol: SpeedProt
 
 
 def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_ratio: float) -> dict[str, Metric]:
-    """What the turns tell."""
+    """Metrics of the interleaved timings."""
     protocol, median = settings.protocol, statistics.median
     tokens = protocol.generated or positions(settings.model, protocol.sequence)
     dense, shrunk = seconds["dense"], seconds["shrunk"]
     faster, turns = ratio(dense, shrunk), len(shrunk)
-    found = {
+    metrics = {
         "latency": Metric(median(shrunk) / (protocol.generated or 1), "s", False, n=turns),
         "dense_latency": Metric(median(dense) / (protocol.generated or 1), "s", False, n=turns),
         "throughput": Metric(protocol.batch * tokens / median(shrunk), "tokens / s", True, n=turns),
@@ -116,11 +116,11 @@ def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_r
         "throughput_ratio": Metric(faster, "shrunk / dense", True, n=turns),
         "latency_over_flops": Metric(1 / faster / flops_ratio, "time / FLOPs", False),
     }
-    return found | control_metrics(seconds, flops_ratio, "latency")
+    return metrics | control_metrics(seconds, flops_ratio, "latency")
 
 
 def _cache_bytes(model: nn.Module, batch: Inputs) -> int:
     """Bytes of the keys and values of a batch."""
-    past, _ = read_batch(model, batch)
+    past, _ = prefill_cache(model, batch)
     tensors = (tensor for layer in past.layers for tensor in (layer.keys, layer.values))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

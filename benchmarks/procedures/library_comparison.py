@@ -32,7 +32,7 @@ from benchmarks.models import synthetic
 from benchmarks.models.language import silence_transformers
 from benchmarks.specs.capabilities import PeerSettings
 from benchmarks.specs.synthetic import ModelShape
-from benchmarks.timing.interleaved import ratio, take_turns
+from benchmarks.timing.interleaved import interleave, ratio
 from ecospa.accounting import parameters
 from results.record import Metric
 
@@ -41,7 +41,7 @@ UNTESTED = "nothing was cut"
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one capability: "works", "fails" (its own error), "wrong", "nothing" (silently), "untested"."""
+    """Finding on one capability: "works", "fails" (its own error), "wrong", "nothing" (silently), "untested"."""
 
     capability: str
     outcome: str
@@ -49,7 +49,7 @@ class Finding:
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Every capability of one side on one model; and, where asked for, the time of a cut by both sides in turns.
+    """Every capability of one side on one model; and, where asked for, the time of a cut by both sides, interleaved.
 
     Raises:
         ConfigError: Torch-Pruning is not installed.
@@ -62,14 +62,14 @@ def execute(run: Run, context: RunContext) -> RunResult:
     subject = prepare(run.cell.method, settings, run.seed)
     findings = [tried(f"cut half of the {part}", lambda part=part: check_cut(subject, part)) for part in PARTS]
     context.progress(1, 3)
-    parts = [part for part, found in zip(PARTS, findings, strict=True) if found.outcome == "works"]
+    parts = [part for part, finding in zip(PARTS, findings, strict=True) if finding.outcome == "works"]
     findings += after_a_cut(subject, parts)
     context.progress(2, 3)
-    metrics = {"works": Metric(float(sum(found.outcome == "works" for found in findings)), "capabilities", True)}
+    metrics = {"works": Metric(float(sum(finding.outcome == "works" for finding in findings)), "capabilities", True)}
     metrics["tried"] = Metric(float(len(findings)), "capabilities", None)
     if settings.timed is not None:
         metrics |= cut_times(settings.timed, settings.turns, run.seed)
-    payload = {"findings": [dataclasses.asdict(found) for found in findings], "torch_pruning": found_version}
+    payload = {"findings": [dataclasses.asdict(finding) for finding in findings], "torch_pruning": found_version}
     return RunResult(metrics, "0" * 64, payload=payload)
 
 
@@ -95,14 +95,14 @@ def after_a_cut(subject: Subject, parts: Sequence[str]) -> list[Finding]:
         untested = [*(["decode with a cache"] if writes else []), *names.values(), "train on, optimizer kept"]
         return [Finding(name, "untested", UNTESTED) for name in untested]
     model = subject.cut(parts)
-    found = [tried("decode with a cache", lambda: check_decoding(model, subject.batch))] if writes else []
+    findings = [tried("decode with a cache", lambda: check_decoding(model, subject.batch))] if writes else []
     saved = saved_and_loaded(subject, model)
-    found += [tried(name, lambda way=way: check_loaded(saved[way])) for way, name in names.items()]
-    return [*found, tried("train on, optimizer kept", lambda: check_training(subject, parts))]
+    findings += [tried(name, lambda way=way: check_loaded(saved[way])) for way, name in names.items()]
+    return [*findings, tried("train on, optimizer kept", lambda: check_training(subject, parts))]
 
 
 def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:
-    """Seconds of both sides from the call to the model without half of its heads, in turns on copies of one model."""
+    """Seconds of both sides from the call to the model without half of its heads, interleaved on copies of one."""
     torch.manual_seed(seed)
     dense = synthetic.build(shape).eval()
     batch = synthetic.random_batch(shape, 1, min(12, shape.length), torch.Generator().manual_seed(seed))
@@ -112,17 +112,17 @@ def cut_times(shape: ModelShape, turns: int, seed: int) -> dict[str, Metric]:
     def halve(name: str) -> Callable[[int], None]:
         return lambda turn: SIDES[name].halve_heads(copies[name][turn], batch)
 
-    own, peer = take_turns([halve(name) for name in ("ecospa", "torch_pruning")], turns, warm_up, "cpu")
+    ours, peer = interleave([halve(name) for name in ("ecospa", "torch_pruning")], turns, warm_up, "cpu")
     sizes = {parameters(model) for several in copies.values() for model in several}
     if len(sizes) != 1 or sizes == {parameters(dense)}:
         raise Wrong(f"the sides leave {sorted(sizes)} parameters of {parameters(dense)}; their times do not compare")
     return {
-        "heads_time": Metric(statistics.median(own), "s", False, n=turns),
+        "heads_time": Metric(statistics.median(ours), "s", False, n=turns),
         "peer_heads_time": Metric(statistics.median(peer), "s", False, n=turns),
-        "heads_time_ratio": Metric(ratio(own, peer), "EcoSpa / Torch-Pruning", False, n=turns),
+        "heads_time_ratio": Metric(ratio(ours, peer), "EcoSpa / Torch-Pruning", False, n=turns),
     }
 
 
 def _writes(model: nn.Module) -> bool:
-    """Whether a model goes on with a text."""
+    """Return True if a model generates text."""
     return type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))

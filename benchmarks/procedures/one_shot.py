@@ -34,19 +34,19 @@ def execute(run: Run, context: RunContext) -> RunResult:
     training = settings.training
     torch.set_num_threads(context.threads)
     silence_transformers()
-    own = task.load(run, context.folder)
-    data = calibration.draw(own.examples, training.micro_batch_size, run.seed, own.source, training.device)
-    method, model = build_method(settings.method, settings.shrink, run.seed), own.build()
+    loaded = task.load(run, context.folder)
+    data = calibration.draw(loaded.examples, training.micro_batch_size, run.seed, loaded.source, training.device)
+    method, model = build_method(settings.method, settings.shrink, run.seed), loaded.build()
     began = time.perf_counter()
     model = compress(method, model, data)
     seconds = time.perf_counter() - began
     return RunResult(
         metrics={
-            **own.evaluate(model),
+            **loaded.evaluate(model),
             **size_metrics(model, method),
             "compression_time": Metric(seconds, "s", False),
         },
-        data_fingerprint=own.fingerprint,
+        data_fingerprint=loaded.fingerprint,
         plan_history=tuple(PlanEvent(**event) for event in method.history),
         payload={"calibration": calibration.described(data)},
         device=training.device,

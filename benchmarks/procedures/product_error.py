@@ -1,6 +1,6 @@
 """Removing inner indices of a product in three ways, and what it costs (paper, Appendix A).
 
-The arithmetic of experiments/mismatch_error.py. Everything is float64, so that an error of zero is a zero.
+The mathematics of experiments/mismatch_error.py. Everything is float64, so that an error of zero is a zero.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Product = tuple[Tensor, Tensor]
 
 
 def kept_indices(left: Tensor, right: Tensor, removed: int, removal: str, generator: torch.Generator) -> Tensor:
-    """Which inner indices still contribute after a removal.
+    """Return the inner indices that still contribute after a removal.
 
     Args:
         left: (rows, inner).

@@ -28,7 +28,7 @@ _SMOOTHING = 20  # steps behind one point of the loss curve
 
 @dataclass
 class Stages:
-    """What was measured at every size, filled in while the model shrinks."""
+    """Measurements at every size, filled in while the model shrinks."""
 
     held_out: HeldOut
     settings: PretrainedSettings
@@ -178,10 +178,10 @@ def _tell(model: Any, tokenizer: Any, settings: PretrainedSettings) -> str:
     """The prompt, continued greedily."""
     model.eval()
     prompt = tokenizer(settings.prompt, return_tensors="pt")
-    told = model.generate(
+    tokens = model.generate(
         **prompt, max_new_tokens=settings.generated_tokens, do_sample=False, pad_token_id=tokenizer.bos_token_id
     )
-    return str(tokenizer.decode(told[0], skip_special_tokens=True))
+    return str(tokenizer.decode(tokens[0], skip_special_tokens=True))
 
 
 def _batches(text: Tensor, size: int, steps: int, seed: int) -> Iterator[Tensor]:

@@ -28,7 +28,7 @@ _WIDTH_MULTIPLE = 2
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Compress once for the memory, then in turns with EcoSpa's plan and apply for the time."""
+    """Compress once for the memory, then interleaved with EcoSpa's plan and apply for the time."""
     settings: CostSettings = run.cell.settings
     torch.set_num_threads(context.threads)
     silence_transformers()
@@ -36,8 +36,8 @@ def execute(run: Run, context: RunContext) -> RunResult:
     model = build(settings.model).eval()
     data = random_data(settings, run.seed)
 
-    def method_of(own: nn.Module) -> TrainingMethod:
-        return one_event_method(settings.method, settings.target, _WIDTH_MULTIPLE, own, run.seed)
+    def method_of(copied: nn.Module) -> TrainingMethod:
+        return one_event_method(settings.method, settings.target, _WIDTH_MULTIPLE, copied, run.seed)
 
     def once(copied: nn.Module) -> float:
         method = method_of(copied)
@@ -52,15 +52,15 @@ def execute(run: Run, context: RunContext) -> RunResult:
     sizes = size_metrics(compress(method, victim, data), method)
     peak = peak_memory("cpu")
     del victim, method
-    own: list[float] = []
+    method_seconds: list[float] = []
     plain: list[float] = []
     for turn in range(settings.turns):
-        own.append(once(copy.deepcopy(model)))
+        method_seconds.append(once(copy.deepcopy(model)))
         plain.append(_plan_and_apply(copy.deepcopy(model)))
         context.progress(turn + 1, settings.turns)
-    seconds, reference = statistics.median(own), statistics.median(plain)
+    seconds, reference = statistics.median(method_seconds), statistics.median(plain)
     metrics = {
-        "compression_time": Metric(seconds, "s", False, n=len(own)),
+        "compression_time": Metric(seconds, "s", False, n=len(method_seconds)),
         "plan_and_apply_time": Metric(reference, "s", False, n=len(plain)),
         "time_to_plan_and_apply": Metric(seconds / reference, "method / ecospa.plan_shrink and apply", False),
         **memory_metrics(peak),

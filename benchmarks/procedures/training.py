@@ -49,25 +49,25 @@ def execute(run: Run, context: RunContext) -> RunResult:
     trained = train(run, context)
     started = trained.started
     metrics = _measure(run, started, trained.task)
-    given = {"calibration": calibration.described(started.data)} if started.method.needs_calibration else {}
+    calibrated = {"calibration": calibration.described(started.data)} if started.method.needs_calibration else {}
     left_out = {} if _RATIO in metrics else {"left_out": {_RATIO: "two models in training did not fit into memory"}}
     return RunResult(
         metrics=metrics,
         data_fingerprint=trained.task.fingerprint,
         plan_history=_plan_history(started),
         loss_curve=_loss_curve(trained.log),
-        payload={**given, **left_out},
+        payload={**calibrated, **left_out},
         device=run.cell.settings.training.device,
         seconds_before=trained.seconds_before,
     )
 
 
-def _measure(run: Run, started: Started, own: task.Task) -> dict[str, Metric]:
+def _measure(run: Run, started: Started, loaded: task.Task) -> dict[str, Metric]:
     training, model = run.cell.settings.training, started.model
-    quality = own.evaluate(model)
+    quality = loaded.evaluate(model)
     sizes = size_metrics(model, started.method)
-    final_flops = step_flops(model, training.batch_size, own.tokens, own.batch(1, training.device))
-    ratio = _step_time_ratio(model, own, training)
+    final_flops = step_flops(model, training.batch_size, loaded.tokens, loaded.batch(1, training.device))
+    ratio = _step_time_ratio(model, loaded, training)
     return {
         **quality,
         **sizes,
@@ -79,8 +79,8 @@ def _measure(run: Run, started: Started, own: task.Task) -> dict[str, Metric]:
     }
 
 
-def _step_time_ratio(model: nn.Module, own: task.Task, training: TrainingSpec) -> float | None:
-    """The last of the measurements; None where the dense model in training does not fit beside the final one.
+def _step_time_ratio(model: nn.Module, loaded: task.Task, training: TrainingSpec) -> float | None:
+    """The last of the measurements; None where the dense model in training does not fit together with the final one.
 
     A run of days is not to lose its quality to a ratio of times.
     """
@@ -88,7 +88,9 @@ def _step_time_ratio(model: nn.Module, own: task.Task, training: TrainingSpec) -
     if training.device == "cuda":
         torch.cuda.empty_cache()
     try:
-        return final_step_time_ratio(model, own.build(), own.batch(training.micro_batch_size, training.device), _TURNS)
+        return final_step_time_ratio(
+            model, loaded.build(), loaded.batch(training.micro_batch_size, training.device), _TURNS
+        )
     except torch.OutOfMemoryError:
         return None
 

@@ -30,7 +30,7 @@ Row = dict[str, int]
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Train the whole model for two steps, then a copy over its schedule, and compare with what was foretold."""
+    """Train the dense model for two steps, then a copy over its schedule, and compare with what was predicted."""
     settings: SpeedSettings = run.cell.settings
     protocol: Any = settings.protocol
     if run.cell.method not in METHODS:
@@ -39,23 +39,23 @@ def execute(run: Run, context: RunContext) -> RunResult:
     silence_transformers()
     torch.manual_seed(run.seed)
     model = build(settings.model).to(protocol.device, DTYPES[protocol.precision])
-    given = batches(settings, protocol.turns, run.seed)
-    foretold = _foretold(model, settings)
+    steps = batches(settings, protocol.turns, run.seed)
+    predicted = _predicted(model, settings)
     reference = _Training(copy.deepcopy(model), settings, None, None)
-    dense = [reference.step(batch) for batch in given[:_DENSE_STEPS]]
+    dense = [reference.step(batch) for batch in steps[:_DENSE_STEPS]]
     dense_peak = max(row["peak"] for row in dense)
     del reference
     limit = None if protocol.budget is None else int(protocol.budget * dense_peak)
     training = _Training(model, settings, config(settings), limit)
     rows = []
-    for number, batch in enumerate(given):
+    for number, batch in enumerate(steps):
         rows.append(training.step(batch))
-        context.progress(number + 1, len(given))
-    steady = training.step(given[0])  # all events are over
+        context.progress(number + 1, len(steps))
+    steady = training.step(steps[0])  # all events are over
     metrics = {
         **_bytes(rows, steady, dense_peak),
-        "foretold_training_bytes": Metric(float(foretold.stages[-1].bytes), "bytes", None),
-        "foretold_steady_memory": Metric(float(training.foretold_peak(given[0])), "bytes", None),
+        "foretold_training_bytes": Metric(float(predicted.stages[-1].bytes), "bytes", None),
+        "foretold_steady_memory": Metric(float(training.predicted_peak(steps[0])), "bytes", None),
         **size_metrics(model),
     }
     if limit is not None:
@@ -64,7 +64,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
 
 
 def config(settings: SpeedSettings) -> ecospa.EcoSpaConfig | None:
-    """The schedule of a run: down to its target within three quarters of the steps; None for a run that stays whole."""
+    """The schedule of a run: down to its target within three quarters of the steps; None for a run that stays dense."""
     protocol: Any = settings.protocol
     if settings.target is None:
         return None
@@ -104,10 +104,10 @@ class _Training:
         self.optimizer.zero_grad()
         return row
 
-    def foretold_peak(self, batch: dict[str, Tensor]) -> int:
+    def predicted_peak(self, batch: dict[str, Tensor]) -> int:
         """Bytes that a step is expected to hold, at the model's present size, all examples at once."""
-        foretold = ecospa.MemoryBudget(_NO_LIMIT, WithLoss(self.model), self.optimizer)
-        return foretold.peak(batch, self._micro_batch(batch), margin=1.0)
+        unlimited = ecospa.MemoryBudget(_NO_LIMIT, WithLoss(self.model), self.optimizer)
+        return unlimited.peak(batch, self._micro_batch(batch), margin=1.0)
 
     def _train(self, batch: dict[str, Tensor]) -> None:
         for part, share in [(batch, 1.0)] if self.budget is None else self.budget.split(batch):
@@ -141,16 +141,16 @@ def _bytes(rows: list[Row], steady: Row, dense_peak: int) -> dict[str, Metric]:
     return metrics
 
 
-def _foretold(model: nn.Module, settings: SpeedSettings) -> Forecast:
-    """The run as `ecospa plan` sees it; a whole model has one stage, whatever the configuration."""
+def _predicted(model: nn.Module, settings: SpeedSettings) -> Forecast:
+    """The run as `ecospa plan` sees it; a dense model has one stage, whatever the configuration."""
     protocol: MemoryProtocol = settings.protocol
     wanted = config(settings)
-    whole = ecospa.EcoSpaConfig(start_step=protocol.turns + 1, target_scope="blocks")
+    dense = ecospa.EcoSpaConfig(start_step=protocol.turns + 1, target_scope="blocks")
     work = Workload(
         protocol.turns, protocol.batch, sequence=positions(settings.model, protocol.sequence),
         precision=protocol.precision,
     )  # fmt: skip
-    return forecast(model, wanted or whole, work)
+    return forecast(model, wanted or dense, work)
 
 
 def _history(training: _Training) -> tuple[PlanEvent, ...]:

@@ -1,4 +1,4 @@
-"""Times training steps of a whole and a shrunk model in turns: the work of experiments/training_speed.py."""
+"""Interleaved timing of training steps of a dense and a shrunk model, for experiments/training_speed.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.timing.compilation import all_compiled, compiling
 from benchmarks.timing.controls import control_metrics
 from benchmarks.timing.energy import energy_metrics
 from benchmarks.timing.inference import Timed
-from benchmarks.timing.interleaved import ratio, take_turns
+from benchmarks.timing.interleaved import interleave, ratio
 from benchmarks.timing.training_step import stepper
 from ecospa.accounting import parameters, training_flops
 from ecospa.families import coupled_pairs
@@ -36,17 +36,19 @@ _EVENTS = 5
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Train whole and shrunk model in turns, beside the swapped one, or in a mode beside both without it."""
+    """Time steps of dense and shrunk model, interleaved with the swapped one, or in a mode vs. both without it."""
     settings: SpeedSettings = run.cell.settings
     protocol = settings.protocol
-    models, given = prepare(run, context, _WARM_UP)
+    models, batches = prepare(run, context, _WARM_UP)
     with compiling(protocol.mode == "compiled", context.threads):
-        timed = _candidates(models, given, protocol)
+        timed = _candidates(models, batches, protocol)
         steps = {name: one.work for name, one in timed.items()}
-        turns = [_telling(step, context, len(given)) if name == "shrunk" else step for name, step in steps.items()]
+        works = [
+            _with_progress(step, context, len(batches)) if name == "shrunk" else step for name, step in steps.items()
+        ]
         with all_compiled():
-            taken = take_turns(turns, protocol.turns, _WARM_UP, protocol.device)
-            energy = energy_metrics(steps["dense"], steps["shrunk"], len(given), protocol.device)
+            taken = interleave(works, protocol.turns, _WARM_UP, protocol.device)
+            energy = energy_metrics(steps["dense"], steps["shrunk"], len(batches), protocol.device)
     seconds = dict(zip(timed, taken, strict=True))
     metrics = _speeds(settings, models, seconds) | energy
     payload = {"seconds": seconds, "clock_mhz": clock(protocol.device)}
@@ -54,34 +56,34 @@ def execute(run: Run, context: RunContext) -> RunResult:
         for name, prefix in (("dense", "dense_"), ("shrunk", "")):
             metrics[f"{prefix}compile_seconds"] = Metric(timed[name].compile_seconds, "s", False)
     if protocol.mode == "plain":
-        foretold, payload["roofline"] = _foretold(models, given[0], protocol, seconds)
-        # shrinks the whole model: nothing after it
-        metrics |= foretold | _costs_of_shrinking(models.dense, given, protocol.device)
+        predicted, payload["roofline"] = _predicted(models, batches[0], protocol, seconds)
+        # shrinks the dense model: nothing after it
+        metrics |= predicted | _costs_of_shrinking(models.dense, batches, protocol.device)
     return RunResult(metrics, "0" * 64, payload=payload, device=protocol.device)
 
 
-def _candidates(models: Candidates, given: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Timed]:
-    """What takes turns: whole, swapped and shrunk model; in other modes whole and shrunk one, with and without it."""
+def _candidates(models: Candidates, batches: Sequence[dict[str, Tensor]], protocol: SpeedProtocol) -> dict[str, Timed]:
+    """Candidates by name: dense, swapped and shrunk; in other modes dense and shrunk, with and without the mode."""
     mode = cast(TrainingMode, protocol.mode)
     if mode == "plain":
         wanted = {"dense": models.dense, "swapped": models.swapped, "shrunk": models.shrunk}
-        return {name: stepper(model, given) for name, model in wanted.items()}
+        return {name: stepper(model, batches) for name, model in wanted.items()}
     plain = {"dense_plain": copy.deepcopy(models.dense), "plain": copy.deepcopy(models.shrunk)}
     return {
-        **{name: stepper(model, given) for name, model in plain.items()},
-        "dense": stepper(models.dense, given, mode),
-        "shrunk": stepper(models.shrunk, given, mode),
+        **{name: stepper(model, batches) for name, model in plain.items()},
+        "dense": stepper(models.dense, batches, mode),
+        "shrunk": stepper(models.shrunk, batches, mode),
     }
 
 
 def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, list[float]]) -> dict[str, Metric]:
-    """What the turns tell, beside the operations and sizes of the models."""
+    """Metrics of the interleaved timings, with the FLOPs and sizes of the models."""
     protocol, median = settings.protocol, statistics.median
     tokens = positions(settings.model, protocol.sequence)
     flops = [training_flops(model, protocol.batch, tokens) for model in (models.dense, models.shrunk)]
     dense, shrunk = seconds["dense"], seconds["shrunk"]
     faster, saved, turns = ratio(shrunk, dense), flops[1] / flops[0], len(shrunk)
-    found = {
+    metrics = {
         "step_time": Metric(median(shrunk), "s", False, n=turns),
         "dense_step_time": Metric(median(dense), "s", False, n=turns),
         "throughput": Metric(protocol.batch * tokens / median(shrunk), "tokens / s", True, n=turns),
@@ -91,30 +93,30 @@ def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, l
         **size_metrics(models.shrunk),
         "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
     }
-    return found | control_metrics(seconds, saved, "step_time")
+    return metrics | control_metrics(seconds, saved, "step_time")
 
 
-def _foretold(
+def _predicted(
     models: Candidates, batch: dict[str, Tensor], protocol: SpeedProtocol, seconds: Mapping[str, list[float]]
 ) -> tuple[dict[str, Metric], dict[str, Any]]:
-    """What a trace and the rates of this machine foretell, and where both models stand in its roofline."""
+    """Predict the ratio of step times by a trace and measured rates; also place both models in the roofline."""
     device = measure_device(protocol.device, DTYPES[protocol.precision])
     traces = {"dense": _traced(models.dense, batch), "shrunk": _traced(models.shrunk, batch)}
-    foretold = {name: step_seconds(trace, device) for name, trace in traces.items()}
+    predicted = {name: step_seconds(trace, device) for name, trace in traces.items()}
     roofline: dict[str, Any] = {"device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth}}
     for name, trace in traces.items():
         moved = sum(size for _, size in trace.operations)
         roofline[name] = {"flops": trace.flops, "bytes": moved, "seconds": statistics.median(seconds[name])}
-    saved = foretold["shrunk"] / foretold["dense"]
+    saved = predicted["shrunk"] / predicted["dense"]
     return {"foretold_step_time_ratio": Metric(saved, "shrunk / dense", None)}, roofline
 
 
-def _telling(step: Callable[[int], None], context: RunContext, total: int) -> Callable[[int], None]:
-    def told(turn: int) -> None:
+def _with_progress(step: Callable[[int], None], context: RunContext, total: int) -> Callable[[int], None]:
+    def reported(turn: int) -> None:
         step(turn)
         context.progress(turn + 1, total)
 
-    return told
+    return reported
 
 
 def _traced(model: nn.Module, batch: dict[str, Tensor]) -> StepTrace:
@@ -122,28 +124,28 @@ def _traced(model: nn.Module, batch: dict[str, Tensor]) -> StepTrace:
     return trace_step(weightless(WithLoss(model)), empty)
 
 
-def _costs_of_shrinking(model: nn.Module, given: Sequence[dict[str, Tensor]], device: str) -> dict[str, Metric]:
-    """Estimator and event beside a step of the whole model, which is used up: every event cuts, none is the last."""
-    step = stepper(model, given).work
+def _costs_of_shrinking(model: nn.Module, batches: Sequence[dict[str, Tensor]], device: str) -> dict[str, Metric]:
+    """Estimator and event vs. a step of the dense model, which is used up: every event cuts, none is the last."""
+    step = stepper(model, batches).work
     twin = copy.deepcopy(model)
-    batch_loss(twin, given[0]).backward()
+    batch_loss(twin, batches[0]).backward()
     estimator = ecospa.CoupledEstimator(twin, coupled_pairs(twin))
-    steps, updates = take_turns([step, lambda turn: estimator.update()], len(given) - _WARM_UP, _WARM_UP, device)
-    events = _events(model, given, device)
+    steps, updates = interleave([step, lambda turn: estimator.update()], len(batches) - _WARM_UP, _WARM_UP, device)
+    events = _events(model, batches, device)
     return {
         "estimator_share": Metric(ratio(updates, steps), "estimator / step", False, n=len(steps)),
         "event_steps": Metric(statistics.median(events) / statistics.median(steps), "event / step", False, n=_EVENTS),
     }
 
 
-def _events(model: nn.Module, given: Sequence[dict[str, Tensor]], device: str) -> list[float]:
+def _events(model: nn.Module, batches: Sequence[dict[str, Tensor]], device: str) -> list[float]:
     """Seconds of events that fall on every step of the model at the paper's pace."""
     optimizer: Any = torch.optim.AdamW(model.parameters(), lr=1e-5)
     config = ecospa.EcoSpaConfig(target_size=0.2, target_scope="blocks", interval=1, width_multiple=1)
     sparsity = ecospa.CoupledSparsity(model, optimizer, config)
     seconds = []
     for turn in range(_EVENTS + 1):
-        batch_loss(model, given[turn % len(given)]).backward()
+        batch_loss(model, batches[turn % len(batches)]).backward()
         sparsity.after_backward()
         optimizer.step()
         finish_work(device)

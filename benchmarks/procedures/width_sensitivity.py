@@ -1,6 +1,6 @@
 """Cuts one part of a trained model to ever smaller widths, with and without recovery: experiments/sparsity_limits.py.
 
-Every width starts from the whole model again, so a curve says what one cut does and nothing about a sequence of cuts.
+Every width starts from the dense model again, so a curve says what one cut does and nothing about a sequence of cuts.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def execute(run: Run, context: RunContext) -> RunResult:
         return ecospa.from_pretrained(place).to(torch.device(device))
 
     def perplexity(model: nn.Module) -> float:
-        found = predict(model, *windows, batch_size=size, device=device)
-        return perplexity_metrics(found, text.words, text.size)["perplexity"].value
+        prediction = predict(model, *windows, batch_size=size, device=device)
+        return perplexity_metrics(prediction, text.words, text.size)["perplexity"].value
 
     widths = (1.0, *settings.widths)
     rows = []
@@ -74,7 +74,7 @@ def part_of(pairs: Sequence[CoupledPair], part: str, blocks: Sequence[str]) -> l
     """The pairs of one part.
 
     Args:
-        pairs: of the whole model.
+        pairs: of the dense model.
         part: a kind, "qk", "vo" or "ffn", or a third of the blocks, "early", "middle" or "late".
         blocks: names of the blocks, in order; where they do not divide by three, the earlier thirds are larger.
 
@@ -93,7 +93,7 @@ def narrowing_plan(model: nn.Module, part: str, share: float) -> SparsityPlan:
     """The plan that leaves every pair of a part the same share of its width, by EcoSpa's index scores.
 
     Args:
-        model: the whole model.
+        model: the dense model.
         part: as for `part_of`.
         share: of the width, in (0, 1]; at least one unit of every pair stays.
     """
@@ -154,7 +154,7 @@ def _measured(
     perplexity: Callable[[nn.Module], float],
     train: Callable[[nn.Module], None],
 ) -> dict[str, Any]:
-    """One point of the curve: the whole model, cut, measured, trained, measured."""
+    """One point of the curve: the dense model, cut, measured, trained, measured."""
     whole = parameters(model, "blocks")
     if share < 1:
         ecospa.apply_plan(model, narrowing_plan(model, settings.part, share))
@@ -164,12 +164,12 @@ def _measured(
 
 
 def _metrics(rows: Sequence[dict[str, Any]], margin: float) -> dict[str, Metric]:
-    """Perplexities of the whole model, and both break points where there are some."""
-    found = {}
+    """Perplexities of the dense model, and both break points where there are some."""
+    metrics = {}
     for when, name in (("cut", "perplexity_dense"), ("recovered", "perplexity_dense_recovered")):
         scores = [row[f"perplexity_{when}"] for row in rows]
-        found[name] = Metric(scores[0], "per token", False)
+        metrics[name] = Metric(scores[0], "per token", False)
         point = break_point([row["width"] for row in rows], scores, (1 + margin) * scores[0])
         if point is not None:
-            found[f"break_point_{when}"] = Metric(point, "of the width", False)
-    return found
+            metrics[f"break_point_{when}"] = Metric(point, "of the width", False)
+    return metrics

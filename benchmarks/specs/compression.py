@@ -43,10 +43,10 @@ class CompareSettings:
         method_config: dict[str, Any] = {"width_multiple": self.width_multiple}
         if self.method.location is not None:
             method_config["location"] = self.method.location
-        own = {} if self.architecture is None else dataclasses.asdict(self.architecture)
+        architecture = {} if self.architecture is None else dataclasses.asdict(self.architecture)
         parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("calibration", "data", "protocol")}
         trained = {} if self.training is None else {"training": dataclasses.asdict(self.training)}
-        model = {"name": self.model, **own}
+        model = {"name": self.model, **architecture}
         return {"method_config": method_config, "target": self.target, "model": model, **parts, **trained}
 
     def command_words(self) -> list[str]:

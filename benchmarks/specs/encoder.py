@@ -1,6 +1,6 @@
 """Settings of experiments with BERT: the encoder, its examples, and how answers are judged.
 
-A plan reads them, so nothing here imports torch. They stand beside ModelSpec, DataSpec and ProtocolSpec, whose fields
+A plan reads them, so nothing here imports torch. They accompany ModelSpec, DataSpec and ProtocolSpec, whose fields
 are those of language models.
 """
 
@@ -36,7 +36,7 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class ExamplesSpec:
-    """Where examples come from: a file of `benchmarks/data`, its configuration, how many are used (None: all)."""
+    """Source of examples: a file of `benchmarks/data`, its configuration, how many are used (None: all)."""
 
     source: str
     configuration: str
@@ -46,7 +46,7 @@ class ExamplesSpec:
 
 @dataclass(frozen=True)
 class ClassificationSpec:
-    """How labelled texts are read and judged.
+    """Settings of reading and judging labelled texts.
 
     `score` names the metric that stands for the task, or two with a plus, whose mean does, as GLUE has it:
     "accuracy", "f1+accuracy", "matthews", "pearson+spearman". `marked` gives those tokens of the second text the
@@ -65,7 +65,7 @@ class ClassificationSpec:
 
 @dataclass(frozen=True)
 class SpanSpec:
-    """How questions are answered: windows of the context, `stride` tokens of which stand in the next one as well.
+    """Settings of answering questions: windows of the context, `stride` tokens of which stand in the next one as well.
 
     `only_answered` trains on the windows that hold the answer alone: a model that starts from nothing otherwise learns
     little but which windows hold none. All windows are searched for answers either way. `marked` gives those tokens of
@@ -86,4 +86,4 @@ class SpanSpec:
 
 
 FROM_NOTHING = frozenset({"small_dense"})
-"""Methods that build a model of their own: beside models that start from weights they would compare knowledge."""
+"""Methods that build a model of their own: against models that start from weights they would compare knowledge."""

@@ -21,7 +21,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the text comes from: a file of `benchmarks/data`, its configuration, and how much of it is used."""
+    """Source of the text: a file of `benchmarks/data`, its configuration, and how much of it is used."""
 
     source: str
     configuration: str
@@ -31,7 +31,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ProtocolSpec:
-    """How perplexity is measured; a number means nothing without it.
+    """Settings of measuring perplexity; a number means nothing without them.
 
     `stride` is the distance between two windows: `sequence_length - 1` scores every token exactly once. `bos` records
     that a mark stands before every document, as `data.text.packing` always writes it: no code reads the field, so that

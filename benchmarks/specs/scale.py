@@ -1,4 +1,4 @@
-"""What one tier of a training experiment is: the sizes that it changes, and the settings of a run made from them."""
+"""Scale of a training experiment in one tier: the sizes that it changes, and the settings of a run made from them."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Scale:
             target: share of the block parameters that is left, or None.
             **shrink: fields of ShrinkSpec that differ from the tier's.
         """
-        own = {
+        schedule = {
             "total_steps": self.training.steps,
             "start_step": self.start_step,
             "end_step": self.end_step,
             "interval": self.interval,
             "width_multiple": self.width_multiple,
         }
-        spec = ShrinkSpec(target_size=target, **{**own, **shrink})
+        spec = ShrinkSpec(target_size=target, **{**schedule, **shrink})
         return TrainingSettings(method, target, spec, self.model, self.data, self.protocol, self.training)
 
     @property

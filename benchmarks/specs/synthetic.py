@@ -41,10 +41,10 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class SpeedProtocol:
-    """How a speed is measured.
+    """Settings of measuring a speed.
 
     Attributes:
-        phase: "training" steps, reading at once ("prefill"), or writing token by token ("decode").
+        phase: "training" steps, a forward pass over the batch ("prefill"), or generation token by token ("decode").
         batch: sequences or images at a time.
         sequence: tokens of a sequence; of images what their size and patches make of them.
         turns: measurements that count; as many inputs, so that nothing is measured out of a cache.
@@ -52,7 +52,7 @@ class SpeedProtocol:
         precision: "fp32", or "bf16" for weights, gradients and optimizer state alike.
         device: "cpu" or "cuda".
         generated: tokens that are written one by one after `sequence`, in the decode phase.
-        mode: how whole and compressed model infer: "plain", as they are; "merged", with one product for all projections
+        mode: how dense and compressed model infer: "plain", as they are; "merged", with one product for all projections
             of an input; "static", from a cache of fixed size; "compiled", by a compiled forward pass, which writes from
             such a cache. How they train: "plain"; "fused", with one kernel for the optimizer's whole update;
             "autocast", with products in bfloat16 and weights as they are; "compiled".

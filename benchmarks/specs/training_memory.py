@@ -11,6 +11,6 @@ METHODS = ("dense", "ecospa")
 
 @dataclass(frozen=True)
 class MemoryProtocol(SpeedProtocol):
-    """How memory is measured: `turns` optimizer steps; `budget` is a share of the dense peak, None for no limit."""
+    """Settings of measuring memory: `turns` optimizer steps; `budget` is a share of the dense peak, None: no limit."""
 
     budget: float | None = None

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class AugmentationSpec:
-    """What is done to training images; nothing by default.
+    """Augmentation of training images; none by default.
 
     Attributes:
         crop: "none"; "pad" cuts the image out of itself with a border of an eighth around it (small images); "resized"
@@ -41,7 +41,7 @@ class AugmentationSpec:
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """Who teaches.
+    """Settings of a teacher.
 
     Attributes:
         name: an architecture of timm, or a name of published weights, such as "regnety_160.deit_in1k".
@@ -91,7 +91,7 @@ class VisionModelSpec:
 
 @dataclass(frozen=True)
 class ImageProtocolSpec:
-    """How a classifier is trained and judged: accuracy on whole, unaugmented images of `split`."""
+    """Settings of training and judging a classifier: accuracy on whole, unaugmented images of `split`."""
 
     task: ClassVar[str] = "image_classification"
 

@@ -1,4 +1,4 @@
-"""What all tasks of encoders share: examples as a data set, logits of held-out ones, and what a record says of them."""
+"""Parts that all tasks of encoders share: examples as a data set, logits of held-out ones, and their record entry."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def predict(model: nn.Module, inputs: Inputs, batch_size: int, device: str) -> N
     """Logits of all examples, in their order; the model's mode is put back."""
     was_training = model.training
     model.eval()
-    found = []
+    batches = []
     for start in range(0, len(inputs["input_ids"]), batch_size):
         part = {name: value[start : start + batch_size].astype(np.int64) for name, value in inputs.items()}
         logits = model(**{name: torch.from_numpy(value).to(device) for name, value in part.items()}).logits
-        found.append(logits.float().cpu())
+        batches.append(logits.float().cpu())
     model.train(was_training)
-    together: NDArray[np.float32] = torch.cat(found).numpy()
+    together: NDArray[np.float32] = torch.cat(batches).numpy()
     return together
 
 

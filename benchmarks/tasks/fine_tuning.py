@@ -75,9 +75,9 @@ def _text(
     """Examples to train on, text to judge by, and where the examples come from."""
     protocol = settings.protocol
     if protocol.training_text == "self-told":
-        told = loading.told_stories(foundation, protocol.sequence_length, folder)
+        stories = loading.told_stories(foundation, protocol.sequence_length, folder)
         held_out = held_out_text(settings.data, protocol, foundation.tokenizer, tier)
-        return PackedText(told), held_out, "stories that the whole model has told itself, at temperature 1"
+        return PackedText(stories), held_out, "stories that the whole model has told itself, at temperature 1"
     text = prepare(settings.data, protocol, tier, folder, foundation.place)
     inputs, labels = evaluation_windows(text.evaluation, protocol.sequence_length, protocol.stride)
     return (

@@ -90,8 +90,8 @@ def _teacher(settings: TrainingSettings, images: ImageSet, folder: Path) -> Teac
         )
     plain = replace(protocol.augmentation, mixup=0.0, cutmix=0.0, smoothing=0.0)
     examples = ImageExamples(images.train, images, spec.size, plain, seed=0)
-    told = json.dumps([images.fingerprint, spec.size, asdict(plain)], sort_keys=True)
-    fingerprint = hashlib.sha256(told.encode()).hexdigest()
+    identity = json.dumps([images.fingerprint, spec.size, asdict(plain)], sort_keys=True)
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     return load_teacher(protocol.teacher, examples, images.classes, fingerprint, folder, device)
 
 

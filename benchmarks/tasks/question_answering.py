@@ -1,7 +1,7 @@
 """Answer a question by a span of a text: SQuAD v1.1's task and its official metrics.
 
 A long context is read in overlapping windows; of all spans of all windows the one with the highest sum of logits is the
-answer. Beside it stands an answer that reads nothing: the first words of the context, as many as usual.
+answer. It is compared with an answer that reads nothing: the first words of the context, as many as usual.
 """
 
 from __future__ import annotations
@@ -32,47 +32,47 @@ def load(run: Run, folder: Path) -> Task:
     """
     settings: TrainingSettings = run.cell.settings
     data, protocol, training = settings.data, settings.protocol, settings.training
-    found = encoded_questions(data, protocol, run.cell.tier, folder)
-    check_vocabulary(settings.model, found.vocabulary, protocol.tokenizer)
-    first_words = [" ".join(context.split()[: found.answer_words]) for context in found.contexts]
+    encoded = encoded_questions(data, protocol, run.cell.tier, folder)
+    check_vocabulary(settings.model, encoded.vocabulary, protocol.tokenizer)
+    first_words = [" ".join(context.split()[: encoded.answer_words]) for context in encoded.contexts]
 
     def evaluate(model: nn.Module) -> dict[str, Metric]:
-        logits = predict(model, found.evaluation, 2 * training.micro_batch_size, training.device)
-        answers = read_answers(logits, found, protocol.answer_tokens)
+        logits = predict(model, encoded.evaluation, 2 * training.micro_batch_size, training.device)
+        answers = read_answers(logits, encoded, protocol.answer_tokens)
         return {
-            **answer_metrics(answers, found.answers),
-            **answer_metrics(first_words, found.answers, prefix="first_words_"),
+            **answer_metrics(answers, encoded.answers),
+            **answer_metrics(first_words, encoded.answers, prefix="first_words_"),
         }
 
     weights = getattr(settings, "folder", None)
     return Task(
         build=lambda: build_encoder(settings.model, None, run.seed, training.device, weights),
-        examples=EncodedExamples(found.train, found.train_labels.astype(np.int64)),
+        examples=EncodedExamples(encoded.train, encoded.train_labels.astype(np.int64)),
         tokens=protocol.sequence_length,
         evaluate=evaluate,
-        fingerprint=fingerprint(found.fingerprint, settings.model.weights),
+        fingerprint=fingerprint(encoded.fingerprint, settings.model.weights),
         source=f"{data.source} {data.configuration}, training side",
         loss=lambda outputs, labels, num_items_in_batch: span_loss(outputs.logits, labels, num_items_in_batch),
     )
 
 
-def read_answers(logits: NDArray[np.float32], found: EncodedQuestions, answer_tokens: int) -> list[str]:
+def read_answers(logits: NDArray[np.float32], encoded: EncodedQuestions, answer_tokens: int) -> list[str]:
     """The best span of every question, as text.
 
     Args:
         logits: (windows, length, 2).
-        found: its evaluation side is that of the logits.
+        encoded: its evaluation side is that of the logits.
         answer_tokens: tokens that an answer has at most.
     """
-    scores, firsts, lasts = (np.concatenate(part) for part in zip(*_spans(logits, found, answer_tokens), strict=True))
+    scores, firsts, lasts = (np.concatenate(part) for part in zip(*_spans(logits, encoded, answer_tokens), strict=True))
     best: dict[int, int] = {}
-    for window, question in enumerate(found.evaluation_question.tolist()):
+    for window, question in enumerate(encoded.evaluation_question.tolist()):
         if question not in best or scores[window] > scores[best[question]]:
             best[question] = window
     answers = []
-    for question, context in enumerate(found.contexts):
+    for question, context in enumerate(encoded.contexts):
         window = best[question]
-        offsets = found.evaluation_offsets[window]
+        offsets = encoded.evaluation_offsets[window]
         answers.append(context[offsets[firsts[window], 0] : offsets[lasts[window], 1]])
     return answers
 
@@ -100,9 +100,9 @@ def best_spans(
 
 
 def _spans(
-    logits: NDArray[np.float32], found: EncodedQuestions, answer_tokens: int
+    logits: NDArray[np.float32], encoded: EncodedQuestions, answer_tokens: int
 ) -> list[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]:
-    allowed = found.evaluation_offsets[:, :, 0] != OUTSIDE
+    allowed = encoded.evaluation_offsets[:, :, 0] != OUTSIDE
     starts = range(0, len(logits), _AT_ONCE)
     parts = ((logits[start : start + _AT_ONCE], allowed[start : start + _AT_ONCE]) for start in starts)
     return [best_spans(*part, answer_tokens) for part in parts]

@@ -1,6 +1,6 @@
 """Say which class a text or a pair of texts belongs to, or a real number about it: GLUE's tasks, judged as GLUE does.
 
-Beside the score stands that of the commonest training label, or of the mean number, said of everything: what a model
+The score is compared with that of the commonest training label, or of the mean number, said of everything: what a model
 gets that has learnt nothing.
 """
 
@@ -35,29 +35,29 @@ def load(run: Run, folder: Path) -> Task:
     """
     settings: TrainingSettings = run.cell.settings
     data, protocol, training = settings.data, settings.protocol, settings.training
-    found = encoded_texts(data, protocol, run.cell.tier, folder)
-    check_vocabulary(settings.model, found.vocabulary, protocol.tokenizer)
-    kind = np.int64 if found.classes else np.float32
-    true = found.evaluation_labels.astype(kind)
-    constant = _constant(found.train_labels.astype(kind), len(true))
+    encoded = encoded_texts(data, protocol, run.cell.tier, folder)
+    check_vocabulary(settings.model, encoded.vocabulary, protocol.tokenizer)
+    kind = np.int64 if encoded.classes else np.float32
+    true = encoded.evaluation_labels.astype(kind)
+    constant = _constant(encoded.train_labels.astype(kind), len(true))
 
     def evaluate(model: nn.Module) -> dict[str, Metric]:
-        logits = predict(model, found.evaluation, 2 * training.micro_batch_size, training.device)
-        own = scores(logits.argmax(1) if found.classes else logits[:, 0], true, protocol)
+        logits = predict(model, encoded.evaluation, 2 * training.micro_batch_size, training.device)
+        metrics = scores(logits.argmax(1) if encoded.classes else logits[:, 0], true, protocol)
         loss = label_loss(torch.from_numpy(logits), torch.from_numpy(true))
         return {
-            **own,
+            **metrics,
             "majority_score": scores(constant, true, protocol)["score"],
-            "eval_loss": Metric(float(loss), "nats" if found.classes else "squared error", False, n=len(true)),
+            "eval_loss": Metric(float(loss), "nats" if encoded.classes else "squared error", False, n=len(true)),
         }
 
     weights = getattr(settings, "folder", None)
     return Task(
-        build=lambda: build_encoder(settings.model, len(found.classes) or 1, run.seed, training.device, weights),
-        examples=EncodedExamples(found.train, found.train_labels.astype(kind)),
+        build=lambda: build_encoder(settings.model, len(encoded.classes) or 1, run.seed, training.device, weights),
+        examples=EncodedExamples(encoded.train, encoded.train_labels.astype(kind)),
         tokens=protocol.sequence_length,
         evaluate=evaluate,
-        fingerprint=fingerprint(found.fingerprint, settings.model.weights),
+        fingerprint=fingerprint(encoded.fingerprint, settings.model.weights),
         source=f"{data.source} {data.configuration}, training side",
         loss=lambda outputs, labels, num_items_in_batch: label_loss(outputs.logits, labels, num_items_in_batch),
     )
@@ -75,16 +75,16 @@ def scores(predicted: NDArray[Any], true: NDArray[Any], protocol: Classification
         ValueError: the protocol names a metric that these labels do not allow.
     """
     if np.issubdtype(true.dtype, np.floating):
-        found = {"pearson": pearson(predicted, true), "spearman": spearman(predicted, true)}
+        values = {"pearson": pearson(predicted, true), "spearman": spearman(predicted, true)}
     else:
-        found = {"accuracy": accuracy(predicted, true), "matthews": matthews(predicted, true)}
+        values = {"accuracy": accuracy(predicted, true), "matthews": matthews(predicted, true)}
         if set(np.unique(true)) <= {0, 1}:
-            found["f1"] = f1(predicted, true)
+            values["f1"] = f1(predicted, true)
     named = protocol.score.split("+")
-    if unknown := [name for name in named if name not in found]:
-        raise ValueError(f"score is {protocol.score!r}; {unknown[0]!r} is none of {', '.join(found)}")
-    found["score"] = sum(found[name] for name in named) / len(named)
-    return {name: Metric(100 * value, _PERCENT, True, n=len(true)) for name, value in found.items()}
+    if unknown := [name for name in named if name not in values]:
+        raise ValueError(f"score is {protocol.score!r}; {unknown[0]!r} is none of {', '.join(values)}")
+    values["score"] = sum(values[name] for name in named) / len(named)
+    return {name: Metric(100 * value, _PERCENT, True, n=len(true)) for name, value in values.items()}
 
 
 def _constant(labels: NDArray[Any], count: int) -> NDArray[Any]:

@@ -29,7 +29,7 @@ def load(run: Run, folder: Path) -> Task:
     Raises:
         MissingSourceError: the text is not at hand.
     """
-    own = language_model.load(run, folder)
+    untrained = language_model.load(run, folder)
     place = trained_place(run.cell.settings, run.cell.tier, RunContext(folder, torch.get_num_threads()), run.seed)
     device = torch.device(run.cell.settings.training.device)
 
@@ -37,7 +37,7 @@ def load(run: Run, folder: Path) -> Task:
         set_seed(run.seed)
         return ecospa.from_pretrained(place).to(device).train()
 
-    return replace(own, build=build)
+    return replace(untrained, build=build)
 
 
 def trained_place(settings: TrainingSettings, tier: str, context: RunContext, seed: int) -> Path:

@@ -18,12 +18,12 @@ from results.record import Metric
 
 
 def load(run: Run, folder: Path) -> Task:
-    """The fine-tuning of a run, with zero-shot accuracies beside its perplexity.
+    """The fine-tuning of a run, with zero-shot accuracies in addition to its perplexity.
 
     Raises:
         MissingSourceError: text, weights or the data of a task are not at hand.
     """
-    own = fine_tuning.load(run, folder)
+    tuned = fine_tuning.load(run, folder)
     settings, tier = run.cell.settings, run.cell.tier
     protocol, data = settings.protocol, settings.data
     names = protocol.tasks
@@ -32,16 +32,16 @@ def load(run: Run, folder: Path) -> Task:
     questions = continuations.continuations(held_out, protocol.continuations)
     written = continuations.specification(questions, folder / "text")
     tokenizer = fine_tuning.foundation_of(run, folder).tokenizer
-    prints = f"{own.fingerprint} {harness.fingerprint(names)} {questions}"
+    prints = f"{tuned.fingerprint} {harness.fingerprint(names)} {questions}"
 
     def evaluate(model: nn.Module) -> dict[str, Metric]:
         scores = zero_shot_metrics(
             model, tokenizer, [*known, written], harness.task_folders(names), _positions(model), protocol.limit,
             2 * settings.training.micro_batch_size,
         )  # fmt: skip
-        return {**own.evaluate(model), **scores}
+        return {**tuned.evaluate(model), **scores}
 
-    return replace(own, evaluate=evaluate, fingerprint=hashlib.sha256(prints.encode()).hexdigest())
+    return replace(tuned, evaluate=evaluate, fingerprint=hashlib.sha256(prints.encode()).hexdigest())
 
 
 def _positions(model: nn.Module) -> int:

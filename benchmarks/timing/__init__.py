@@ -1,1 +1,1 @@
-"""Interleaved timings of two models, and what energy and clocks say beside them."""
+"""Interleaved timings of two models, with readings of energy and clocks."""

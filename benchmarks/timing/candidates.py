@@ -1,4 +1,4 @@
-"""One model of random weights three times: whole, whole with the classes of a shrunk one, and shrunk by a method."""
+"""One model of random weights three times: dense, dense with the classes of a shrunk one, and shrunk by a method."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Candidates:
 
 
 class Loss(NamedTuple):
-    """What a model with a loss gives."""
+    """Output of a model with a loss."""
 
     loss: Tensor
 
@@ -51,7 +51,7 @@ class WithLoss(nn.Module):
 
 
 def prepare(run: Run, context: RunContext, warm_up: int) -> tuple[Candidates, list[dict[str, Tensor]]]:
-    """The models that take turns, and a batch of its own for every turn, those of the warm-up too."""
+    """Build the models to interleave, and a batch of its own for every turn, those of the warm-up too."""
     torch.set_num_threads(context.threads)
     silence_transformers()
     settings: SpeedSettings = run.cell.settings
@@ -69,8 +69,8 @@ def candidates(settings: SpeedSettings, seed: int) -> Candidates:
     protocol, device = settings.protocol, torch.device(settings.protocol.device)
     dense = build(settings.model).to(device)
     generator = torch.Generator().manual_seed(seed)
-    given = random_batch(settings.model, _CALIBRATION, protocol.sequence, generator)
-    calibration = Calibration(({name: value.to(device) for name, value in given.items()},), "random numbers")
+    batch = random_batch(settings.model, _CALIBRATION, protocol.sequence, generator)
+    calibration = Calibration(({name: value.to(device) for name, value in batch.items()},), "random numbers")
     shrunk = copy.deepcopy(dense)
     if settings.target is not None:
         method = one_event_method(settings.method, settings.target, protocol.width_multiple, shrunk, seed)
@@ -96,8 +96,8 @@ def batches(settings: SpeedSettings, count: int, seed: int) -> list[dict[str, Te
     """As many different batches, on the device and in the dtype of the models."""
     protocol, generator = settings.protocol, torch.Generator().manual_seed(seed + 1)
     dtype, device = DTYPES[protocol.precision], torch.device(protocol.device)
-    found = []
+    made = []
     for _ in range(count):
         batch = random_batch(settings.model, protocol.batch, protocol.sequence, generator)
-        found.append({k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in batch.items()})
-    return found
+        made.append({k: v.to(device, dtype if v.is_floating_point() else v.dtype) for k, v in batch.items()})
+    return made

@@ -17,5 +17,5 @@ def clock(device: str, processors: Path = _PROCESSORS) -> float | None:
             return float(torch.cuda.clock_rate())
         except (ModuleNotFoundError, RuntimeError):  # NVML is no part of torch, and some virtual machines hide it
             return None
-    found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", processors.read_text(), re.M) if processors.exists() else []
-    return max(map(float, found), default=None)
+    readings = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", processors.read_text(), re.M) if processors.exists() else []
+    return max(map(float, readings), default=None)

@@ -1,4 +1,4 @@
-"""What a shrunk model's time is held against beside the whole one's: other classes alone, or both without a mode."""
+"""Controls of a shrunk model's time besides the dense one: swapped classes alone, or both models without a mode."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from results.record import Metric
 
 
 def control_metrics(seconds: Mapping[str, Sequence[float]], saved: float, time: str) -> dict[str, Metric]:
-    """Ratios to the controls that took turns with a whole and a shrunk model.
+    """Ratios to the controls that were interleaved with a dense and a shrunk model.
 
     Args:
         seconds: of every turn: "dense" and "shrunk", and either "swapped" or "dense_plain" and "plain".
-        saved: operations of the shrunk model over those of the whole one.
-        time: what was measured, in the metrics' names, such as "latency".
+        saved: FLOPs of the shrunk model over those of the dense one.
+        time: the quantity measured, as in the metrics' names, such as "latency".
     """
     dense, shrunk = seconds["dense"], seconds["shrunk"]
     turns = len(shrunk)
     if "swapped" in seconds:
         swapped = ratio(seconds["swapped"], dense)
         return {f"swapped_{time}_ratio": Metric(swapped, "swapped / dense", False, n=turns)}
-    whole, own = ratio(dense, seconds["dense_plain"]), ratio(shrunk, seconds["plain"])
+    dense_mode, shrunk_mode = ratio(dense, seconds["dense_plain"]), ratio(shrunk, seconds["plain"])
     without = ratio(seconds["plain"], seconds["dense_plain"]) / saved
     return {
-        f"dense_mode_{time}_ratio": Metric(whole, "mode / plain", False, n=turns),
-        f"mode_{time}_ratio": Metric(own, "mode / plain", False, n=turns),
+        f"dense_mode_{time}_ratio": Metric(dense_mode, "mode / plain", False, n=turns),
+        f"mode_{time}_ratio": Metric(shrunk_mode, "mode / plain", False, n=turns),
         f"plain_{time}_over_flops": Metric(without, "time / FLOPs", False),
     }

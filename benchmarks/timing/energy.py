@@ -30,10 +30,10 @@ def energy_metrics(
     device: str,
     counter: Counter | None = None,
 ) -> dict[str, Metric]:
-    """Joules per call of a shrunk and a whole model's step, and their ratio; empty where the machine does not tell.
+    """Joules per call of a shrunk and a dense model's step, and their ratio; empty where the machine has no counter.
 
     Args:
-        dense, shrunk: what is measured; each is called with the number of an input, over and over.
+        dense, shrunk: the work measured; each is called with the number of an input, over and over.
         inputs: how many inputs there are.
         device: "cpu" or "cuda".
         counter: joules since some moment; the machine's own by default.
@@ -41,11 +41,12 @@ def energy_metrics(
     counter = counter or energy_counter(device)
     if counter is None:
         return {}
-    (whole, calls), (own, own_calls) = (_per_call(step, inputs, device, counter) for step in (dense, shrunk))
+    joules, calls = _per_call(shrunk, inputs, device, counter)
+    dense_joules, dense_calls = _per_call(dense, inputs, device, counter)
     return {
-        "energy": Metric(own, "J", False, n=own_calls),
-        "dense_energy": Metric(whole, "J", False, n=calls),
-        "energy_ratio": Metric(own / whole, "shrunk / dense", False),
+        "energy": Metric(joules, "J", False, n=calls),
+        "dense_energy": Metric(dense_joules, "J", False, n=dense_calls),
+        "energy_ratio": Metric(joules / dense_joules, "shrunk / dense", False),
     }
 
 

@@ -1,6 +1,6 @@
-"""How a model infers: as it is, with merged projections, from a static cache, or compiled.
+"""Modes of inference: as it is, with merged projections, from a static cache, or compiled.
 
-Whole and compressed models are given the same mode, so that their ratio says what compressing brings in it.
+Dense and compressed models are given the same mode, so that their ratio says what compressing brings in it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def _nothing(turn: int) -> None:
 
 @dataclass(frozen=True)
 class Timed:
-    """What takes turns.
+    """Piece of work in an interleaved timing.
 
     Attributes:
-        work: what is timed, called with the number of the turn; of a writer, the last token comes back.
+        work: timed part, called with the number of the turn; a decode returns its last token.
         ready: called before the clock starts.
         compile_seconds: until what was compiled has come to its first result.
     """
@@ -39,46 +39,46 @@ class Timed:
     compile_seconds: float = 0.0
 
 
-def reader(model: nn.Module, given: Sequence[Inputs], mode: InferenceMode) -> Timed:
+def prefill(model: nn.Module, batches: Sequence[Inputs], mode: InferenceMode) -> Timed:
     """One forward pass over a batch."""
     model.eval()
     compiled = mode == "compiled"
     forward: Any = torch.compile(model, backend=compiled_steps.BACKEND, dynamic=False) if compiled else model
 
     @torch.inference_mode()
-    def read(turn: int) -> None:
-        forward(**given[turn])
+    def forward_pass(turn: int) -> None:
+        forward(**batches[turn])
 
     if not compiled:
-        return Timed(read)
+        return Timed(forward_pass)
     device = next(model.parameters()).device.type
-    return Timed(read, compile_seconds=compiled_steps.first_seconds(lambda: read(0), device))
+    return Timed(forward_pass, compile_seconds=compiled_steps.first_seconds(lambda: forward_pass(0), device))
 
 
-def writer(model: nn.Module, given: Sequence[Inputs], protocol: SpeedProtocol, mode: InferenceMode) -> Timed:
-    """Tokens one after the other, each from the keys and values of all before it; reading the batch is not timed.
+def decode(model: nn.Module, batches: Sequence[Inputs], protocol: SpeedProtocol, mode: InferenceMode) -> Timed:
+    """Tokens one after the other, each from the keys and values of all before it; the prefill is not timed.
 
     The likeliest token follows; which one it is costs nothing, but it has to be waited for.
     """
     model.eval()
     if mode in ("static", "compiled"):
-        return _static_writer(model, given, protocol, mode == "compiled")
+        return _static_decode(model, batches, protocol, mode == "compiled")
     step = _step(model)
-    pasts = [read_batch(model, batch) for batch in given]
+    pasts = [prefill_cache(model, batch) for batch in batches]
 
     @torch.inference_mode()
-    def write(turn: int) -> Tensor:
+    def generate(turn: int) -> Tensor:
         past, token = pasts[turn]
         pasts[turn] = (None, token)  # a cache grows while it is written to: each serves one turn
         for _ in range(protocol.generated):
             token = step(token, past)
         return token
 
-    return Timed(write)
+    return Timed(generate)
 
 
-def _static_writer(model: Any, given: Sequence[Inputs], protocol: SpeedProtocol, compiled: bool) -> Timed:
-    """One cache for all turns, because code is compiled for its place in memory; it is read into before each."""
+def _static_decode(model: Any, batches: Sequence[Inputs], protocol: SpeedProtocol, compiled: bool) -> Timed:
+    """One cache for all turns, because code is compiled for its place in memory; it is filled before each."""
     from transformers import StaticCache
 
     cache = StaticCache(config=model.config, max_cache_len=protocol.sequence + protocol.generated)
@@ -90,17 +90,17 @@ def _static_writer(model: Any, given: Sequence[Inputs], protocol: SpeedProtocol,
     @torch.inference_mode()
     def ready(turn: int) -> None:
         cache.reset()
-        tokens[:] = [read_batch(model, given[turn], cache)[1]]
+        tokens[:] = [prefill_cache(model, batches[turn], cache)[1]]
 
     @torch.inference_mode()
-    def write(turn: int) -> Tensor:
+    def generate(turn: int) -> Tensor:
         (token,) = tokens
         for _ in range(protocol.generated):
             token = step(token, cache)
         return token
 
     seconds = _compile(step, ready, tokens, cache) if compiled else 0.0
-    return Timed(write, ready, seconds)
+    return Timed(generate, ready, seconds)
 
 
 @torch.inference_mode()
@@ -127,8 +127,8 @@ def _step(model: nn.Module) -> Callable[[Tensor, Any], Tensor]:
 
 
 @torch.inference_mode()
-def read_batch(model: nn.Module, batch: Inputs, cache: Any = None) -> tuple[Any, Tensor]:
-    """The cache after a batch, and the token that follows."""
+def prefill_cache(model: nn.Module, batch: Inputs, cache: Any = None) -> tuple[Any, Tensor]:
+    """Fill a cache with a batch; return it, and the token that follows."""
     held = {} if cache is None else {_cache_name(model): cache}
     result: Any = model(**batch, **held, use_cache=True)
     return result.past_key_values, result.logits[:, -1:].argmax(-1)

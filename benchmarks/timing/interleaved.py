@@ -1,4 +1,4 @@
-"""Takes the time of several things in turns, because machines slow down and speed up while they are measured."""
+"""Interleaved timing of several pieces of work, because machines slow down and speed up while they are measured."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from ecospa.roofline import finish_work
 
 
-def take_turns(
+def interleave(
     steps: Sequence[Callable[[int], object]],
     turns: int,
     warm_up: int,
     device: str,
     ready: Sequence[Callable[[int], object]] = (),
 ) -> list[list[float]]:
-    """Seconds of every counted turn.
+    """Run pieces of work turn by turn and return the seconds of every counted turn.
 
     Args:
-        steps: what is timed; each is called with the number of the turn.
+        steps: the work that is timed; each is called with the number of the turn.
         turns: that count.
         warm_up: turns before them that do not.
         device: whose work has to be finished before the clock stops, such as "cuda".
@@ -45,6 +45,6 @@ def _nothing(turn: int) -> None:
     pass
 
 
-def ratio(own: Sequence[float], reference: Sequence[float]) -> float:
-    """Median over turns of own / reference: the two of a turn stood next to each other, whatever the machine did."""
-    return statistics.median(a / b for a, b in zip(own, reference, strict=True))
+def ratio(measured: Sequence[float], reference: Sequence[float]) -> float:
+    """Median over turns of measured / reference: the two of a turn ran right after each other, whatever else ran."""
+    return statistics.median(a / b for a, b in zip(measured, reference, strict=True))

@@ -1,6 +1,6 @@
-"""How long one sequence takes through a compressed model, beside the dense one.
+"""Latency of one sequence through a compressed model, compared with the dense one.
 
-The two take turns in one process, and every turn has tokens of its own.
+The two are interleaved in one process, and every turn has tokens of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing.interleaved import take_turns
+from benchmarks.timing.interleaved import interleave
 from results.record import Metric
 
 _WARM_UP = 3
@@ -22,18 +22,18 @@ def latency_metrics(model: nn.Module, dense: nn.Module, tokens: Tensor) -> dict[
 
     Args:
         model: the compressed model.
-        dense: the whole one, on the same device.
+        dense: the dense model, on the same device.
         tokens: int64 (turns, length): one sequence per turn, on the device; turns above 3.
 
     Returns:
         `latency` in seconds and `latency_ratio`, compressed / dense.
     """
     passes = [_forward(candidate, tokens) for candidate in (model, dense)]
-    own, reference = take_turns(passes, len(tokens) - _WARM_UP, _WARM_UP, tokens.device.type)
-    medians = statistics.median(own), statistics.median(reference)
+    compressed, reference = interleave(passes, len(tokens) - _WARM_UP, _WARM_UP, tokens.device.type)
+    medians = statistics.median(compressed), statistics.median(reference)
     return {
-        "latency": Metric(medians[0], "s", False, n=len(own)),
-        "latency_ratio": Metric(medians[0] / medians[1], "compressed / dense", False, n=len(own)),
+        "latency": Metric(medians[0], "s", False, n=len(compressed)),
+        "latency_ratio": Metric(medians[0] / medians[1], "compressed / dense", False, n=len(compressed)),
     }
 
 

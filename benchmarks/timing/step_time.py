@@ -1,6 +1,6 @@
-"""How long a training step takes: over the run, and of the final model beside a dense one.
+"""Duration of a training step: over the run, and of the final model compared with a dense one.
 
-Machines slow down and speed up, so the ratio is measured by taking turns in one process, not by comparing two runs.
+Machines slow down and speed up, so the ratio is measured interleaved in one process, not by comparing two runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from baselines.calibration import Batch, batch_loss
-from benchmarks.timing.interleaved import take_turns
+from benchmarks.timing.interleaved import interleave
 from results.record import Metric
 
 _WARM_UP = 2  # first steps allocate optimizer state and caches
@@ -35,7 +35,7 @@ def step_time_metrics(step_seconds: Sequence[float], ratio: float | None, turns:
 
 
 def final_step_time_ratio(final: nn.Module, dense: nn.Module, batch: Batch, turns: int) -> float:
-    """Median time of a plain training step of the final model over that of the dense model, taking turns.
+    """Median time of a plain training step of the final model over that of the dense model, interleaved.
 
     Both are trained here with AdamW, so neither may be used afterwards.
 
@@ -50,8 +50,8 @@ def final_step_time_ratio(final: nn.Module, dense: nn.Module, batch: Batch, turn
     """
     device = batch["labels"].device.type
     steps = [_stepper(model, batch, device) for model in (final, dense)]
-    own, reference = take_turns(steps, turns, _WARM_UP, device)
-    return statistics.median(own) / statistics.median(reference)
+    shrunk, reference = interleave(steps, turns, _WARM_UP, device)
+    return statistics.median(shrunk) / statistics.median(reference)
 
 
 def _stepper(model: nn.Module, batch: Batch, device: str) -> Callable[[int], None]:

@@ -1,6 +1,6 @@
-"""How a step trains: as it is, with a fused optimizer, in mixed precision, or compiled.
+"""Modes of a training step: as it is, with a fused optimizer, in mixed precision, or compiled.
 
-Whole and shrunk models are given the same mode, so that their ratio says what shrinking brings in it.
+Dense and shrunk models are given the same mode, so that their ratio says what shrinking brings in it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from benchmarks.timing import compilation
 from benchmarks.timing.inference import Timed
 
 
-def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: TrainingMode = "plain") -> Timed:
+def stepper(model: nn.Module, batches: Sequence[dict[str, Tensor]], mode: TrainingMode = "plain") -> Timed:
     """A training step with AdamW, on a batch of its own for every turn.
 
     Args:
-        model: what is trained, and compiled in place in the mode "compiled".
-        given: batches with labels.
+        model: trained here, and compiled in place in the mode "compiled".
+        batches: with labels.
         mode: "plain"; "fused", one kernel for the whole update; "autocast", products in bfloat16; "compiled".
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True if mode == "fused" else None)
@@ -30,7 +30,7 @@ def stepper(model: nn.Module, given: Sequence[dict[str, Tensor]], mode: Training
 
     def step(turn: int) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=mode == "autocast"):
-            loss = batch_loss(model, given[turn])
+            loss = batch_loss(model, batches[turn])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

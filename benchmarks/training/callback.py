@@ -37,7 +37,7 @@ class MethodCallback(TrainerCallback):
     Args:
         method: what is called.
         training: of the run.
-        step_flops: model -> operations of one training step, counted again whenever the model has changed its size.
+        step_flops: model -> FLOPs of one training step, counted again whenever the model has changed its size.
         context: told how far the run is; says how often a checkpoint is due.
         progress: measurements so far, continued in place.
         data: calibration data, given to the method again at the end.
@@ -61,7 +61,7 @@ class MethodCallback(TrainerCallback):
         self._reported = -math.inf
         self._step_began = 0.0
         self._resized = False
-        self._flops: tuple[int, int] = (-1, 0)  # (parameters, operations of a step with so many)
+        self._flops: tuple[int, int] = (-1, 0)  # (parameters, FLOPs of a step with so many)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -80,10 +80,10 @@ class MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Let the method cut, stop the clock, and ask for a checkpoint when one is due."""
-        told = self._state(state, kwargs)
+        training_state = self._state(state, kwargs)
         if self._resized:  # counted once per size, after the optimizer has made its state and before a method cuts
-            self._count_bytes(told)
-        self.method.after_step(told)
+            self._count_bytes(training_state)
+        self.method.after_step(training_state)
         if self.training.device == "cuda":
             torch.cuda.synchronize()
         self.progress.step_seconds.append(time.perf_counter() - self._step_began)
@@ -123,21 +123,21 @@ class MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Count what the last step left, and let the method finish."""
-        told = self._state(state, kwargs)
-        self._count_bytes(told)
-        self.method.finish(told)
+        training_state = self._state(state, kwargs)
+        self._count_bytes(training_state)
+        self.method.finish(training_state)
 
     def _state(self, state: TrainerState, kwargs: dict[str, Any]) -> TrainingState:
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # unwrap accelerate's
         return TrainingState(kwargs["model"], optimizer, state.global_step, self.training.steps, self.data)
 
-    def _count_bytes(self, told: TrainingState) -> None:
+    def _count_bytes(self, training_state: TrainingState) -> None:
         self._resized = False
-        self.progress.training_bytes = training_bytes(told.model, told.optimizer)
+        self.progress.training_bytes = training_bytes(training_state.model, training_state.optimizer)
         self.progress.training_bytes_peak = max(self.progress.training_bytes_peak, self.progress.training_bytes)
 
     def _step_flops(self, model: nn.Module) -> int:
-        """Operations of a step, counted again only when the model has changed its size."""
+        """FLOPs of a step, counted again only when the model has changed its size."""
         parameters = sum(parameter.numel() for parameter in model.parameters())
         if parameters != self._flops[0]:
             self._flops = (parameters, self._count_flops(model))

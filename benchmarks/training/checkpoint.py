@@ -25,12 +25,12 @@ _RUN = "run.json"
 
 @dataclass
 class Progress:
-    """What a run has measured so far and a later process has to know.
+    """Measurements of a run so far that a later process has to know.
 
     Attributes:
         seconds: wall-clock time of earlier processes.
         step_seconds: time of every optimizer step.
-        run_flops: floating-point operations so far.
+        run_flops: FLOPs so far.
         peak_memory: highest memory of earlier processes, in bytes.
         training_bytes_peak: most bytes of weights, gradients and optimizer state so far.
         training_bytes: those of the last step.
@@ -64,7 +64,7 @@ def latest(folder: Path) -> Path | None:
 
 
 def load_model(folder: Path, method: TrainingMethod, dense: nn.Module) -> nn.Module:
-    """The model of a checkpoint as the method left it; `dense` is the whole one, freshly built, and may be used up."""
+    """The model of a checkpoint as the method left it; `dense` is freshly built and may be used up."""
     return method.load(folder / _MODEL, dense)
 
 

@@ -25,7 +25,7 @@ def one_event_method(
         reference: which.
         target: share of the block parameters that is left; None for a method that knows its own size, or has none.
         width_multiple: widths stay multiples of this.
-        model: the whole model, asked for the only size that a pattern can give.
+        model: the dense model, asked for the only size that a pattern can give.
         seed: of every random choice of the method.
     """
     if target is None:
@@ -51,14 +51,14 @@ def compress(method: TrainingMethod, model: nn.Module, calibration: Calibration)
     model.eval()  # the loss without dropout: a calibration pass has nothing random in it
     prepared = method.prepare(model, calibration)
     model = model if prepared is None else prepared
-    own = method.build_optimizer(model)
-    optimizer = own or torch.optim.SGD(model.parameters(), lr=0.0)
+    method_optimizer = method.build_optimizer(model)
+    optimizer = method_optimizer or torch.optim.SGD(model.parameters(), lr=0.0)
     if method.stage == "training":
         for batch in calibration.batches if method.reads_gradients else ():
             model.zero_grad(set_to_none=True)
             batch_loss(model, batch).backward()
             method.after_backward(TrainingState(model, optimizer, 0, 1, calibration))
-            if own is None:
+            if method_optimizer is None:
                 optimizer.step()  # at a rate of zero: every batch counts as a step, and no weight moves
         method.after_step(TrainingState(model, optimizer, 1, 1, calibration))
     method.finish(TrainingState(model, optimizer, 1, 1, calibration))

@@ -72,23 +72,23 @@ def train(run: Run, context: RunContext) -> Trained:
     settings: TrainingSettings = run.cell.settings
     torch.set_num_threads(context.threads)
     silence_transformers()
-    own = task.load(run, context.folder)
+    loaded = task.load(run, context.folder)
     reset_peak(settings.training.device)  # the first run of a cache has made it: no memory of its method
-    started = _start(run, own, context.folder / run.folder_name)
-    own.ready(started.model)
+    started = _start(run, loaded, context.folder / run.folder_name)
+    loaded.ready(started.model)
     seconds_before = started.progress.seconds
-    trainer = _trainer(run, started, own, context)
+    trainer = _trainer(run, started, loaded, context)
     trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))
     started.progress.peak_memory = max(started.progress.peak_memory, peak_memory(settings.training.device))
-    return Trained(started, own, trainer.state.log_history, seconds_before)
+    return Trained(started, loaded, trainer.state.log_history, seconds_before)
 
 
-def _start(run: Run, own: task.Task, folder: Path) -> Started:
+def _start(run: Run, loaded: task.Task, folder: Path) -> Started:
     settings: TrainingSettings = run.cell.settings
     training = settings.training
-    data = calibration.draw(own.examples, training.micro_batch_size, run.seed, own.source, training.device)
-    method = own.drive(build_method(settings.method, settings.shrink, run.seed, training))
-    dense = own.build()
+    data = calibration.draw(loaded.examples, training.micro_batch_size, run.seed, loaded.source, training.device)
+    method = loaded.drive(build_method(settings.method, settings.shrink, run.seed, training))
+    dense = loaded.build()
     resume_from = checkpoint.latest(folder)
     if resume_from is not None:
         method_state, progress = checkpoint.load_state(resume_from)
@@ -101,7 +101,7 @@ def _start(run: Run, own: task.Task, folder: Path) -> Started:
     return Started(model, method, data, checkpoint.Progress(started=dict(first)), None)
 
 
-def _trainer(run: Run, started: Started, own: task.Task, context: RunContext) -> Trainer:
+def _trainer(run: Run, started: Started, loaded: task.Task, context: RunContext) -> Trainer:
     training = run.cell.settings.training
     arguments = TrainingArguments(
         output_dir=str(context.folder / run.folder_name),
@@ -130,11 +130,11 @@ def _trainer(run: Run, started: Started, own: task.Task, context: RunContext) ->
         remove_unused_columns=False,
     )
     _use_one_device(arguments)
-    one = own.batch(1, training.device)
+    one = loaded.batch(1, training.device)
     callback = MethodCallback(
         started.method,
         training,
-        lambda model: step_flops(model, training.batch_size, own.tokens, one),
+        lambda model: step_flops(model, training.batch_size, loaded.tokens, one),
         context,
         started.progress,
         started.data,
@@ -142,11 +142,11 @@ def _trainer(run: Run, started: Started, own: task.Task, context: RunContext) ->
     trainer = Trainer(
         model=started.model,
         args=arguments,
-        train_dataset=own.examples,
-        data_collator=own.collate,
+        train_dataset=loaded.examples,
+        data_collator=loaded.collate,
         callbacks=[callback],
         optimizers=(started.method.build_optimizer(started.model), None),
-        compute_loss_func=own.loss,
+        compute_loss_func=loaded.loss,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

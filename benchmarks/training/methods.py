@@ -32,12 +32,12 @@ def named(reference: MethodRef, taken: Collection[str]) -> MethodRef:
     Raises:
         ValueError: no such method, or its name is another's or cannot name a file.
     """
-    found = find_method(reference)
+    method = find_method(reference)
     if reference.location is None:
         return reference
-    if baselines.methods().get(found.name) is found:
-        return MethodRef(found.name)
-    name = found.name if "name" in vars(found) else found.__name__
+    if baselines.methods().get(method.name) is method:
+        return MethodRef(method.name)
+    name = method.name if "name" in vars(method) else method.__name__
     if name in taken or name in baselines.methods():
         raise ValueError(f"method is {reference.location!r}, whose name {name!r} is another method's; rename it")
     if not NAME.fullmatch(name):
@@ -45,7 +45,7 @@ def named(reference: MethodRef, taken: Collection[str]) -> MethodRef:
             f"method is {reference.location!r}, whose name is {name!r}; a name has letters, digits, '_' and '.' only, "
             "and begins with a letter or a digit, because it names files"
         )
-    return MethodRef(name, reference.location, newcomer=True)
+    return MethodRef(name, reference.location, custom=True)
 
 
 def build_method(

@@ -100,7 +100,7 @@ class Run:
         return self
 
     def state(self) -> TrainingState:
-        """What a hook sees now."""
+        """Build the state that a hook sees now."""
         total = self.method.budget.total_steps
         return TrainingState(self.model, self.optimizer, self.step, total, self.calibration)
 

@@ -1,4 +1,4 @@
-"""What each method cuts: the one thing in which the methods on the curve differ."""
+"""Choice of each method, what it cuts: the one thing in which the methods on the curve differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as effective: setting the rest to anything at all changes nothing, and the count is that of loops."""
+"""Effective parameters: setting the rest to anything at all changes nothing, and the count is that of loops."""
 
 from __future__ import annotations
 

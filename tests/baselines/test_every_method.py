@@ -1,4 +1,4 @@
-"""What holds for every method: it trains, lands on its target, repeats itself, and resumes as if never interrupted."""
+"""Contract of every method: it trains, lands on its target, repeats itself, and resumes as if never interrupted."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def weight_of(model: nn.Module, projection: str) -> Tensor:
 
 @torch.no_grad()
 def seen_inputs(model: nn.Module, kind: str) -> dict[str, Tensor]:
-    """What every output projection is fed over the calibration data: (tokens, in), by hooks in whole forward passes."""
+    """Inputs of every output projection over the calibration data: (tokens, in), by hooks in full forward passes."""
     seen: dict[str, list[Tensor]] = {}
     hooks = []
     for projection, _, _ in output_projections(model).values():

@@ -1,4 +1,4 @@
-"""What each kind of magnitude pruning removes from a whole model, against a sort in plain Python."""
+"""Removals of each kind of magnitude pruning from a dense model, against a sort in plain Python."""
 
 from __future__ import annotations
 

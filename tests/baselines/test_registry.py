@@ -1,4 +1,4 @@
-"""How methods are found, how a newcomer's is loaded, and what a budget refuses."""
+"""Discovery of methods, loading of custom ones, and what a budget refuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from baselines.method import Budget, TrainingMethod
 from ecospa import ConfigError
 from tests.baselines.runs import BUDGET, Run
 
-NEWCOMER = '''
+CUSTOM = '''
 from baselines import TrainingMethod
 
 class LastLayerLess(TrainingMethod):
@@ -33,11 +33,11 @@ NOT_A_CLASS = 3
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "newcomers_module.py").write_text(NEWCOMER)
-    (tmp_path / "newcomers_broken.py").write_text("import a_package_that_is_not_there\n")
+def custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "custom_module.py").write_text(CUSTOM)
+    (tmp_path / "custom_broken.py").write_text("import a_package_that_is_not_there\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    return "newcomers_module"
+    return "custom_module"
 
 
 def test_every_file_with_a_method_is_found() -> None:
@@ -54,12 +54,12 @@ def test_the_readme_lists_every_method() -> None:
     assert sorted(named) == list(baselines.methods())
 
 
-def test_a_newcomers_method_is_loaded_and_driven(newcomer: str) -> None:
-    method = baselines.load(f"{newcomer}:LastLayerLess")
+def test_a_custom_method_is_loaded_and_driven(custom: str) -> None:
+    method = baselines.load(f"{custom}:LastLayerLess")
     run = Run.fresh(method).train(2).finish()
     assert run.method.calls == [("backward", 0), ("step", 1), ("backward", 1), ("step", 2)]  # type: ignore[attr-defined]
     assert [entry["step"] for entry in run.method.history] == [0]
-    assert baselines.load(f"{newcomer}:Inherited").name == "last_layer_less"
+    assert baselines.load(f"{custom}:Inherited").name == "last_layer_less"
     assert "last_layer_less" not in baselines.methods()
 
 
@@ -68,22 +68,22 @@ def test_a_newcomers_method_is_loaded_and_driven(newcomer: str) -> None:
     [
         ("no_such_method", "choose one of dense"),
         (":Method", "my_package.my_module:MyMethod"),
-        ("newcomers_module:", "my_package.my_module:MyMethod"),
+        ("custom_module:", "my_package.my_module:MyMethod"),
         ("no_such_module:Method", "no module 'no_such_module'"),
-        ("newcomers_module.deeper:Method", "no module"),
-        ("newcomers_module:Nothing", "Nothing does not exist"),
-        ("newcomers_module:NOT_A_CLASS", "no subclass"),
+        ("custom_module.deeper:Method", "no module"),
+        ("custom_module:Nothing", "Nothing does not exist"),
+        ("custom_module:NOT_A_CLASS", "no subclass"),
         ("baselines.method:TrainingMethod", "no subclass of baselines.TrainingMethod with a `name`"),
     ],
 )
-def test_what_is_no_method_is_refused(newcomer: str, location: str, message: str) -> None:
+def test_what_is_no_method_is_refused(custom: str, location: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         baselines.load(location)
 
 
-def test_a_newcomers_own_broken_import_says_so_itself(newcomer: str) -> None:
+def test_a_custom_methods_broken_import_says_so_itself(custom: str) -> None:
     with pytest.raises(ValueError, match=r"whose import failed: No module named .a_package_that_is_not_there"):
-        baselines.load("newcomers_broken:Method")
+        baselines.load("custom_broken:Method")
 
 
 @pytest.mark.parametrize(

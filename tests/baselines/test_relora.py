@@ -188,7 +188,7 @@ def test_the_run_has_a_jagged_rate_and_one_reset() -> None:
 
 
 class Wrapper:
-    """What accelerate does: an object that holds the optimizer and passes steps on."""
+    """Stand-in for accelerate's wrapper: an object that holds the optimizer and passes steps on."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer

@@ -71,7 +71,7 @@ def make_identity(block: nn.Module) -> None:
 
 
 def flowing(model: Any, batch: dict[str, Tensor]) -> list[Tensor]:
-    """What flows into every block and out of the last, without a hook of ours where the model gives it itself."""
+    """Hidden states into every block and out of the last, without a hook of ours where the model gives them itself."""
     if hasattr(model, "config"):
         # the last entry stands behind the final norm in decoders: what the last block gives is caught at the block
         states = list(model(**batch, output_hidden_states=True).hidden_states)

@@ -92,7 +92,7 @@ def normed(norm: Any, states: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_hand(model: Any, ids: Tensor, width: int) -> Tensor:
-    """Logits of the whole model whose stream is projected onto principal directions at every norm, in old coordinates.
+    """Logits of the dense model whose stream is projected onto principal directions at every norm, in old coordinates.
 
     The directions are those of this very batch, from a singular value decomposition.
     """

@@ -185,7 +185,7 @@ def calibration_of(kind: str) -> Calibration:
 
 
 def pruned(name: str, kind: str, target: float = 0.6) -> tuple[Any, Any, Any]:
-    """(method, pruned model, whole model)."""
+    """(method, pruned model, dense model)."""
     model, whole = build(kind), build(kind)
     method = baselines.load(name)(replace(BUDGET, target_size=target))
     run = Run.fresh(type(method), method.budget, model, calibration_of(kind))

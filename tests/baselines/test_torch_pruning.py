@@ -218,7 +218,7 @@ def test_what_the_library_cannot_prune_is_refused_before_the_first_step(kind: st
 
 
 def test_the_library_still_removes_nothing_from_gpt2() -> None:
-    """When this fails the table in the method's header is out of date."""
+    """If this fails, the table in the method's header is out of date."""
     model: Any = build("gpt2").float()
     pruner = library.pruner.BasePruner(
         model,

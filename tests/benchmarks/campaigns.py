@@ -36,7 +36,7 @@ class Started(Protocol):
     pid: int
 
     def wait(self, timeout: float) -> int:
-        """How it ended: its exit code, negative for a signal."""
+        """Wait for the end; return the exit code, negative for a signal."""
 
 
 Start = Callable[[Sequence[str], Mapping[str, str], Path], Started]
@@ -241,7 +241,7 @@ def draw(life: Sequence[Event], kills: int, seed: int, mark: str, last: int) -> 
     for places in kinds.values():
         chance.shuffle(places)
     chosen: list[int] = []
-    while len(chosen) < kills:  # in turns, so that rare ones are not lost among the many writes of checkpoints
+    while len(chosen) < kills:  # interleaved, so that rare ones are not lost among the many writes of checkpoints
         for _, places in sorted(kinds.items()):
             if places and len(chosen) < kills:
                 chosen.append(places.pop())
@@ -272,7 +272,7 @@ def between_records(runs: int, kills: int, seed: int) -> list[Moment]:
 
 
 def _kind(event: Event, place: int, life: Sequence[Event]) -> str:
-    """What a line belongs to."""
+    """Return the kind of work that a line belongs to."""
     if event.operation in (moments.FORK, moments.STEP, moments.RUN):
         return event.operation
     if event.subject.startswith("records/"):

@@ -27,7 +27,7 @@ _LINE, _ENTRY = 160, 10
 
 @dataclass(frozen=True)
 class Moment:
-    """When a call is killed.
+    """Moment at which a call is killed.
 
     Attributes:
         marks: marks of progress in this call that come first.
@@ -44,7 +44,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Life:
-    """Where one call writes what it does, and when it is killed.
+    """File in which one call writes what it does, and the moment at which it is killed.
 
     Attributes:
         folder: of records and work; nothing outside is traced.
@@ -61,7 +61,7 @@ class Life:
     call: int
 
     def variables(self) -> Mapping[str, str]:
-        """What tells the processes of the call."""
+        """Return the environment that passes this on to the processes of the call."""
         return {VARIABLE: json.dumps(asdict(self))}
 
 

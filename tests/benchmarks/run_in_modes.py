@@ -51,7 +51,7 @@ def written(name: str) -> dict[str, Any]:
     given = [{"input_ids": batch["input_ids"]} for batch in batches(settings, 4, 0)]
 
     def last(mode: InferenceMode) -> list[Any]:
-        timed: Any = inference.writer(model, given, settings.protocol, mode)
+        timed: Any = inference.decode(model, given, settings.protocol, mode)
         return [(timed.ready(turn), timed.work(turn).flatten().tolist())[1] for turn in range(len(given))]
 
     found = {mode: last(mode) for mode in ("plain", "static", "compiled")}
@@ -65,8 +65,8 @@ def main(folder: str) -> None:
     tokens = {name: written(name) for name in ("gpt2", "llama")}
     place = RunContext(Path(folder), threads=1)
     outcomes = {
-        "writing": inference_speed.EXPERIMENT.execute(Run(mode_cell("llama", "compiled"), 0), place),
-        "reading": inference_speed.EXPERIMENT.execute(Run(mode_cell("vit", "compiled", "prefill"), 0), place),
+        "decode": inference_speed.EXPERIMENT.execute(Run(mode_cell("llama", "compiled"), 0), place),
+        "prefill": inference_speed.EXPERIMENT.execute(Run(mode_cell("vit", "compiled", "prefill"), 0), place),
         "training": training_speed.EXPERIMENT.execute(Run(training_cell("llama", "compiled"), 0), place),
     }
     metrics = {

@@ -63,7 +63,7 @@ def test_a_failed_run_is_recorded_and_the_rest_goes_on(tmp_path: Path, monkeypat
     assert finished.data_fingerprint and finished.device["threads"] == 1 and "torch" in finished.versions
     assert finished.command == "python -m benchmarks run tiny --tier smoke --methods dense --seeds 0"
     again = make_plan([experiment], "smoke", store, refs(FAILING, "dense"))
-    assert [planned.run.cell.method for planned in again.in_state("to do")] == ["Failing"]
+    assert [planned.run.cell.method for planned in again.in_state("pending")] == ["Failing"]
     assert not list((tmp_path / "work").glob(f"{finished.config_hash}*"))  # nothing left of a finished run
 
 
@@ -123,7 +123,7 @@ def test_a_refusal_is_an_outcome_and_is_not_tried_again(tmp_path: Path, monkeypa
     (refused,) = store.records(status="failed")
     assert last_line(refused).endswith("refusing is not defined for the gpt2 family; it is for: bert")
     again = make_plan([experiment], "smoke", store, refs(REFUSING, "dense"))
-    assert again.in_state("to do") == () and len(again.in_state("there")) == 2
+    assert again.in_state("pending") == () and len(again.in_state("done")) == 2
 
 
 def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(
@@ -139,10 +139,10 @@ def test_an_interrupt_keeps_what_is_finished_and_the_next_call_goes_on(
         carry_out_plan(plan, store, place, silent(), carry_out)
     assert [record.method for record in store.records(status=None)] == ["dense"]
     plan = make_plan([experiment], "smoke", store, refs("dense", INTERRUPTING))
-    assert [planned.run.cell.method for planned in plan.in_state("there")] == ["dense"]
+    assert [planned.run.cell.method for planned in plan.in_state("done")] == ["dense"]
     carry_out_plan(plan, store, place, silent(), carry_out)
     assert {record.method for record in store.records()} == {"dense", "Interrupting"}
-    assert make_plan([experiment], "smoke", store, refs("dense", INTERRUPTING)).in_state("to do") == ()
+    assert make_plan([experiment], "smoke", store, refs("dense", INTERRUPTING)).in_state("pending") == ()
 
 
 def test_the_plan_knows_seeds_methods_force_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +157,9 @@ def test_the_plan_knows_seeds_methods_force_and_times(tmp_path: Path, monkeypatc
     few = make_plan([experiment], "smoke", store, refs("dense"), seeds=(1,))
     carry_out_plan(few, store, run_context(tmp_path / "work"), silent(), carry_out)
     plan = make_plan([experiment], "smoke", store)
-    assert [planned.state for planned in plan.runs] == ["to do", "to do", "there", "to do"]
+    assert [planned.state for planned in plan.runs] == ["pending", "pending", "done", "pending"]
     assert plan.seconds == pytest.approx(3 * store.records()[0].seconds)
-    assert len(make_plan([experiment], "smoke", store, force=True).in_state("to do")) == 4
+    assert len(make_plan([experiment], "smoke", store, force=True).in_state("pending")) == 4
     assert make_plan([experiment], "cpu", store).absent == (("tiny", "it is a test"),)
 
 

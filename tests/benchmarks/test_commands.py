@@ -50,7 +50,7 @@ def test_the_plan_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
     wanted = [registry.experiment(name) for name in registry.experiments()]
     cells = {e.name: e.cells("smoke", tuple(map(MethodRef, e.methods))) for e in wanted if "smoke" in e.tiers}
     runs = sum(len(found) * len(registry.experiment(name).tiers["smoke"].seeds) for name, found in cells.items())
-    assert f"{runs} to do" in done.stdout
+    assert f"{runs} pending" in done.stdout
     assert "pretrained_shrink: not in tier smoke" in done.stdout
     assert not list(tmp_path.iterdir())
 
@@ -60,7 +60,7 @@ def test_a_second_reproduce_finds_the_records(tmp_path: Path, capsys: pytest.Cap
     assert main(arguments(tmp_path, "reproduce")) == 0
     assert "2 finished, 0 failed" in capsys.readouterr().out
     assert main(arguments(tmp_path, "reproduce")) == 0
-    assert "all 2 records are there, nothing to run" in capsys.readouterr().out
+    assert "all 2 runs are done, nothing is pending" in capsys.readouterr().out
     assert len(Store(tmp_path / "records").records()) == 2
     assert main(arguments(tmp_path, "reproduce", "--force")) == 0
     assert len(Store(tmp_path / "records").records()) == 4
@@ -110,5 +110,5 @@ def test_runs_without_their_data_are_told_before_anything_runs(
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
     assert main(["run", "coupled_vs_uncoupled", "--tier", "cpu", "--records", str(tmp_path)]) == 1
     out = capsys.readouterr().out
-    assert "57 cannot be run" in out
+    assert "57 unavailable" in out
     assert "57 runs cannot be made: source 'wikitext', tier 'cpu'" in out

@@ -1,4 +1,4 @@
-"""Arithmetic that is counted while a model runs is that which its shapes tell."""
+"""FLOPs that are counted while a model runs are those of its shapes."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_kills_leave_no_trace(
         assert campaign.call(replace(moment, marks=left)) == -signal.SIGKILL
     there = len(campaign.records.records())
     assert campaign.call() == 0
-    assert f"{there} there, {RUNS - there} to do" in campaign.output.read_text()
+    assert f"{there} done, {RUNS - there} pending" in campaign.output.read_text()
     assert len(campaign.records.records()) == RUNS
     assert not list(campaign.work.glob("*-[0-9]")), "unfinished work of finished runs stays for ever"
     assert differing(tables(campaign.records, tmp_path), expected) == []

@@ -1,4 +1,4 @@
-"""What this machine cannot do is told before anything starts: memory, CUDA, the Hub; and what a plan foretells."""
+"""Limits of this machine are reported before anything starts: memory, CUDA, the Hub; and a plan predicts its costs."""
 
 from __future__ import annotations
 
@@ -177,9 +177,9 @@ def test_an_answer_of_any_kind_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_plan_gives_all_reasons_before_anything_starts(tmp_path: Path) -> None:
     absent = source.Source("absent", lambda *given: source.Corpus((), ()), str, lambda *given: "the data are not here")
     plan = make_plan([everywhere(sources=lambda tier: (absent.bind("x"),))], "paper", Store(tmp_path))
-    assert {planned.state for planned in plan.runs} == {"missing"}
+    assert {planned.state for planned in plan.runs} == {"unavailable"}
     text = told(plan)
-    assert "0 there, 0 to do, 4 cannot be run" in text
+    assert "0 done, 0 pending, 4 unavailable" in text
     reason = "the data are not here; and tier paper needs a CUDA device and this machine has none"
     assert f"4 runs cannot be made: {reason}" in text
 
@@ -197,10 +197,10 @@ def store_with(folder: Path, experiment: Experiment, peak: int, seconds: float) 
     return store
 
 
-def test_a_plan_foretells_time_and_memory_from_earlier_records(tmp_path: Path) -> None:
+def test_a_plan_predicts_time_and_memory_from_earlier_records(tmp_path: Path) -> None:
     experiment = everywhere()
     plan = make_plan([experiment], "cpu", store_with(tmp_path, experiment, 2 * GB, 120.0))
-    assert [planned.state for planned in plan.runs] == ["there", "to do", "to do", "to do"]
+    assert [planned.state for planned in plan.runs] == ["done", "pending", "pending", "pending"]
     assert plan.seconds == 360.0 and plan.memory() == 2 * GB and plan.memory(jobs=2) == 4 * GB
     text = told(plan)
     assert "estimated time about 6 min, memory up to 2.0 GB" in text
@@ -219,7 +219,7 @@ def test_only_the_same_cell_decides_that_a_run_is_too_large(tmp_path: Path) -> N
     experiment = everywhere()
     plan = make_plan([experiment], "cpu", store_with(tmp_path, experiment, 25 * GB, 120.0))
     assert {(p.run.cell.method, p.run.seed): p.state for p in plan.runs} == {
-        ("dense", 0): "there", ("ecospa", 0): "to do", ("dense", 1): "missing", ("ecospa", 1): "to do",
+        ("dense", 0): "done", ("ecospa", 0): "pending", ("dense", 1): "unavailable", ("ecospa", 1): "pending",
     }  # fmt: skip
 
 

@@ -67,11 +67,11 @@ def test_the_small_models_can_get_as_small_as_they_have_to(tier: str, tmp_path: 
             assert parameters(small) == pytest.approx(own.target * whole, rel=0.03)
 
 
-def test_a_variant_is_called_by_its_name_and_a_newcomer_by_its_place() -> None:
+def test_a_variant_is_called_by_its_name_and_a_custom_method_by_its_place() -> None:
     (cell,) = cells("coupled_vs_uncoupled", "smoke", "ecospa_at_end")
     assert "--methods ecospa_at_end" in recording.command(Run(cell, 0))
-    newcomer = MethodRef.parse("package.module:Mine")
-    made = coupled_vs_uncoupled.cells("smoke", (newcomer,))[0]
+    custom = MethodRef.parse("package.module:Mine")
+    made = coupled_vs_uncoupled.cells("smoke", (custom,))[0]
     assert "--methods package.module:Mine" in recording.command(Run(made, 0))
     (plain,) = cells("importance_metrics", "smoke", "importance_taylor")
     assert "--methods importance_taylor" in recording.command(Run(plain, 0))

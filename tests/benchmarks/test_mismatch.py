@@ -1,4 +1,4 @@
-"""The arithmetic of Appendix A: aligned removal loses least, nothing removed loses nothing, a score is a norm."""
+"""The mathematics of Appendix A: aligned removal loses least, nothing removed loses nothing, a score is a norm."""
 
 from __future__ import annotations
 

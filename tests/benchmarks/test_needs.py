@@ -1,4 +1,4 @@
-"""What tier paper takes is told by a dry run, and the memory that is told is the one that shapes foretell."""
+"""Resources of tier paper are shown by a dry run, and the memory shown is the one that shapes predict."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def models(name: str) -> list[TrainingSettings]:
     return list({str(cell.settings.model): cell.settings for cell in found if cell.settings.training.steps}.values())
 
 
-def foretold(name: str, settings: TrainingSettings) -> float:
+def predicted(name: str, settings: TrainingSettings) -> float:
     """Gigabytes at the peak of a dense step in bf16 under autocast, with AdamW."""
     training = settings.training
     model, batch = BUILD.get(name, language)(settings, training.batch_size)
@@ -93,9 +93,9 @@ def foretold(name: str, settings: TrainingSettings) -> float:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name == "llama_pretraining" else name for name in PAPER]
 )
-def test_the_memory_told_is_what_shapes_foretell(name: str) -> None:
+def test_the_memory_shown_is_what_shapes_predict(name: str) -> None:
     told = registry.experiment(name).tiers["paper"].memory
-    largest = max(foretold(name, settings) for settings in models(name))
+    largest = max(predicted(name, settings) for settings in models(name))
     assert told == pytest.approx(largest, rel=0.1, abs=0.1)
 
 

@@ -138,7 +138,7 @@ def test_the_library_silently_leaves_gpt2_whole() -> None:
     assert found.outcome == "nothing"
 
 
-def test_both_sides_halve_the_heads_of_bert_in_turns() -> None:
+def test_both_sides_halve_the_heads_of_bert_interleaved() -> None:
     pytest.importorskip("torch_pruning", reason="needs the extra 'peers'")
     (shape,) = (shape for shape in peers.MODELS if shape.name == "bert")
     found = cut_times(shape, 1, seed=0)

@@ -166,7 +166,7 @@ def test_the_last_complete_checkpoint_stays_until_the_next_is_complete(
     assert {path.name for path in folder.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
 
 
-def test_a_newcomers_method_is_driven_and_can_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_method_is_driven_and_can_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Interrupting, "armed", True)
     run = run_of(f"{HERE}:Interrupting")
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Speed and memory are measured on real models in turns; only ratios and bytes are looked at, no absolute time."""
+"""Speed and memory are measured on real models, interleaved; only ratios and bytes are looked at, no absolute time."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ EXPERIMENTS = (training_speed, inference_speed, training_memory)
 
 
 def outcomes(experiment: Any, tmp_path: Path) -> list[tuple[Any, RunResult]]:
-    """What the smoke tier finds, cell by cell."""
+    """Settings and results of the smoke tier, cell by cell."""
     made = registry.experiment(experiment.NAME)
     cells = made.cells("smoke", tuple(MethodRef(name) for name in made.methods))
     return [(cell.settings, made.execute(Run(cell, 0), RunContext(tmp_path, threads=1))) for cell in cells]
 
 
-def test_a_training_step_is_timed_beside_the_whole_model(tmp_path: Path) -> None:
+def test_a_training_step_is_compared_with_the_dense_model(tmp_path: Path) -> None:
     (settings, found), (tied_settings, tied) = outcomes(training_speed, tmp_path)
     assert (settings.method.name, tied_settings.method.name) == ("ecospa", "ecospa_tied")
     assert tied.metrics["block_share"].value == pytest.approx(tied_settings.target, abs=0.03)
@@ -53,7 +53,7 @@ def test_a_training_step_is_timed_beside_the_whole_model(tmp_path: Path) -> None
     assert roofline["shrunk"]["bytes"] < roofline["dense"]["bytes"]
 
 
-def test_reading_and_writing_are_timed_apart(tmp_path: Path) -> None:
+def test_prefill_and_decode_are_timed_apart(tmp_path: Path) -> None:
     found = {settings.protocol.phase: outcome for settings, outcome in outcomes(inference_speed, tmp_path)}
     assert set(found) == {"prefill", "decode"}
     for phase, outcome in found.items():
@@ -73,7 +73,7 @@ def test_a_mode_is_that_of_both_models_and_is_told_apart(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("mode", ["fused", "autocast"])
-def test_a_mode_of_training_is_timed_beside_both_models_without_it(tmp_path: Path, mode: TrainingMode) -> None:
+def test_a_mode_of_training_is_compared_with_both_models_without_it(tmp_path: Path, mode: TrainingMode) -> None:
     found = training_speed.EXPERIMENT.execute(Run(training_cell("gpt2", mode), 0), RunContext(tmp_path, threads=1))
     assert set(found.payload["seconds"]) == {"dense_plain", "plain", "dense", "shrunk"}
     values = {name: metric.value for name, metric in found.metrics.items()}
@@ -137,10 +137,10 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
         assert len({str(turn) for turn in tokens["plain"]}) > 1, "the same tokens everywhere would prove nothing"
         assert tokens["static"] == tokens["compiled"] == tokens["merged"] == tokens["plain"]
     measured = found["metrics"]
-    for phase, time in (("writing", "latency"), ("reading", "latency"), ("training", "step_time")):
+    for phase, time in (("decode", "latency"), ("prefill", "latency"), ("training", "step_time")):
         metrics = measured[phase]
         assert metrics["compile_seconds"] > metrics[time] > 0 and metrics["dense_compile_seconds"] > 0
-    for phase in ("writing", "reading"):
+    for phase in ("decode", "prefill"):
         metrics = measured[phase]
         assert metrics["mode_latency_ratio"] > 0 and metrics["dense_mode_latency_ratio"] > 0
         assert metrics["plain_latency_over_flops"] > 0
@@ -152,7 +152,7 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
 def test_without_a_compiler_a_plan_leaves_compiled_steps_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     plan = make_plan([inference_speed.EXPERIMENT], "cpu", Store(tmp_path), [MethodRef("ecospa")], [0])
-    reasons = {planned.run.cell.settings.protocol.mode: planned.reason for planned in plan.in_state("missing")}
+    reasons = {planned.run.cell.settings.protocol.mode: planned.reason for planned in plan.in_state("unavailable")}
     assert list(reasons) == ["compiled"] and "no-such-compiler is not on the PATH" in reasons["compiled"]
 
 
@@ -168,10 +168,10 @@ def test_modes_are_measured_where_they_make_a_difference() -> None:
     other = {mode for mode in modes if mode[-1] != "plain"}
     assert {method for method, *_ in other} == {"ecospa"}
     assert {name for _, name, _, mode in other if mode == "merged"} == {"llama", "bert"}
-    writing = {("gpt2", "decode"), ("llama", "decode")}
-    assert {(name, phase) for _, name, phase, mode in other if mode == "static"} == writing
+    decode = {("gpt2", "decode"), ("llama", "decode")}
+    assert {(name, phase) for _, name, phase, mode in other if mode == "static"} == decode
     compiled = {(name, phase) for _, name, phase, mode in other if mode == "compiled"}
-    assert compiled == writing | {(name, "prefill") for name in ("gpt2", "llama", "bert", "vit")}
+    assert compiled == decode | {(name, "prefill") for name in ("gpt2", "llama", "bert", "vit")}
     assert all(c.settings.protocol.mode == "plain" for c in inference_speed.cells("smoke", (MethodRef("ecospa"),)))
 
 
@@ -180,14 +180,16 @@ def test_long_texts_have_room_in_the_models_that_read_them() -> None:
     long = [cell for cell in found if cell.settings.protocol.sequence > 96]
     assert {cell.method for cell in long} == {"ecospa"}
     points = {(c.settings.model.name, c.settings.protocol.phase, c.settings.protocol.sequence) for c in long}
-    writing = {(name, phase, n) for name in ("gpt2", "llama") for phase in ("prefill", "decode") for n in (512, 2048)}
-    assert points == writing | {("bert", "prefill", n) for n in (512, 2048)}
+    generative = {
+        (name, phase, n) for name in ("gpt2", "llama") for phase in ("prefill", "decode") for n in (512, 2048)
+    }
+    assert points == generative | {("bert", "prefill", n) for n in (512, 2048)}
     for cell in long:
         protocol = cell.settings.protocol
         assert cell.settings.model.length == protocol.sequence + protocol.generated
 
 
-def test_bytes_are_those_foretold_and_a_budget_is_kept(tmp_path: Path) -> None:
+def test_bytes_are_those_predicted_and_a_budget_is_kept(tmp_path: Path) -> None:
     dense, shrunk, budgeted = (outcome for _, outcome in outcomes(training_memory, tmp_path))
     for outcome in (dense, shrunk, budgeted):
         values = {name: metric.value for name, metric in outcome.metrics.items()}

@@ -80,7 +80,7 @@ def test_it_is_written_once_and_a_killed_writing_does_not_count(tiny: list[int],
 
 
 def folders(work: Path) -> list[Path]:
-    """What was written, without the locks beside it."""
+    """Return the folders that were written, without their locks."""
     return [path for path in (work / "text").iterdir() if path.is_dir()]
 
 

@@ -100,7 +100,7 @@ def test_two_calls_at_once_make_every_run_once(tmp_path: Path) -> None:
     # the second may also have begun when the first was through
     assert len(waited) <= 1 and sum("1 finished, 0 failed" in text for text in told) == 1
     if waited:
-        assert "is free, going on" in waited[0] and "all 1 records are there" in waited[0]
+        assert "is free, going on" in waited[0] and "all 1 runs are done" in waited[0]
 
 
 @pytest.mark.parametrize("module", ["benchmarks.execution.interrupts", "rich.console", "benchmarks.commands"])

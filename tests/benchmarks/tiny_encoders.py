@@ -32,7 +32,7 @@ def labelled(classes: tuple[str, ...] = ("bad", "good")) -> LabelledCorpus:
 
 
 def questions() -> QuestionCorpus:
-    """Where somebody lives: the place stands behind filler of unequal length, often beyond the first window."""
+    """Questions of where somebody lives: the place stands behind filler of unequal length, often past one window."""
     made = []
     for n in range(60):
         place = _PLACES[n % 5]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.repository.source import FOLDERS, ROOT, files, is_generated, place
+from tests.repository.source import FOLDERS, ROOT, files, is_generated, modules, parse, place
 
 TEXT = {".py", ".md", ".toml", ".ini", ".cfg", ".json", ".html", ".tex", ".svg", ".txt", ".yaml", ".yml", ""}
 CODE = {".py", ".toml", ".ini", ""}
@@ -20,12 +21,14 @@ UNTRACKED = (
     "paper_tables/rendered/smoke/*",
 )  # left by the smoke tier, see .gitignore
 THIS = Path("tests/repository/test_words.py")
+PACKAGES_WITH_NOUNS = ("benchmarks", "baselines")
 
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX|HACK|NotImplementedError)\b|(?i:\bstub\b|\bnot (?:yet )?implemented\b)")
 MACHINE_PATH = re.compile(r"(?<![\w.:/~<])/(?:work|tmp|root|home)\b|\bshared/")
 REGISTRY = re.compile(
     r"(?i)\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs\.org|download\.pytorch\.org|deb\.debian\.org|conda\.anaconda\.org)\b"
 )
+QUESTION = re.compile(r"(?:What|Whether|Why|How|Which|Where|When|Who)\b")
 EMBEDDED = re.compile(r"base64,[A-Za-z0-9+/=\s]+")
 
 
@@ -55,6 +58,16 @@ def junk_modules(root: Path) -> list[str]:
     return [place(path, root=root) for path in files(root) if path.suffix == ".py" and path.stem in JUNK_DRAWERS]
 
 
+def docstrings_that_ask(*folders: str, root: Path) -> Iterator[str]:
+    """Docstrings that begin with a question word: a first line is an imperative or a noun phrase."""
+    for path in modules(*folders, root=root):
+        for node in ast.walk(parse(path)):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                docstring = ast.get_docstring(node) or ""
+                if QUESTION.match(docstring):
+                    yield f"{place(path, node.body[0].lineno, root)} {docstring.splitlines()[0]}"
+
+
 def test_nothing_is_unfinished() -> None:
     assert list(lines_with(UNFINISHED, CODE | {".md"}, ROOT)) == []
 
@@ -65,6 +78,26 @@ def test_no_path_of_one_machine() -> None:
 
 def test_no_package_registry_is_named() -> None:
     assert list(lines_with(REGISTRY, TEXT, ROOT)) == []
+
+
+def test_no_docstring_begins_with_a_question_word() -> None:
+    assert list(docstrings_that_ask(*PACKAGES_WITH_NOUNS, root=ROOT)) == []
+
+
+def test_docstrings_that_begin_with_a_question_word_are_found(tmp_path: Path) -> None:
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "baselines" / "asks.py").write_text(
+        '"""Why: a module."""\n'
+        'class Whole:\n    """Whole models.\n\n    What they are.\n    """\n'
+        'class Kept:\n    """\n    What stays.\n    """\n'
+        '    async def fits(self) -> bool:\n        """Whether it fits."""\n'
+    )
+    (tmp_path / "baselines" / "states.py").write_text('"""Settings."""\n\n\ndef bare() -> None:\n    pass\n')
+    assert list(docstrings_that_ask("baselines", root=tmp_path)) == [
+        "baselines/asks.py:1 Why: a module.",
+        "baselines/asks.py:8 What stays.",
+        "baselines/asks.py:12 Whether it fits.",
+    ]
 
 
 def test_folders_are_those_of_the_design() -> None:

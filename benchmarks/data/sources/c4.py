@@ -61,7 +61,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the documents cannot be loaded, or None."""
+    """Return the reason the documents cannot be loaded, or None."""
     return missing_dataset("c4", HUB_ID, configuration, tier)
 
 

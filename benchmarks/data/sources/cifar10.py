@@ -39,7 +39,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the images cannot be loaded, or None."""
+    """Return the reason the images cannot be loaded, or None."""
     return missing_dataset("cifar10", HUB_ID, configuration, tier)
 
 

@@ -28,9 +28,9 @@ def load(configuration: str, split: str, tier: str, train_bytes: int | None = No
         raise MissingSourceError(reason)
     from sklearn.datasets import load_digits  # slow to import, and few runs need it
 
-    found = load_digits()
-    grey = np.rint(found.images * _GREY).astype(np.uint8)
-    pixels, labels = np.repeat(grey[..., None], 3, axis=-1), found.target.astype(np.int64)
+    digits = load_digits()
+    grey = np.rint(digits.images * _GREY).astype(np.uint8)
+    pixels, labels = np.repeat(grey[..., None], 3, axis=-1), digits.target.astype(np.int64)
     train, held_out = Pictures(pixels[:_TRAIN], labels[:_TRAIN]), Pictures(pixels[_TRAIN:], labels[_TRAIN:])
     middle = (0.5, 0.5, 0.5)
     return ImageSet(train, held_out, 10, middle, middle, arrays_fingerprint(train, held_out))
@@ -42,7 +42,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why there are no digits, or None."""
+    """Return the reason there are no digits, or None."""
     if importlib.util.find_spec("sklearn") is not None:
         return None
     return (

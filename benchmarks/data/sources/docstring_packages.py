@@ -1,4 +1,4 @@
-"""Which package does a docstring come from? Real text to classify that is on every machine, for the smoke tier.
+"""Docstrings with the package that each comes from: text to classify that is on every machine, for the smoke tier.
 
 A package's own name in its text makes many of them easy, as the topic of a text often does.
 """
@@ -26,14 +26,14 @@ def load(configuration: str, split: str, tier: str, most: int | None) -> Labelle
     Raises:
         MissingSourceError: fewer than two packages are installed as source files.
     """
-    found = roots()
-    if len(found) < 2:
+    packages = roots()
+    if len(packages) < 2:
         raise MissingSourceError(missing(configuration, tier) or "one package alone leaves nothing to tell apart")
-    quota = max(1, (most or _DEFAULT) // len(found))
+    quota = max(1, (most or _DEFAULT) // len(packages))
     train: list[Labelled] = []
     evaluation: list[Labelled] = []
     seen: set[str] = set()
-    for label, (name, root) in enumerate(found.items()):
+    for label, (name, root) in enumerate(packages.items()):
         own: dict[str, bool] = {}
         for held_out, _, text in islice(documents(name, root), 2 * quota):
             if text not in seen:
@@ -44,7 +44,7 @@ def load(configuration: str, split: str, tier: str, most: int | None) -> Labelle
         ]
         train += sides[0][:quota]
         evaluation += sides[1][: -(-quota // _HELD_OUT)]
-    return LabelledCorpus(tuple(train), tuple(evaluation), tuple(found))
+    return LabelledCorpus(tuple(train), tuple(evaluation), tuple(packages))
 
 
 def key(configuration: str) -> str:

@@ -1,4 +1,4 @@
-"""What is parameter x of f? Questions whose answers stand in numpydoc docstrings, for the smoke tier.
+"""Questions about parameters ("What is parameter x of f?"), answered by numpydoc docstrings, for the smoke tier.
 
 The context is a docstring from its beginning to the end of its list of parameters; the answer is the first sentence of
 the parameter's description, as it stands there.
@@ -30,11 +30,11 @@ def load(configuration: str, split: str, tier: str, most: int | None) -> Questio
     Raises:
         MissingSourceError: no package documents its parameters in this form.
     """
-    found = {name: root for name, root in roots().items() if name in PACKAGES}
-    quota = -(-(most or _DEFAULT) // max(len(found), 1))
+    packages = {name: root for name, root in roots().items() if name in PACKAGES}
+    quota = -(-(most or _DEFAULT) // max(len(packages), 1))
     sides: tuple[list[Question], list[Question]] = ([], [])
     seen: set[Question] = set()
-    for name, root in found.items():
+    for name, root in packages.items():
         enough = len(sides[False]) + quota
         for held_out, documented, text in documents(name, root):
             if len(sides[False]) >= enough:

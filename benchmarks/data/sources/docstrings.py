@@ -36,14 +36,14 @@ def load(configuration: str, split: str, tier: str, train_bytes: int | None) -> 
     Raises:
         MissingSourceError: not even the standard library's sources are installed.
     """
-    found = roots()
-    if not found:
+    packages = roots()
+    if not packages:
         raise MissingSourceError(missing(configuration, tier) or "")
     train: list[str] = []
     evaluation: list[str] = []
     seen: set[str] = set()
-    for name, root in found.items():
-        quota = (train_bytes or _DEFAULT_BYTES) // len(found)
+    for name, root in packages.items():
+        quota = (train_bytes or _DEFAULT_BYTES) // len(packages)
         for held_out, _, text in documents(name, root):
             if quota <= 0:
                 break
@@ -62,7 +62,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why there is no text: only an installation without source files has none."""
+    """Return the reason there is no text, or None: only an installation without source files has none."""
     if roots():
         return None
     return (
@@ -73,12 +73,14 @@ def missing(configuration: str, tier: str) -> str | None:
 
 def roots() -> dict[str, Path]:
     """Folders of the standard library and of the packages that are installed as source files, by name."""
-    found = {_STANDARD_LIBRARY: Path(sysconfig.get_paths()["stdlib"])}
+    candidates = {_STANDARD_LIBRARY: Path(sysconfig.get_paths()["stdlib"])}
     for name in PACKAGES:
         spec = importlib.util.find_spec(_FOLDERS.get(name, name))
         if spec is not None and spec.submodule_search_locations:
-            found[name] = Path(next(iter(spec.submodule_search_locations)))
-    return {name: root for name, root in found.items() if (root / "__init__.py").exists() or name == _STANDARD_LIBRARY}
+            candidates[name] = Path(next(iter(spec.submodule_search_locations)))
+    return {
+        name: root for name, root in candidates.items() if (root / "__init__.py").exists() or name == _STANDARD_LIBRARY
+    }
 
 
 def documents(package: str, root: Path) -> Iterator[tuple[bool, str, str]]:

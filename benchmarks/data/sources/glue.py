@@ -44,7 +44,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the task cannot be loaded, or None."""
+    """Return the reason the task cannot be loaded, or None."""
     return missing_dataset("glue", HUB_ID, configuration, tier)
 
 

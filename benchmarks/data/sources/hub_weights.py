@@ -8,7 +8,7 @@ from benchmarks.data.source import Corpus, Source, explain_missing, files_key, f
 
 
 def folder(hub_id: str) -> Path | None:
-    """Where a model lies in the mirror, or None."""
+    """Return the folder of a model in the mirror, or None."""
     return mirror_folder("models", _name(hub_id))
 
 
@@ -18,7 +18,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the weights cannot be loaded, or None."""
+    """Return the reason the weights cannot be loaded, or None."""
     if from_hub(tier) or folder(configuration) is not None:
         return None
     return explain_missing(f"weights of {configuration}", tier, f"models/{_name(configuration)}", configuration)

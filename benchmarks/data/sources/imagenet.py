@@ -65,7 +65,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the images cannot be loaded, or None."""
+    """Return the reason the images cannot be loaded, or None."""
     return missing_dataset("imagenet", HUB_ID, configuration, tier)
 
 

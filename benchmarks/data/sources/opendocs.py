@@ -36,7 +36,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the corpus cannot be loaded, or None; it is not on the Hub."""
+    """Return the reason the corpus cannot be loaded, or None; it is not on the Hub."""
     if dataset_folder("opendocs", configuration) is not None:
         return None
     return explain_missing("opendocs", tier, f"opendocs/{configuration}", None)

@@ -27,7 +27,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the questions cannot be loaded, or None."""
+    """Return the reason the questions cannot be loaded, or None."""
     return missing_dataset("squad", HUB_ID, configuration, tier)
 
 

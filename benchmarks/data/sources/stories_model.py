@@ -15,10 +15,10 @@ def folder(tier: str) -> Path:
     Raises:
         MissingSourceError: the mirror does not hold it.
     """
-    found = mirror_folder(*_PLACE)
-    if found is None:
+    place = mirror_folder(*_PLACE)
+    if place is None:
         raise MissingSourceError(missing("default", tier) or "")
-    return found
+    return place
 
 
 def key(configuration: str) -> str:
@@ -27,7 +27,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the weights cannot be loaded, or None; they are on the Hub in another format only."""
+    """Return the reason the weights cannot be loaded, or None; they are on the Hub in another format only."""
     if mirror_folder(*_PLACE) is not None:
         return None
     return explain_missing("stories_model", tier, "/".join(_PLACE), None)

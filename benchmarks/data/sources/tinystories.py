@@ -26,7 +26,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the stories cannot be loaded, or None."""
+    """Return the reason the stories cannot be loaded, or None."""
     return missing_dataset("tinystories", HUB_ID, configuration, tier)
 
 

@@ -44,7 +44,7 @@ def key(configuration: str) -> str:
 
 
 def missing(configuration: str, tier: str) -> str | None:
-    """Why the corpus cannot be loaded, or None."""
+    """Return the reason the corpus cannot be loaded, or None."""
     return missing_dataset("wikitext", HUB_ID, configuration, tier)
 
 

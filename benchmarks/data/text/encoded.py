@@ -64,9 +64,9 @@ def encoded_texts(data: ExamplesSpec, protocol: ClassificationSpec, tier: str, f
             content |= _encode(tokenizer, examples, protocol, side)
         return content
 
-    found = kept(folder, f"{data.source}-{data.configuration}", decided_by(data, protocol, origin), make)
-    sides = {side: {name: found.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")}
-    return EncodedTexts(**sides, **found)
+    arrays = kept(folder, f"{data.source}-{data.configuration}", decided_by(data, protocol, origin), make)
+    sides = {side: {name: arrays.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")}
+    return EncodedTexts(**sides, **arrays)
 
 
 def available(data: ExamplesSpec, tier: str) -> sources.Source:
@@ -110,9 +110,9 @@ def marked(inputs: Inputs, second: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 def _encode(tokenizer: Any, examples: Sequence[Labelled], protocol: ClassificationSpec, side: str) -> dict[str, Any]:
     texts = [example.texts for example in examples]
-    found = compact(encode(tokenizer, texts, max_length=protocol.sequence_length, truncation=True))
+    inputs = compact(encode(tokenizer, texts, max_length=protocol.sequence_length, truncation=True))
     if protocol.marked:
-        special = np.isin(found["input_ids"], tokenizer.all_special_ids)
-        found["token_type_ids"] = marked(found, (found["token_type_ids"] == 1) & ~special)
+        special = np.isin(inputs["input_ids"], tokenizer.all_special_ids)
+        inputs["token_type_ids"] = marked(inputs, (inputs["token_type_ids"] == 1) & ~special)
     labels = np.array([example.label for example in examples], dtype=np.float64)
-    return {**{f"{side}_{name}": value for name, value in found.items()}, f"{side}_labels": labels}
+    return {**{f"{side}_{name}": value for name, value in inputs.items()}, f"{side}_labels": labels}

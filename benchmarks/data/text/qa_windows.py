@@ -84,9 +84,9 @@ def encoded_questions(data: ExamplesSpec, protocol: SpanSpec, tier: str, folder:
             "fingerprint": corpus.fingerprint,
         }
 
-    found = kept(folder, f"{data.source}-{data.configuration}", decided_by(data, protocol, origin), make)
-    sides = {side: {name: found.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")}
-    return EncodedQuestions(**sides, **found)
+    arrays = kept(folder, f"{data.source}-{data.configuration}", decided_by(data, protocol, origin), make)
+    sides = {side: {name: arrays.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")}
+    return EncodedQuestions(**sides, **arrays)
 
 
 def windows(
@@ -113,7 +113,7 @@ def _windows(
     tokenizer: Any, questions: Sequence[Question], protocol: SpanSpec
 ) -> tuple[Inputs, NDArray[np.int32], NDArray[np.int32]]:
     shortened = _shortened(tokenizer, [question.question for question in questions], protocol.question_tokens)
-    found = encode(
+    encoding = encode(
         tokenizer,
         [(text, question.context) for text, question in zip(shortened, questions, strict=True)],
         max_length=protocol.sequence_length,
@@ -122,13 +122,13 @@ def _windows(
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
-    inputs, offsets = compact(found), np.asarray(found["offset_mapping"], dtype=np.int32)
+    inputs, offsets = compact(encoding), np.asarray(encoding["offset_mapping"], dtype=np.int32)
     # the last [SEP] is of the context's type, but of no characters
     context = (inputs["token_type_ids"] == 1) & (offsets[:, :, 1] > offsets[:, :, 0])
     offsets[~context] = OUTSIDE
     if protocol.marked:
         inputs["token_type_ids"] = marked(inputs, context)
-    return inputs, np.asarray(found["overflow_to_sample_mapping"], dtype=np.int32), offsets
+    return inputs, np.asarray(encoding["overflow_to_sample_mapping"], dtype=np.int32), offsets
 
 
 def spans(questions: Sequence[Question], owners: NDArray[np.int32], offsets: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -141,8 +141,8 @@ def spans(questions: Sequence[Question], owners: NDArray[np.int32], offsets: NDA
         np.where(inside, last, OUTSIDE).max(1) >= ends[:, 0]
     )
     length = offsets.shape[1]
-    found = np.stack([inside.argmax(1), length - 1 - inside[:, ::-1].argmax(1)], axis=1)
-    return np.where(whole[:, None], found, 0).astype(np.int32)
+    positions = np.stack([inside.argmax(1), length - 1 - inside[:, ::-1].argmax(1)], axis=1)
+    return np.where(whole[:, None], positions, 0).astype(np.int32)
 
 
 def _shortened(tokenizer: Any, questions: list[str], most: int) -> list[str]:

@@ -90,10 +90,10 @@ def _write(place: Path, data: StreamedDataSpec, protocol: ProtocolSpec, tier: st
         reading = _Reading(digest)
         documents = reading.watch(origin.stream(data.configuration, split, tier))
         with (place / f"{side}.tokens").open("wb") as file:
-            found = _write_tokens(file, documents, tokenizer, most, kind)
-        if side == "train" and found < data.train_tokens:
+            written = _write_tokens(file, documents, tokenizer, most, kind)
+        if side == "train" and written < data.train_tokens:
             raise ValueError(
-                f"train_tokens is {data.train_tokens}, but source {data.source!r} ends after {found}; ask for fewer, "
+                f"train_tokens is {data.train_tokens}, but source {data.source!r} ends after {written}; ask for fewer, "
                 f"or set {sources.MIRROR_VARIABLE}={sources.HUB} if a mirror holds a sample only"
             )
     numbers = {
@@ -112,9 +112,9 @@ def _write_tokens(file: BinaryIO, documents: Iterator[str], tokenizer: Any, most
         if not texts:
             break
         tokens: NDArray[np.int64] = pack(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"], end)
-        own = tokens if count == 0 else tokens[1:]  # the mark behind the last document stands already
-        file.write(own.astype(kind).tobytes())
-        count += len(own)
+        new = tokens if count == 0 else tokens[1:]  # the mark behind the last document stands already
+        file.write(new.astype(kind).tobytes())
+        count += len(new)
     return count
 
 

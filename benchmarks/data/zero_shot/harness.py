@@ -1,4 +1,4 @@
-"""Where the data of lm-eval's tasks lie: on the Hub, as the tasks say themselves, or as Parquet files of the mirror.
+"""Places of the data of lm-eval's tasks: the Hub, as the tasks say themselves, or Parquet files of the mirror.
 
 The tasks' prompts and metrics stay those of the installed lm-eval; only the place of their data is replaced, through
 the harness's own way of overriding a task's settings inside a group. Known are the tasks that the paper's comparisons
@@ -50,21 +50,21 @@ DATA = {
 
 
 def missing(name: str, tier: str) -> str | None:
-    """Why the data of a task cannot be loaded, or None."""
-    own = _known(name)
-    return missing_dataset(f"lm-eval {name}", own.hub_id, own.configuration, tier)
+    """Return the reason the data of a task cannot be loaded, or None."""
+    task = _known(name)
+    return missing_dataset(f"lm-eval {name}", task.hub_id, task.configuration, tier)
 
 
 def source(name: str) -> BoundSource:
     """The data of a task as a source that an experiment says it needs."""
-    own = _known(name)
+    task = _known(name)
     said = Source(
         f"lm-eval {name}",
         load=lambda configuration, split, tier, train_bytes: Corpus((), ()),  # the harness reads them itself
-        key=lambda configuration: files_key(dataset_folder(own.hub_id, configuration)),
+        key=lambda configuration: files_key(dataset_folder(task.hub_id, configuration)),
         missing=lambda configuration, tier: missing(name, tier),
     )
-    return said.bind(own.configuration)
+    return said.bind(task.configuration)
 
 
 def specification(name: str, tier: str) -> str | dict[str, Any]:
@@ -114,7 +114,7 @@ def _known(name: str) -> HarnessData:
 def _files(name: str) -> dict[str, list[Path]]:
     """The mirror's Parquet files by split; none without a mirror."""
     folder = dataset_folder(_known(name).hub_id, _known(name).configuration)
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.parquet")) if folder is not None else []:
-        found.setdefault(path.name.partition("-")[0], []).append(path)
-    return found
+        splits.setdefault(path.name.partition("-")[0], []).append(path)
+    return splits
