@@ -22,7 +22,7 @@ def obey(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal or file that knows fewer letters than a record may hold
             stream.reconfigure(errors="backslashreplace")
     command = tyro.cli(
-        commands.List | commands.Show | commands.Run | commands.Compare | commands.Reproduce | commands.WhyDifferent,  # type: ignore[arg-type]
+        commands.List | commands.Show | commands.Run | commands.Compare | commands.Reproduce | commands.WhyDifferent,
         prog="python -m benchmarks",
         description="Run the experiments of the EcoSpa reproduction suite.",
         args=arguments,

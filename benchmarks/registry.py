@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 import benchmarks.experiments
 from benchmarks.experiment import Experiment
@@ -46,5 +46,5 @@ def header(name: str) -> str:
     return (_module(experiment(name).name).__doc__ or "").strip()
 
 
-def _module(name: str):
+def _module(name: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.experiments.{name}")

@@ -6,7 +6,7 @@ The runner trains, shrinks, times and counts the same way whatever the task is; 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ class Task:
     fingerprint: str
     source: str
     loss: Callable[[Any, Tensor, Any], Tensor] | None = None
-    collate: Callable[[Sequence[Example]], dict[str, Any]] = default_collate
+    collate: Callable[[list[Example]], dict[str, Any]] = default_collate
     ready: Callable[[nn.Module], None] = _nothing
     drive: Callable[[TrainingMethod], TrainingMethod] = lambda method: method
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -90,7 +90,7 @@ class TorchPruningSide:
     def save(self, model: nn.Module, folder: Path) -> None:
         """It offers pickles alone; without one there is what the model's own library has."""
         if hasattr(model, "save_pretrained"):
-            model.save_pretrained(folder)
+            cast(Any, model).save_pretrained(folder)
         else:
             from safetensors.torch import save_model
 

@@ -86,7 +86,7 @@ def eval_transform(images: ImageSet, size: int) -> Any:
 
     Large images are resized to size / 0.9 before, as DeiT is evaluated; small ones keep all their pixels.
     """
-    from timm.data import create_transform
+    from timm.data.transforms_factory import create_transform
 
     made = create_transform(size, interpolation="bicubic", mean=images.mean, std=images.deviation, crop_pct=0.9)
     if _fits(images.train, size):
@@ -95,14 +95,14 @@ def eval_transform(images: ImageSet, size: int) -> Any:
 
 
 def _moving_transform(images: ImageSet, size: int, augmentation: AugmentationSpec) -> Any:
-    from timm.data import create_transform
+    from timm.data.transforms_factory import create_transform
     from torchvision import transforms
 
     made = create_transform(
         size,
         is_training=True,
         hflip=augmentation.flip,
-        color_jitter=None,
+        color_jitter=None,  # type: ignore[arg-type]  # none is what it means, though it is annotated otherwise
         auto_augment=augmentation.policy or None,
         interpolation="bicubic",
         mean=images.mean,
@@ -124,8 +124,7 @@ def _fits(pictures: Pictures, size: int) -> bool:
 
 def _mixer(augmentation: AugmentationSpec, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """(images, classes) -> (images, probabilities), mixed or only smoothed."""
-    from timm.data import Mixup
-    from timm.data.mixup import mixup_target
+    from timm.data.mixup import Mixup, mixup_target
 
     if augmentation.mixup or augmentation.cutmix:
         return Mixup(
@@ -141,7 +140,7 @@ def _random_numbers(seed: int, numbers: Sequence[int]) -> Iterator[None]:
     stream_seed = int(np.random.SeedSequence([seed, *(int(number) for number in numbers)]).generate_state(1)[0])
     random.seed(stream_seed)
     np.random.seed(stream_seed)
-    torch.random.default_generator.manual_seed(
+    torch.default_generator.manual_seed(
         stream_seed
     )  # of the CPU alone: torch.manual_seed would change those of GPUs too
     try:

@@ -65,6 +65,7 @@ def kept(folder: Path, name: str, wanted: Mapping[str, Any], make: Callable[[], 
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    arrays = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
     plain = json.dumps({key: value for key, value in content.items() if key not in arrays})
-    np.savez(path, **{_PLAIN: np.array(plain)}, **arrays)
+    arrays[_PLAIN] = np.array(plain)
+    np.savez(path, **arrays)

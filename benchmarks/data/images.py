@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,14 @@ class ImageDataSpec:
                 raise ValueError(f"{name} is {value}; it must be at least 1, or None for all images")
 
 
+class Images(Protocol):
+    """Images by number, decoded when they are asked for, or all there."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Images of one split.
@@ -48,7 +55,7 @@ class Pictures:
         labels: int64 (images,), classes.
     """
 
-    pixels: Sequence[Any] | NDArray[np.uint8]
+    pixels: Images | NDArray[np.uint8]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -91,7 +98,7 @@ class ImageSet:
 class _Head:
     """The first images of a sequence that is decoded lazily."""
 
-    whole: Sequence[Any]
+    whole: Images
     count: int
 
     def __len__(self) -> int:
@@ -105,8 +112,9 @@ def arrays_fingerprint(*splits: Pictures) -> str:
     """SHA-256 of all pixels and labels, with the boundaries of splits."""
     digest = hashlib.sha256()
     for split in splits:
-        digest.update(f"split {np.shape(split.pixels)}\0".encode())
-        digest.update(np.ascontiguousarray(split.pixels).tobytes())
+        pixels = np.asarray(split.pixels)
+        digest.update(f"split {pixels.shape}\0".encode())
+        digest.update(np.ascontiguousarray(pixels).tobytes())
         digest.update(split.labels.tobytes())
     return digest.hexdigest()
 

@@ -98,7 +98,7 @@ def no_hub(sources: Iterable[BoundSource], tier: str) -> str | None:
     if not from_hub(tier):
         return None
     modules = [sys.modules.get(getattr(bound.source.load, "__module__", "")) for bound in sources]
-    wanted = [str(module.HUB_ID) for module in modules if hasattr(module, "HUB_ID")]
+    wanted = [str(module.HUB_ID) for module in modules if module is not None and hasattr(module, "HUB_ID")]
     absent = [name for name in dict.fromkeys(wanted) if not _loaded_before(name)]
     if not absent:
         return None

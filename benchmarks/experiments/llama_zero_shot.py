@@ -34,7 +34,7 @@ more on average. The smoke tier shows that everything works; its order means not
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from benchmarks.data import source as sources
 from benchmarks.data.zero_shot import harness
@@ -87,7 +87,11 @@ TIERS: dict[Tier, ZeroShotTier] = {
 def _scales(tier: Tier) -> tuple[Scale, ...]:
     """The models and fine-tunings of llama_finetuning, judged by this tier's tasks as well."""
     scale = TIERS[tier]
-    asked = {"harness_tasks": scale.harness_tasks, "limit": scale.limit, "continuations": scale.continuations}
+    asked: dict[str, Any] = {
+        "harness_tasks": scale.harness_tasks,
+        "limit": scale.limit,
+        "continuations": scale.continuations,
+    }
     return tuple(
         replace(subject.scale, protocol=ZeroShotProtocol(**asdict(subject.scale.protocol), **asked))
         for subject in llama_finetuning.SUBJECTS[tier]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ class Tally:
 
 
 @torch.no_grad()
-def classify(model: nn.Module, examples: Dataset, batch_size: int, device: str = "cpu") -> Tally:
+def classify(model: nn.Module, examples: Dataset[Any], batch_size: int, device: str = "cpu") -> Tally:
     """Guesses for all examples.
 
     Args:

@@ -29,6 +29,6 @@ def allocated(work: Callable[[], Result], device: str = "cpu") -> tuple[Result, 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or every call says on stderr that there is no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as observed:
         result = work()
-    events = [event for event in observed.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [event for event in observed.profiler.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return result, max(accumulate(changes), default=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,9 @@ class HeldOut:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, inputs: NDArray, labels: NDArray, batch_size: int, device: str = "cpu") -> Prediction:
+def predict(
+    model: nn.Module, inputs: NDArray[Any], labels: NDArray[Any], batch_size: int, device: str = "cpu"
+) -> Prediction:
     """Negative log-likelihood of all labelled tokens.
 
     Args:

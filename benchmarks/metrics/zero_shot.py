@@ -75,7 +75,7 @@ def _wrapped(model: nn.Module, tokenizer: Any, length: int, batch_size: int) -> 
             cut = [(texts, context, answer[: self.max_length]) for texts, context, answer in requests]
             return super()._loglikelihood_tokens(cut, *arguments, **options)
 
-    return Cutting(pretrained=model, tokenizer=tokenizer, backend="causal", max_length=length, batch_size=batch_size)  # type: ignore[arg-type]
+    return Cutting(pretrained=model, tokenizer=tokenizer, backend="causal", max_length=length, batch_size=batch_size)
 
 
 def chance(samples: Sequence[Mapping[str, Any]]) -> float:

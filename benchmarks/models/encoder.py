@@ -93,7 +93,7 @@ def _config(spec: EncoderSpec, outputs: int) -> BertConfig:
         num_attention_heads=spec.heads,
         hidden_dropout_prob=spec.dropout,
         attention_probs_dropout_prob=spec.dropout,
-        num_labels=outputs,
+        num_labels=outputs,  # type: ignore[call-arg]  # of its base class, as is attn_implementation
         problem_type="regression" if outputs == 1 else "single_label_classification",
         attn_implementation="sdpa",
     )
@@ -106,7 +106,8 @@ def _fill(encoder: nn.Module, spec: EncoderSpec, folder: Path | None) -> None:
     if folder is not None and fingerprint(folder) != spec.weights:
         raise ValueError(f"weights is {spec.weights}, but {folder} holds {fingerprint(folder)}; give the right folder")
     place = folder or hub_weights.folder(str(spec.weights)) or spec.weights
-    trained, report = BertModel.from_pretrained(place, output_loading_info=True, dtype=torch.float32)
+    loaded: Any = BertModel.from_pretrained(place, output_loading_info=True, dtype=torch.float32)
+    trained, report = loaded
     missing = {str(name) for name in report["missing_keys"]}
     known = encoder.state_dict()
     absent = missing | (known.keys() - trained.state_dict().keys())  # a checkpoint of fewer layers lacks nothing itself

@@ -48,7 +48,7 @@ def _gpt2(spec: ModelSpec, end_of_text: int) -> nn.Module:
         attn_pdrop=spec.dropout,
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]  # of its base class
     )
     return GPT2LMHeadModel(config)
 
@@ -66,7 +66,7 @@ def _llama(spec: ModelSpec, end_of_text: int) -> nn.Module:
         rms_norm_eps=1e-6,
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]  # of its base class
     )
     return LlamaForCausalLM(config)
 

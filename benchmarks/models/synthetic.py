@@ -70,7 +70,7 @@ def _llama(shape: ModelShape, queries: int = 1) -> nn.Module:
 def _bert(shape: ModelShape) -> nn.Module:
     from transformers import BertConfig, BertForSequenceClassification
 
-    config = BertConfig(
+    config = BertConfig(  # type: ignore[call-arg]  # num_labels is of its base class
         num_hidden_layers=shape.layers, hidden_size=shape.width, num_attention_heads=shape.heads,
         intermediate_size=shape.hidden or 4 * shape.width, vocab_size=shape.vocabulary, num_labels=CLASSES,
         max_position_embeddings=shape.length, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,

@@ -105,7 +105,7 @@ def _untrained(name: str, classes: int) -> nn.Module:
     import timm
 
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
     return model
 

@@ -29,10 +29,10 @@ def build_classifier(spec: VisionModelSpec, seed: int, device: str = "cpu") -> n
             f"name is {spec.name!r}; give a VisionTransformer or DeiT of timm, such as 'deit_tiny_patch16_224'"
         )
     set_seed(seed)
-    sizes = {"img_size": spec.size, "patch_size": spec.patch, "num_classes": spec.classes}
-    shape = {"embed_dim": spec.width, "depth": spec.layers, "num_heads": spec.heads, "drop_path_rate": spec.drop_path}
+    sizes: dict[str, Any] = {"img_size": spec.size, "patch_size": spec.patch, "num_classes": spec.classes}
+    sizes |= {"embed_dim": spec.width, "depth": spec.layers, "num_heads": spec.heads, "drop_path_rate": spec.drop_path}
     with torch.device(device):
-        model: nn.Module = timm.create_model(spec.name, pretrained=False, **sizes, **shape)
+        model: nn.Module = timm.create_model(spec.name, pretrained=False, **sizes)
     return model
 
 

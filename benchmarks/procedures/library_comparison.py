@@ -7,6 +7,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import torch
@@ -60,7 +61,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
     find_library()  # its absence is no finding about it
     found_version = version("torch-pruning")
     subject = prepare(run.cell.method, settings, run.seed)
-    findings = [tried(f"cut half of the {part}", lambda part=part: check_cut(subject, part)) for part in PARTS]
+    findings = [tried(f"cut half of the {part}", partial(check_cut, subject, part)) for part in PARTS]
     context.progress(1, 3)
     parts = [part for part, finding in zip(PARTS, findings, strict=True) if finding.outcome == "works"]
     findings += after_a_cut(subject, parts)
@@ -97,7 +98,7 @@ def after_a_cut(subject: Subject, parts: Sequence[str]) -> list[Finding]:
     model = subject.cut(parts)
     findings = [tried("decode with a cache", lambda: check_decoding(model, subject.batch))] if writes else []
     saved = saved_and_loaded(subject, model)
-    findings += [tried(name, lambda way=way: check_loaded(saved[way])) for way, name in names.items()]
+    findings += [tried(name, partial(check_loaded, saved[way])) for way, name in names.items()]
     return [*findings, tried("train on, optimizer kept", lambda: check_training(subject, parts))]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import statistics
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +144,7 @@ def _bytes(rows: list[Row], steady: Row, dense_peak: int) -> dict[str, Metric]:
 
 def _predicted(model: nn.Module, settings: SpeedSettings) -> Forecast:
     """The run as `ecospa plan` sees it; a dense model has one stage, whatever the configuration."""
-    protocol: MemoryProtocol = settings.protocol
+    protocol = cast(MemoryProtocol, settings.protocol)
     wanted = config(settings)
     dense = ecospa.EcoSpaConfig(start_step=protocol.turns + 1, target_scope="blocks")
     work = Workload(
@@ -162,5 +163,5 @@ def _history(training: _Training) -> tuple[PlanEvent, ...]:
     )
 
 
-def _size(tensors: list[Tensor]) -> int:
+def _size(tensors: Sequence[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

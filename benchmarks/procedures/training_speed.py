@@ -111,7 +111,7 @@ def _predicted(
     return {"foretold_step_time_ratio": Metric(saved, "shrunk / dense", None)}, roofline
 
 
-def _with_progress(step: Callable[[int], None], context: RunContext, total: int) -> Callable[[int], None]:
+def _with_progress(step: Callable[[int], object], context: RunContext, total: int) -> Callable[[int], None]:
     def reported(turn: int) -> None:
         step(turn)
         context.progress(turn + 1, total)

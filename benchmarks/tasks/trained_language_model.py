@@ -19,6 +19,7 @@ from benchmarks.pretrained.loading import dense_settings, trained_folder
 from benchmarks.specs.language import ProtocolSpec
 from benchmarks.specs.pretrained import SEED_OFFSET, TrainedModel
 from benchmarks.specs.training import TrainingSettings
+from benchmarks.specs.width_sensitivity import LimitsSettings
 from benchmarks.task import Task
 from benchmarks.tasks import language_model
 
@@ -40,7 +41,7 @@ def load(run: Run, folder: Path) -> Task:
     return replace(untrained, build=build)
 
 
-def trained_place(settings: TrainingSettings, tier: str, context: RunContext, seed: int) -> Path:
+def trained_place(settings: TrainingSettings | LimitsSettings, tier: str, context: RunContext, seed: int) -> Path:
     """Folder of the trained model of a run, made now if it has to be.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
 import baselines
 from benchmarks.experiment import MethodRef
@@ -62,5 +63,7 @@ def build_method(
     Raises:
         ValueError: no such method.
     """
-    rates = {} if training is None else {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
+    rates: dict[str, Any] = {}
+    if training is not None:
+        rates = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
     return find_method(reference)(baselines.Budget(seed=seed, **dataclasses.asdict(shrink), **rates))

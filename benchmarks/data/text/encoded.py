@@ -65,7 +65,9 @@ def encoded_texts(data: ExamplesSpec, protocol: ClassificationSpec, tier: str, f
         return content
 
     arrays = kept(folder, f"{data.source}-{data.configuration}", decided_by(data, protocol, origin), make)
-    sides = {side: {name: arrays.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")}
+    sides: dict[str, Any] = {
+        side: {name: arrays.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")
+    }
     return EncodedTexts(**sides, **arrays)
 
 

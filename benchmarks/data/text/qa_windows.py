@@ -85,7 +85,9 @@ def encoded_questions(data: ExamplesSpec, protocol: SpanSpec, tier: str, folder:
         }
 
     arrays = kept(folder, f"{data.source}-{data.configuration}", decided_by(data, protocol, origin), make)
-    sides = {side: {name: arrays.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")}
+    sides: dict[str, Any] = {
+        side: {name: arrays.pop(f"{side}_{name}") for name in INPUTS} for side in ("train", "evaluation")
+    }
     return EncodedQuestions(**sides, **arrays)
 
 

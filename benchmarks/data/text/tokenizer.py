@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from benchmarks.data.source import HUB, MissingSourceError, explain_missing, from_hub, mirror_folder
 
@@ -53,8 +53,8 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedToke
 def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     """Number of the mark between documents: END_OF_TEXT, or what a tokenizer of others ends a sequence with."""
     if END_OF_TEXT in tokenizer.get_vocab():
-        return int(tokenizer.convert_tokens_to_ids(END_OF_TEXT))
-    return int(tokenizer.eos_token_id)
+        return int(cast(int, tokenizer.convert_tokens_to_ids(END_OF_TEXT)))
+    return int(cast(int, tokenizer.eos_token_id))
 
 
 def document_mark(tokenizer: PreTrainedTokenizerBase) -> int:
