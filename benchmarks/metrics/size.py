@@ -12,7 +12,7 @@ from ecospa.accounting import parameters
 from results.record import Metric
 
 
-def size_metrics(model: nn.Module, method: TrainingMethod | None = None) -> dict[str, Metric]:
+def of_model(model: nn.Module, method: TrainingMethod | None = None) -> dict[str, Metric]:
     """Stored, non-zero and effective parameters, of the whole model and of its blocks.
 
     Args:

@@ -14,9 +14,9 @@ from torch import nn
 from benchmarks.data import calibration
 from benchmarks.data.cache import make_once
 from benchmarks.experiment import Run, RunContext, RunResult
+from benchmarks.metrics import model_metrics
 from benchmarks.metrics.flops import forward_flops
 from benchmarks.metrics.perplexity import Prediction
-from benchmarks.metrics.size import size_metrics
 from benchmarks.models.language import silence_transformers
 from benchmarks.pretrained.subjects import Subject, subject
 from benchmarks.specs.compression import CompareSettings
@@ -52,7 +52,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
     before = _dense_prediction(trained, dense, context.folder)
     length, one = settings.protocol.sequence_length, data.first
     flops = forward_flops(model, length, one)
-    sizes = size_metrics(model, method)
+    sizes = model_metrics(model, method)
     metrics = {
         **trained.text.metrics(prediction),
         "perplexity_dense": trained.text.metrics(before)["perplexity"],

@@ -11,8 +11,8 @@ from torch import nn
 
 import ecospa
 from benchmarks.experiment import Run, RunContext, RunResult
+from benchmarks.metrics import model_metrics
 from benchmarks.metrics.flops import forward_flops
-from benchmarks.metrics.size import size_metrics
 from benchmarks.models.synthetic import positions
 from benchmarks.specs.synthetic import InferenceMode, SpeedProtocol, SpeedSettings
 from benchmarks.timing.candidates import DTYPES, Candidates, prepare
@@ -71,7 +71,7 @@ def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[s
     flops = [forward_flops(model, tokens, one) for model in (models.dense, models.shrunk)]
     facts = {
         "forward_flops_ratio": Metric(flops[1] / flops[0], "shrunk / dense", False),
-        **size_metrics(models.shrunk),
+        **model_metrics(models.shrunk),
         "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
     }
     if settings.protocol.phase == "decode":

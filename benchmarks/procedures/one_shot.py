@@ -12,7 +12,7 @@ import torch
 from benchmarks import task
 from benchmarks.data import calibration
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.metrics.size import size_metrics
+from benchmarks.metrics import model_metrics
 from benchmarks.models.language import silence_transformers
 from benchmarks.specs.training import TrainingSettings
 from benchmarks.training.compress import compress
@@ -43,7 +43,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
     return RunResult(
         metrics={
             **loaded.evaluate(model),
-            **size_metrics(model, method),
+            **model_metrics(model, method),
             "compression_time": Metric(seconds, "s", False),
         },
         data_fingerprint=loaded.fingerprint,

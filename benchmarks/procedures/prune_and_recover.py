@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 import ecospa
 from benchmarks.data.sources.stories_model import folder
 from benchmarks.experiment import Run, RunContext, RunResult
+from benchmarks.metrics import model_metrics
 from benchmarks.metrics.perplexity import HeldOut
-from benchmarks.metrics.size import size_metrics
 from benchmarks.models.language import silence_transformers
 from benchmarks.pretrained.stories import held_out_text, sample_stories
 from benchmarks.specs.prune_and_recover import PretrainedSettings
@@ -91,7 +91,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
     final = held_out.predict(model)
     metrics = {
         **held_out.metrics(final),
-        **size_metrics(model),
+        **model_metrics(model),
         "perplexity_before": _perplexity(before),
         "perplexity_cut": _perplexity(stages.rows[-1]["perplexity_cut"]),
         "perplexity_recovered": _perplexity(stages.rows[-1]["perplexity_recovered"]),

@@ -15,8 +15,8 @@ import ecospa
 from baselines.calibration import Calibration
 from baselines.method import TrainingMethod
 from benchmarks.experiment import Run, RunContext, RunResult
+from benchmarks.metrics import model_metrics
 from benchmarks.metrics.memory import memory_metrics, peak_memory, reset_peak
-from benchmarks.metrics.size import size_metrics
 from benchmarks.models import synthetic
 from benchmarks.models.language import silence_transformers
 from benchmarks.specs.pruning_cost import TARGET, CostModel, CostSettings
@@ -49,7 +49,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
     victim = copy.deepcopy(model)
     reset_peak("cpu")  # making the model may have taken more than compressing it does
     before = resident_memory()
-    sizes = size_metrics(compress(method, victim, data), method)
+    sizes = model_metrics(compress(method, victim, data), method)
     peak = peak_memory("cpu")
     del victim, method
     method_seconds: list[float] = []

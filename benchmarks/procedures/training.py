@@ -16,9 +16,9 @@ from torch import nn
 from benchmarks import task
 from benchmarks.data import calibration
 from benchmarks.experiment import Run, RunContext, RunResult
+from benchmarks.metrics import model_metrics
 from benchmarks.metrics.flops import flops_metrics, step_flops
 from benchmarks.metrics.memory import memory_metrics
-from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.training_state import training_state_metrics
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.timing.step_time import final_step_time_ratio, step_time_metrics
@@ -65,7 +65,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
 def _measure(run: Run, started: Started, loaded: task.Task) -> dict[str, Metric]:
     training, model = run.cell.settings.training, started.model
     quality = loaded.evaluate(model)
-    sizes = size_metrics(model, started.method)
+    sizes = model_metrics(model, started.method)
     final_flops = step_flops(model, training.batch_size, loaded.tokens, loaded.batch(1, training.device))
     ratio = _step_time_ratio(model, loaded, training)
     return {

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import ecospa
 from baselines.calibration import batch_loss
 from benchmarks.experiment import Run, RunContext, RunResult
+from benchmarks.metrics import model_metrics
 from benchmarks.metrics.allocation import allocated
-from benchmarks.metrics.size import size_metrics
 from benchmarks.metrics.training_state import optimizer_bytes
 from benchmarks.models.language import silence_transformers
 from benchmarks.models.synthetic import build, positions
@@ -57,7 +57,7 @@ def execute(run: Run, context: RunContext) -> RunResult:
         **_bytes(rows, steady, dense_peak),
         "foretold_training_bytes": Metric(float(predicted.stages[-1].bytes), "bytes", None),
         "foretold_steady_memory": Metric(float(training.predicted_peak(steps[0])), "bytes", None),
-        **size_metrics(model),
+        **model_metrics(model),
     }
     if limit is not None:
         metrics["memory_limit"] = Metric(float(limit), "bytes", None)

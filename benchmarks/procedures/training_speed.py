@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import ecospa
 from baselines.calibration import batch_loss
 from benchmarks.experiment import Run, RunContext, RunResult
-from benchmarks.metrics.size import size_metrics
+from benchmarks.metrics import model_metrics
 from benchmarks.models.synthetic import positions
 from benchmarks.specs.synthetic import SpeedProtocol, SpeedSettings, TrainingMode
 from benchmarks.timing.candidates import DTYPES, Candidates, WithLoss, prepare
@@ -90,7 +90,7 @@ def _speeds(settings: SpeedSettings, models: Candidates, seconds: Mapping[str, l
         "step_time_ratio": Metric(faster, "shrunk / dense", False, n=turns),
         "step_flops_ratio": Metric(saved, "shrunk / dense", False),
         "step_time_over_flops": Metric(faster / saved, "time / FLOPs", False),
-        **size_metrics(models.shrunk),
+        **model_metrics(models.shrunk),
         "block_share": Metric(parameters(models.shrunk, "blocks") / parameters(models.dense, "blocks"), "", None),
     }
     return metrics | control_metrics(seconds, saved, "step_time")
