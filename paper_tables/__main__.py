@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_tables.checking import findings
-from paper_tables.readme import README, filled
-from paper_tables.rendering import RENDERED, rendering, terminal_table, write
+from paper_tables.report.check import findings
+from paper_tables.report.readme import README, filled
+from paper_tables.report.render import RENDERED, rendering, terminal_table, write
 from results import RecordError, Store
 from results.store import DEFAULT_FOLDER
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, label, measured, protocol_notes, provenance, without_empty_columns
-from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.analysis.cells import Cell, label, measured, protocol_notes, provenance, without_empty_columns
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.squad_grid import others, surface
+from paper_tables.claims.published import BERT_SQUAD, numbers
 from paper_tables.item import Table
-from paper_tables.published import BERT_SQUAD, numbers
-from paper_tables.squad_surface import others, surface
 from results import RunRecord
 
 COLUMNS = (

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, Comparison, by_model, compare, label, rank
-from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.analysis.cells import Cell, Comparison, by_model, compare, label, rank
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.drawing.style import masks_entries
 from paper_tables.item import RECORDS, Table
-from paper_tables.style import masks_entries
 from results import RunRecord
 
 _MISSED = 0.015  # of the blocks: then the share that is really left stands beside the perplexity

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     compare,
     label,
@@ -19,7 +19,7 @@ from paper_tables.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import share
+from paper_tables.analysis.formats import share
 from paper_tables.item import Table
 from results import RunRecord
 

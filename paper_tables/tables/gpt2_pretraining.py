@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables import published
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     Comparison,
     by_model,
@@ -21,8 +20,9 @@ from paper_tables.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING, difference, quantity, share
-from paper_tables.intervals import paired_difference, paired_ratio
+from paper_tables.analysis.formats import NOTHING, difference, quantity, share
+from paper_tables.analysis.intervals import paired_difference, paired_ratio
+from paper_tables.claims import published
 from paper_tables.item import RECORDS, Table
 from results import RunRecord
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     Comparison,
     compare,
@@ -16,10 +16,10 @@ from paper_tables.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING, difference, share
-from paper_tables.intervals import paired_difference
+from paper_tables.analysis.formats import NOTHING, difference, share
+from paper_tables.analysis.intervals import paired_difference
+from paper_tables.analysis.pair_widths import KINDS, whole_widths, widths_left
 from paper_tables.item import Table
-from paper_tables.pair_widths import KINDS, whole_widths, widths_left
 from results import RunRecord
 
 COLUMNS = (

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import measured, without_empty_columns
-from paper_tables.formats import NOTHING
+from paper_tables.analysis.cells import measured, without_empty_columns
+from paper_tables.analysis.formats import NOTHING
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    named,
+    points,
+    remark,
+)
 from paper_tables.item import Table
-from paper_tables.speed import Point, model_notes, named, points, remark
 from results import RunRecord
 
 COLUMNS = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     compare,
     label,
@@ -17,7 +17,7 @@ from paper_tables.cells import (
     shape,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING, share
+from paper_tables.analysis.formats import NOTHING, share
 from paper_tables.item import Table
 from results import RunRecord
 

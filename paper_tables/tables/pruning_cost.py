@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     by_model,
     compare,
@@ -17,7 +17,7 @@ from paper_tables.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING
+from paper_tables.analysis.formats import NOTHING
 from paper_tables.item import RECORDS, Table
 from results import RunRecord
 

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import measured, provenance, without_empty_columns
-from paper_tables.formats import NOTHING, share
+from paper_tables.analysis.cells import measured, provenance, without_empty_columns
+from paper_tables.analysis.formats import NOTHING, share
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    named,
+    points,
+)
 from paper_tables.item import Table
-from paper_tables.speed import Point, model_notes, named, points
 from results import RunRecord
 
 COLUMNS = (

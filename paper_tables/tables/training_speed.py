@@ -6,9 +6,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import measured, without_empty_columns
+from paper_tables.analysis.cells import measured, without_empty_columns
+from paper_tables.analysis.speed import (
+    model_notes,
+    named,
+    points,
+    remark,
+)
 from paper_tables.item import Table
-from paper_tables.speed import model_notes, named, points, remark
 from results import RunRecord
 
 COLUMNS = (

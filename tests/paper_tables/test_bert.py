@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from paper_tables.curves import panels_of
+from paper_tables.analysis.curves import panels_of
+from paper_tables.analysis.squad_grid import PAPER, one_pair, surface
+from paper_tables.claims.grid_judges import smaller_k_is_better
+from paper_tables.drawing.style import drawing
 from paper_tables.figures import k_theta_squad, loss_curves, memory_over_steps, size_over_steps
 from paper_tables.item import RECORDS
-from paper_tables.squad_surface import PAPER, one_pair, smaller_k_is_better, surface
-from paper_tables.style import drawing
 from paper_tables.tables import bert_glue, bert_squad
 from results import Metric, RunRecord
 from tests.results.factory import filled, make_record

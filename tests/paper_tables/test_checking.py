@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from paper_tables import __main__ as command
-from paper_tables import checking
-from paper_tables.checking import Finding, findings
-from paper_tables.readme import filled
-from paper_tables.rendering import render
+from paper_tables.report import check as checking
+from paper_tables.report.check import Finding, findings
+from paper_tables.report.readme import filled
+from paper_tables.report.render import render
 from results import Store
 from tests.results.factory import make_record
 

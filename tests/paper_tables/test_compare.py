@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from paper_tables.compared import COSTS, pareto
+from paper_tables.analysis.missing_runs import unfinished
+from paper_tables.drawing.compression_panels import COSTS, pareto
+from paper_tables.drawing.style import clipped, drawing
 from paper_tables.item import records_of
-from paper_tables.style import clipped, drawing
 from paper_tables.tables import compare, compare_perplexity, pruning_cost
-from paper_tables.unfinished import unfinished
 from results import RunRecord
 from tests.results.factory import COMPARED, filled, make_record
 

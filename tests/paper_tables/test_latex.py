@@ -12,7 +12,7 @@ import pytest
 
 from paper_tables.item import Table, records_of
 from paper_tables.registry import items
-from paper_tables.writers import latex
+from paper_tables.report.writers import latex
 from results import RunRecord, Store
 from tests.results.factory import filled
 

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 from paper_tables.__main__ import main
-from paper_tables.cells import compare
-from paper_tables.formats import OUT_OF_RANGE, quantity, share
-from paper_tables.intervals import mean_interval, paired_ratio
+from paper_tables.analysis.cells import compare
+from paper_tables.analysis.formats import OUT_OF_RANGE, quantity, share
+from paper_tables.analysis.intervals import mean_interval, paired_ratio
+from paper_tables.analysis.odd_records import legible, oddity, without_odd
 from paper_tables.item import Plot, Table, records_of
-from paper_tables.odd import legible, oddity, without_odd
 from paper_tables.registry import items
-from paper_tables.rendering import rendered, rendering, section_of, terminal_table
+from paper_tables.report.render import rendered, rendering, section_of, terminal_table
 from results import Metric, RecordError, RunRecord, Store, config_hash
 from tests.results.factory import fill, make_record
 

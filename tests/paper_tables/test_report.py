@@ -11,7 +11,7 @@ import pytest
 from paper_tables import items, render, terminal_table
 from paper_tables.__main__ import main
 from paper_tables.item import Plot
-from paper_tables.page_parts import Content, content, inline
+from paper_tables.report.parts import Content, content, inline
 from results import Store
 from tests.results.factory import fill, make_record
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from paper_tables.cells import METHODS, label
-from paper_tables.style import (
+from paper_tables.analysis.cells import METHODS, label
+from paper_tables.drawing.style import (
     CONSTANT,
     MASKS,
     PALETTE,
