@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from paper_tables.analysis.formats import difference
 from paper_tables.analysis.intervals import paired_difference
+from paper_tables.analysis.k_theta_grid import EXPERIMENT as SWEEP
 from paper_tables.analysis.k_theta_grid import (
     Axis,
     at_one_size,
