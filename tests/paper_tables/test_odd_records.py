@@ -159,7 +159,7 @@ def test_a_legible_record_stays_itself() -> None:
 
 
 def _later(text: str) -> str:
-    return text.replace('"schema_version": 1', '"schema_version": 2')
+    return text.replace('"schema_version": 2', '"schema_version": 3')
 
 
 @pytest.mark.parametrize(
