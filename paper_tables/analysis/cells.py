@@ -8,7 +8,6 @@ it left out. Bookkeeping of the suite; no part of the paper.
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,54 +18,9 @@ import pandas as pd
 from paper_tables.analysis.formats import NOTHING, flat, quantity, share
 from paper_tables.analysis.intervals import Interval, mean_interval
 from paper_tables.item import RECORDS
+from paper_tables.methods import label, rank
 from results import RunRecord
 
-_GRID_POINT = re.compile(r"ecospa_k(\d+)_theta(\d+)")
-
-# In the order of the tables; the methods of newcomers follow by name.
-METHODS = {
-    "ecospa": "EcoSpa",
-    "ecospa_own_pace": "EcoSpa, own pace",
-    "ecospa_spaced": "EcoSpa, spaced cuts",
-    "ecospa_tied": "EcoSpa, heads tied",
-    "ecospa_at_start": "EcoSpa, one cut, early",
-    "ecospa_at_end": "EcoSpa, one cut, late",
-    "importance_gradient": "gradient",
-    "importance_taylor": "Taylor, |w g|",
-    "importance_weight": "weight",
-    "importance_activation": "activation",
-    "importance_entropy": "attention entropy",
-    "importance_random": "lot",
-    "uncoupled": "uncoupled indices",
-    "uncoupled_importance": "uncoupled importance",
-    "random_pairs": "random, aligned",
-    "surgeon": "K-OBD",
-    "llm_pruner": "LLM-Pruner, element",
-    "llm_pruner_vector": "LLM-Pruner, vector",
-    "flap": "FLAP",
-    "wanda_sp": "Wanda-sp",
-    "movement": "movement",
-    "svite": "S2ViTE",
-    "slicegpt": "SliceGPT",
-    "shortgpt": "ShortGPT",
-    "low_rank": "low rank",
-    "torch_pruning": "Torch-Pruning",
-    "sparsegpt": "SparseGPT",
-    "sparsegpt_2_4": "SparseGPT 2:4",
-    "wanda": "Wanda",
-    "wanda_2_4": "Wanda 2:4",
-    "magnitude": "magnitude mask",
-    "magnitude_global": "magnitude, global, gradual",
-    "magnitude_one_shot": "magnitude, one shot",
-    "magnitude_global_one_shot": "magnitude, global",
-    "magnitude_2_4": "magnitude 2:4",
-    "galore": "GaLore",
-    "lora": "LoRA",
-    "relora": "ReLoRA",
-    "dense": "dense",
-    "dense_twice_steps": "dense, twice the steps",
-    "small_dense": "small dense",
-}
 GLUE_TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "stsb": "STS-B"}
 SAME_MODEL_AND_DATA = ("model", "data", "protocol")
 
@@ -139,27 +93,9 @@ def without_empty_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
 
 
-def label(method: str) -> str:
-    """Return the name of a method for people; a newcomer's is shown as it is."""
-    if (found := k_and_theta(method)) is not None:
-        return "K {}%, theta {}%".format(*found)
-    return METHODS.get(method, method)
-
-
-def k_and_theta(method: str) -> tuple[str, str] | None:
-    """Return K and theta in percent, where a method is EcoSpa at one point of a grid over both."""
-    found = _GRID_POINT.fullmatch(method)
-    return None if found is None else (found[1], found[2])
-
-
 def device_name(record: RunRecord) -> str:
     """Return the name of the device of a run, as far as the record tells it."""
     return str(record.device.get("name") or record.device.get("kind") or "unknown")
-
-
-def rank(method: str) -> tuple[int, str]:
-    """Return the place of a method in a table: the known ones first, newcomers by name."""
-    return (list(METHODS).index(method) if method in METHODS else len(METHODS), method)
 
 
 def compare(records: Sequence[RunRecord]) -> Comparison:

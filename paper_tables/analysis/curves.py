@@ -10,9 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_tables.analysis.cells import GLUE_TASKS, Cell, Comparison, compare, label, shape
+from paper_tables.analysis.cells import (
+    GLUE_TASKS,
+    Cell,
+    Comparison,
+    compare,
+    shape,
+)
 from paper_tables.analysis.formats import share
 from paper_tables.analysis.squad_grid import METHOD, one_pair, shown_pair
+from paper_tables.methods import label
 from results import RunRecord
 
 Points = Sequence[tuple[float, float]]

@@ -6,7 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paper_tables.analysis.cells import Cell, Comparison, by_model, compare
+from paper_tables.analysis.cells import (
+    Cell,
+    Comparison,
+    by_model,
+    compare,
+)
 from results import RunRecord
 
 PROCEDURES = ("one-shot", "fine-tuned")

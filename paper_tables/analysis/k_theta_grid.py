@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from paper_tables.analysis.cells import Cell, Comparison, by_model, compare
+from paper_tables.analysis.cells import (
+    Cell,
+    Comparison,
+    by_model,
+    compare,
+)
 from paper_tables.analysis.intervals import Interval, mean_interval
 from results import RunRecord
 

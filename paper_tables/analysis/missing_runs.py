@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from paper_tables.analysis.cells import SAME_MODEL_AND_DATA, label
+from paper_tables.analysis.cells import SAME_MODEL_AND_DATA
 from paper_tables.analysis.formats import share
 from paper_tables.item import Item, Table
+from paper_tables.methods import label
 from results import RunRecord
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paper_tables.analysis.cells import Cell, compare, label, provenance
+from paper_tables.analysis.cells import Cell, compare, provenance
 from paper_tables.analysis.formats import NOTHING, flat, share
 from paper_tables.analysis.intervals import Interval
+from paper_tables.methods import label
 from results import RunRecord
 
 SLOWER = "compressed but slower"

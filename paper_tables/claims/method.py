@@ -53,7 +53,10 @@ def _gpt2() -> tuple[Claim, ...]:
 
 
 def _importance() -> tuple[Claim, ...]:
-    rows = (("importance_random", "drawing them by lot"), ("importance_weight", "taking those of the smallest weights"))
+    rows = (
+        ("importance_random", "drawing them at random"),
+        ("importance_weight", "taking those of the smallest weights"),
+    )
     return tuple(
         Claim(
             f"Choosing pairs by Fisher information beats {text}, all else equal",

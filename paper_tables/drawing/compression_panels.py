@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.analysis.cells import Cell, by_model, compare, label, rank
+from paper_tables.analysis.cells import Cell, by_model, compare
 from paper_tables.drawing.style import clipped, color, key, line_style, logarithmic, marker, panels
+from paper_tables.methods import label, rank
 from results import RunRecord
 
 SCORE = "perplexity"

@@ -11,7 +11,6 @@ from paper_tables.analysis.cells import (
     Cell,
     by_model,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -19,6 +18,7 @@ from paper_tables.analysis.cells import (
 )
 from paper_tables.analysis.formats import share
 from paper_tables.drawing.pareto import against_size
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from paper_tables.analysis.cells import Cell, label, rank
+from paper_tables.analysis.cells import Cell
 from paper_tables.analysis.intervals import Interval
 from paper_tables.drawing.style import color, key, line_style, marker, panels
+from paper_tables.methods import label, rank
 
 Series = list[tuple[float, Interval]]
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from paper_tables.analysis.cells import k_and_theta
+from paper_tables.methods import CONTROL, k_and_theta, method, removes
 
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
 WIDTH = 5.8  # inches
@@ -34,71 +34,15 @@ PALETTE = (INK, GREY, BLUE, SKY, RED, ORANGE, GREEN, PINK)
 """Okabe and Ito's palette without yellow and black, which vanish on white and on dark paper; grey and ink instead."""
 
 SPARE_COLORS, SPARE_MARKERS = ("#8a6d3b", "#6f62c4"), ("o", "s", "^", "v", "D", "P", "X", "p", "h", "*")
-"""Looks of newcomers: brown and violet, which no known method has."""
+"""Looks of unknown methods: brown and violet, which no known method has."""
 
-# A colour for a kind of method, a marker for the method: nobody can tell thirty colours apart.
-_LOOKS = {
-    "dense": (INK, "*"),
-    "dense_twice_steps": (INK, "P"),
-    "small_dense": (GREY, "X"),
-    # ours and its ablations
-    "ecospa": (BLUE, "o"),
-    "ecospa_own_pace": (SKY, "D"),
-    "ecospa_spaced": (SKY, "o"),
-    "ecospa_tied": (BLUE, "D"),
-    "ecospa_at_start": (PINK, "^"),
-    "ecospa_at_end": (PINK, "v"),
-    # ours by another importance of pairs
-    "importance_gradient": (SKY, "^"),
-    "importance_taylor": (RED, "D"),
-    "importance_weight": (PINK, "o"),
-    "importance_activation": (PINK, "P"),
-    "importance_entropy": (ORANGE, "v"),
-    "importance_random": (GREEN, "o"),
-    "uncoupled": (RED, "s"),
-    "uncoupled_importance": (ORANGE, "^"),
-    "random_pairs": (GREEN, "v"),
-    # structures by gradients
-    "surgeon": (PINK, "p"),
-    "llm_pruner": (PINK, ">"),
-    "llm_pruner_vector": (PINK, "<"),
-    "movement": (PINK, "d"),
-    "svite": (PINK, "h"),
-    # structures by activations or weights
-    "flap": (GREEN, "P"),
-    "wanda_sp": (GREEN, "s"),
-    "torch_pruning": (GREEN, "X"),
-    "slicegpt": (ORANGE, "D"),
-    "shortgpt": (ORANGE, "s"),
-    "low_rank": (ORANGE, "P"),
-    # masks
-    "sparsegpt": (SKY, "s"),
-    "sparsegpt_2_4": (SKY, "v"),
-    "wanda": (RED, "o"),
-    "wanda_2_4": (RED, "v"),
-    "magnitude": (GREY, "P"),
-    "magnitude_global": (GREY, "D"),
-    "magnitude_one_shot": (GREY, "o"),
-    "magnitude_global_one_shot": (GREY, "s"),
-    "magnitude_2_4": (GREY, "v"),
-    # training in less memory
-    "galore": (RED, "^"),
-    "lora": (SKY, ">"),
-    "relora": (SKY, "<"),
+COLORS = {
+    **{"ink": INK, "grey": GREY, "blue": BLUE, "sky": SKY, "red": RED, "orange": ORANGE, "green": GREEN, "pink": PINK},
 }
+"""Colours by the names that `paper_tables.methods` gives."""
 LineStyle = Literal["-", "--", "-.", ":"]
 _OF_K = {"10": BLUE, "30": GREEN, "50": RED}
 _OF_THETA: dict[str, tuple[str, LineStyle]] = {"70": ("v", "--"), "90": ("s", "-."), "95": ("o", "-")}
-CONSTANT = ("dense", "dense_twice_steps", "small_dense")
-"""What has one size from the first step to the last."""
-
-MASKS = frozenset(
-    {
-        *("uncoupled", "magnitude", "magnitude_global", "magnitude_one_shot", "magnitude_global_one_shot"),
-        *("magnitude_2_4", "sparsegpt", "sparsegpt_2_4", "wanda", "wanda_2_4"),
-    }
-)
-"""What leaves a model of the whole size with zeros in it."""
 SERIES = (BLUE, RED, GREEN)
 
 _LEADER: Any = {
@@ -143,44 +87,39 @@ def drawing(name: str) -> Iterator[None]:
         yield
 
 
-def look(method: str) -> tuple[str, str]:
-    """Return colour and marker of a method; a newcomer gets one of a few spare pairs, always the same for a name."""
-    if method in _LOOKS:
-        return _LOOKS[method]
-    if (found := k_and_theta(method)) is not None and found[0] in _OF_K and found[1] in _OF_THETA:
+def look(name: str) -> tuple[str, str]:
+    """Return colour and marker of a method; an unknown one gets a spare pair, always the same for a name."""
+    if (known := method(name)).color:
+        return COLORS[known.color], known.marker
+    if (found := k_and_theta(name)) is not None and found[0] in _OF_K and found[1] in _OF_THETA:
         return _OF_K[found[0]], _OF_THETA[found[1]][0]
-    number = zlib.crc32(method.encode())
+    number = zlib.crc32(name.encode())
     return (
         SPARE_COLORS[number % len(SPARE_COLORS)],
         SPARE_MARKERS[number // len(SPARE_COLORS) % len(SPARE_MARKERS)],
     )
 
 
-def color(method: str) -> str:
+def color(name: str) -> str:
     """Return the colour of a method."""
-    return look(method)[0]
+    return look(name)[0]
 
 
-def marker(method: str) -> str:
+def marker(name: str) -> str:
     """Return the marker of a method, so that colour is not the only difference."""
-    return look(method)[1]
+    return look(name)[1]
 
 
-def line_style(method: str) -> LineStyle:
-    """Return the line style of a method: models that do not shrink are dashed, masks that save nothing are dotted.
+def line_style(name: str) -> LineStyle:
+    """Return the line style of a method: dense controls are dashed, masks that save nothing are dotted.
 
     On a grid over K and theta the style tells theta.
     """
-    if (found := k_and_theta(method)) is not None and found[1] in _OF_THETA:
+    if (found := k_and_theta(name)) is not None and found[1] in _OF_THETA:
         return _OF_THETA[found[1]][1]
-    if method in CONSTANT:
+    if method(name).group == CONTROL:
         return "--"
-    return ":" if masks_entries(method) else "-"
-
-
-def masks_entries(method: str) -> bool:
-    """Return whether a method leaves a model of the whole size with zeros in it."""
-    return method in MASKS
+    return ":" if removes(name) == "zeros" else "-"
 
 
 def panels(
@@ -252,14 +191,14 @@ def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa"
     handles = [
         Line2D(
             *([], []),
-            color=color(method),
-            marker=marker(method),
-            linestyle=line_style(method),
-            linewidth=2.0 if method == emphasis else 1.2,
+            color=color(name),
+            marker=marker(name),
+            linestyle=line_style(name),
+            linewidth=2.0 if name == emphasis else 1.2,
             markersize=6,
             label=text,
         )
-        for method, text in methods
+        for name, text in methods
     ]
     legend = axes.legend(
         handles=handles,
@@ -270,8 +209,8 @@ def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa"
         handlelength=2.2,
         labelspacing=0.3,
     )
-    for (method, _), text in zip(methods, legend.get_texts(), strict=True):
-        text.set_fontweight("bold" if method == emphasis else "normal")
+    for (name, _), text in zip(methods, legend.get_texts(), strict=True):
+        text.set_fontweight("bold" if name == emphasis else "normal")
 
 
 def spread(positions: Sequence[float], gap: float, ceiling: float = float("inf")) -> list[float]:

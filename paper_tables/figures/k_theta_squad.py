@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from paper_tables.analysis.cells import Cell, label
+from paper_tables.analysis.cells import Cell
 from paper_tables.analysis.formats import quantity
 from paper_tables.analysis.squad_grid import (
     SAME_SIZE,
@@ -19,6 +19,7 @@ from paper_tables.analysis.squad_grid import (
 from paper_tables.drawing.heat_map import color_bar, heat_map
 from paper_tables.drawing.style import panels
 from paper_tables.item import Plot
+from paper_tables.methods import label
 from results import RunRecord
 
 

@@ -11,11 +11,11 @@ from html import escape
 
 import pandas as pd
 
-from paper_tables.analysis.cells import label
 from paper_tables.analysis.formats import share
 from paper_tables.claims.verdicts import KINDS, NOT_RUN, Claim, Verdict
 from paper_tables.drawing import style
 from paper_tables.item import Item
+from paper_tables.methods import label
 from paper_tables.report import writers
 from results import RunRecord
 

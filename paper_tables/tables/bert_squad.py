@@ -6,11 +6,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.analysis.cells import Cell, label, measured, protocol_notes, provenance, without_empty_columns
+from paper_tables.analysis.cells import (
+    Cell,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
 from paper_tables.analysis.formats import NOTHING, quantity, share
 from paper_tables.analysis.squad_grid import others, surface
 from paper_tables.claims.published import BERT_SQUAD, numbers
 from paper_tables.item import Table
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

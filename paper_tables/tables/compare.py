@@ -14,7 +14,6 @@ from paper_tables.analysis.cells import (
     Cell,
     by_model,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -22,6 +21,7 @@ from paper_tables.analysis.cells import (
 )
 from paper_tables.analysis.formats import share
 from paper_tables.item import Table
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

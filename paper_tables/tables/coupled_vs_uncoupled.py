@@ -13,7 +13,6 @@ import pandas as pd
 from paper_tables.analysis.cells import (
     Cell,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -21,6 +20,7 @@ from paper_tables.analysis.cells import (
 )
 from paper_tables.analysis.formats import share
 from paper_tables.item import Table
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

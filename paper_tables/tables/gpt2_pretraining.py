@@ -14,7 +14,6 @@ from paper_tables.analysis.cells import (
     Comparison,
     by_model,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -24,6 +23,7 @@ from paper_tables.analysis.formats import NOTHING, difference, quantity, share
 from paper_tables.analysis.intervals import paired_difference, paired_ratio
 from paper_tables.claims import published
 from paper_tables.item import RECORDS, Table
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

@@ -10,7 +10,6 @@ from paper_tables.analysis.cells import (
     Cell,
     Comparison,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -20,6 +19,7 @@ from paper_tables.analysis.formats import NOTHING, difference, share
 from paper_tables.analysis.intervals import paired_difference
 from paper_tables.analysis.pair_widths import KINDS, whole_widths, widths_left
 from paper_tables.item import Table
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

@@ -9,7 +9,6 @@ import pandas as pd
 from paper_tables.analysis.cells import (
     Cell,
     by_model,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -25,6 +24,7 @@ from paper_tables.analysis.k_theta_grid import (
     stages,
 )
 from paper_tables.item import Table
+from paper_tables.methods import label
 from results import RunRecord
 
 AXES: dict[str, Axis] = {"K": "top_k", "theta": "theta"}

@@ -10,7 +10,6 @@ import pandas as pd
 from paper_tables.analysis.cells import (
     Cell,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -19,6 +18,7 @@ from paper_tables.analysis.cells import (
 )
 from paper_tables.analysis.formats import NOTHING, share
 from paper_tables.item import Table
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.analysis.cells import Cell, label, measured, protocol_notes, provenance, without_empty_columns
+from paper_tables.analysis.cells import (
+    Cell,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
 from paper_tables.analysis.fine_tuning import Protocol, protocols
 from paper_tables.analysis.formats import NOTHING, quantity, share
 from paper_tables.analysis.intervals import mean_interval
 from paper_tables.item import RECORDS, Table
+from paper_tables.methods import label
 from results import RunRecord
 
 TASKS = {

@@ -11,7 +11,6 @@ from paper_tables.analysis.cells import (
     by_model,
     compare,
     device_name,
-    label,
     measured,
     protocol_notes,
     provenance,
@@ -19,6 +18,7 @@ from paper_tables.analysis.cells import (
 )
 from paper_tables.analysis.formats import NOTHING
 from paper_tables.item import RECORDS, Table
+from paper_tables.methods import label
 from results import RunRecord
 
 COLUMNS = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from paper_tables.analysis.cells import Cell, device_name, label, without_empty_columns
+from paper_tables.analysis.cells import Cell, device_name, without_empty_columns
 from paper_tables.analysis.formats import NOTHING, quantity, share
 from paper_tables.analysis.speed import (
     PHASES,
@@ -19,6 +19,7 @@ from paper_tables.analysis.speed import (
     usual,
 )
 from paper_tables.item import RECORDS, Table
+from paper_tables.methods import label
 from results import RunRecord
 
 METRICS = {"training": "step_time_over_flops", "prefill": "latency_over_flops", "decode": "latency_over_flops"}

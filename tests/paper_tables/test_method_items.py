@@ -128,7 +128,7 @@ def test_widths_are_shares_of_the_whole_models() -> None:
 def test_importance_rows_are_against_fisher_and_lot(records: list[RunRecord]) -> None:
     table = importance_metrics.build(of(records, "importance_metrics"))
     assert "Fisher (EcoSpa)" in set(table["Pairs chosen by"]) and len(table) == 9
-    lot = table[table["Pairs chosen by"] == "lot"].iloc[0]
+    lot = table[table["Pairs chosen by"] == "random"].iloc[0]
     assert lot["Against lot"] == "-" and lot["Against Fisher"].startswith("+6.9")
     assert table[table["Pairs chosen by"] == "dense"].iloc[0]["Width left, feed-forward"] == "100%"
     assert importance_metrics.build([]).empty
