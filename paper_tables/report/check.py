@@ -1,22 +1,20 @@
-"""Whether what is committed is what the committed records render to; `python -m paper_tables --check`.
+"""Finds what is committed and is not what the committed records render to; `python -m paper_tables --check`.
 
-Tables, report and README are compared to the byte. Figures too, as long as the same version of matplotlib draws them:
-another one places its lines a little differently, so then only their presence is compared, and that is said.
+Markdown is compared to the byte. Figures are drawn, and not compared: another version of matplotlib places its lines a
+little differently. Whatever else lies in a folder is not committed, and left alone.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from paper_tables.report.readme import README, filled
-from paper_tables.report.render import RENDERED, REPORT, drawn_by, rendering
+from paper_tables.report.render import COMMITTED_FIGURES, RENDERED, Formats, rendering
+from paper_tables.report.results_page import PAGE, TIER, results_page
 from results import Store
 
-_PICTURES = (".png", ".svg")
-_MAKER = re.compile(r"<dc:title>(matplotlib [^<]*)</dc:title>")
-_DRAWING = re.compile(r"<svg.*?</svg>", re.DOTALL)
+_FORMATS = Formats(every_png=True)
 
 
 @dataclass(frozen=True)
@@ -30,67 +28,48 @@ class Finding:
         return f"{self.path}: {self.problem}"
 
 
-def findings(
-    store: Store | None = None, folder: Path = RENDERED, readme: Path = README
-) -> tuple[list[Finding], list[str]]:
-    """Return what is not as the records say, and remarks on what could not be compared.
+def findings(store: Store | None = None, folder: Path = RENDERED, readme: Path = README) -> list[Finding]:
+    """Return what is not as the records say.
 
     Args:
         store: records; those of the checkout by default.
-        folder: of the committed output, one folder per tier.
+        folder: of the committed output, one folder per tier; RESULTS.md lies beside it.
         readme: whose blocks of records are compared too.
     """
     chosen = store or Store()
     wrong: list[Finding] = []
-    remarks: list[str] = []
     for tier in _tiers(folder):
-        found, remark = _tier(tier, chosen, folder / tier, readme.parent)
-        wrong += found
-        remarks += remark
+        wrong += _tier(tier, chosen, folder / tier, readme.parent)
     text = readme.read_text(encoding="utf-8")
     if filled(text, chosen) != text:
         wrong.append(Finding(readme.name, "its blocks of records differ"))
-    return wrong, remarks
+    return wrong
 
 
 def _tiers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
-def _tier(tier: str, store: Store, folder: Path, root: Path) -> tuple[list[Finding], list[str]]:
-    made = rendering(tier, store)
-    fresh = made.files
-    committed = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    other = _other_maker(committed)
+def _tier(tier: str, store: Store, folder: Path, root: Path) -> list[Finding]:
+    made = rendering(tier, store, _FORMATS)
     wrong = [Finding(line, "odd") for line in made.odd]
-    for name in sorted(fresh.keys() | committed.keys()):
-        if name not in committed:
+    fresh = {folder / name: content for name, content in made.files.items() if _is_committed(name)}
+    if tier == TIER:
+        page = results_page(made.contents, sorted(path.name for path in fresh), f"{folder.parent.name}/{tier}")
+        fresh[folder.parent.parent / PAGE] = page.encode()
+    committed = {path for path in folder.iterdir() if _is_committed(path.name)}
+    for path in sorted(fresh.keys() | committed):
+        if not path.is_file():
             problem = "missing"
-        elif name not in fresh:
+        elif path not in fresh:
             problem = "left over, no record makes it"
-        elif _comparable(name, fresh[name], other) != _comparable(name, committed[name], other):
+        elif path.suffix == ".md" and path.read_bytes() != fresh[path]:
             problem = "differs"
         else:
             continue
-        wrong.append(Finding((folder / name).relative_to(root).as_posix(), problem))
-    remark = f"{tier}: figures are not compared, they were drawn by {other} and here is {drawn_by()}"
-    return wrong, [remark] if other else []
+        wrong.append(Finding(path.relative_to(root).as_posix(), problem))
+    return wrong
 
 
-def _other_maker(committed: dict[str, bytes]) -> str | None:
-    """Return the version of matplotlib that drew what is committed, if it is another one."""
-    makers = {
-        match.group(1)
-        for name, content in committed.items()
-        if name.endswith(".svg") and (match := _MAKER.search(content.decode(errors="replace")))
-    }
-    return next(iter(sorted(makers - {drawn_by()})), None)
-
-
-def _comparable(name: str, content: bytes, other_maker: str | None) -> bytes:
-    """Return what of a file must agree."""
-    if other_maker is None:
-        return content
-    if name.endswith(_PICTURES):
-        return b""
-    return _DRAWING.sub("", content.decode()).encode() if name == REPORT else content
+def _is_committed(name: str) -> bool:
+    return name.endswith(".md") or name.removesuffix(".png") in COMMITTED_FIGURES

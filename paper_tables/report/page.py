@@ -65,7 +65,7 @@ def report(
     headlines = [pair for pair in claims if pair[0].headline]
     theses = [pair for pair in claims if not pair[0].headline and pair[1].kind != NOT_RUN]
     experiments = [
-        (_anchor(name), _spoken(name), _experiment(name, tier, records, contents, theses))
+        (_anchor(name), spoken(name), _experiment(name, tier, records, contents, theses))
         for name in _experiments(records, contents)
     ]
     # The cards are the table of claims, with its runs; only the files hold it as a table.
@@ -132,7 +132,7 @@ def _overview(records: Sequence[RunRecord], contents: Sequence[Content], theses:
         failed = len(own) - len(finished)
         hours = sum(record.seconds for record in own) / 3600
         rows.append(
-            f'<tr><th scope="row"><a href="#{_anchor(name)}">{escape(_spoken(name))}</a></th><td>{marks or "-"}</td>'
+            f'<tr><th scope="row"><a href="#{_anchor(name)}">{escape(spoken(name))}</a></th><td>{marks or "-"}</td>'
             f'<td class="number">{len(finished)}</td><td class="number">{len({r.seed for r in finished})}</td>'
             f'<td class="number">{failed or "-"}</td><td class="number">{hours:.2f}</td></tr>'
         )
@@ -157,7 +157,7 @@ def _anchor(experiment: str) -> str:
     return f"e-{experiment}"
 
 
-def _spoken(experiment: str) -> str:
+def spoken(experiment: str) -> str:
     """Return an experiment's name for people: gpt2_pretraining is "GPT-2 pretraining"."""
     words = [_NAMES.get(word, word) for word in experiment.split("_")]
     return " ".join((words[0][0].upper() + words[0][1:], *words[1:]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from paper_tables.analysis.odd_records import legible, without_odd
 from paper_tables.item import Table, records_of
+from paper_tables.methods import described_by
 from paper_tables.registry import items
 from paper_tables.report.writers import markdown_rows
 from results import Store
@@ -66,7 +67,8 @@ def filled(text: str, store: Store | None = None) -> str:
             raise ValueError(f"README: no table {name!r}; choose one of {', '.join(COLUMNS)}")
         return f"{opening}{_table(tables[name], tier, chosen)}{closing}"
 
-    return _BLOCK.sub(block, text)
+    with described_by(chosen.readable(status=None)[0]):
+        return _BLOCK.sub(block, text)
 
 
 def _table(item: Table, tier: str, store: Store) -> str:

@@ -59,7 +59,7 @@ def ids(table: pd.DataFrame) -> list[list[str]]:
 
 def markdown(item: Table, table: pd.DataFrame, notes: Sequence[str]) -> str:
     """Return title, caption, aligned table, notes, and the record ids of every row."""
-    parts = [f"# {item.title}", item.caption, markdown_rows(table), *(_markdown_text(note) for note in notes)]
+    parts = [f"# {item.title}", item.caption, markdown_rows(table), *(markdown_text(note) for note in notes)]
     named = zip(_markdown_cells(shown(table))[1:], ids(table), strict=True)
     behind = [f"- {_line_start(', '.join(row[:2]))}: {', '.join(own)}" for row, own in named if own]
     if behind:
@@ -257,7 +257,7 @@ def _guarded(line: str) -> str:
     return "{}" + line if line.startswith(("[", "*")) else line
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Return text that Markdown shows as it is: what a model wrote may look like markup."""
     escaped = "".join("\\" + character if character in "\\`*_[]<>#|~$" else character for character in one_line(text))
     return _line_start(_ENTITY.sub(r"\\&", escaped))
