@@ -19,6 +19,7 @@ from paper_tables.analysis.formats import NOTHING, flat, quantity, share
 from paper_tables.analysis.intervals import Interval, mean_interval
 from paper_tables.item import RECORDS
 from paper_tables.methods import label, rank
+from paper_tables.metrics import Column, headers, kind, unknown
 from results import RunRecord
 
 GLUE_TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "stsb": "STS-B"}
@@ -83,13 +84,15 @@ def provenance(cell: Cell) -> dict[str, str]:
     }
 
 
-def measured(cell: Cell, columns: Sequence[tuple[str, str, str]]) -> dict[str, str]:
-    """Return the columns (header, metric, kind of number) of a row, each a mean and its interval."""
-    return {header: quantity(cell.interval(metric), kind) for header, metric, kind in columns}
+def measured(cell: Cell, columns: Sequence[Column]) -> dict[str, str]:
+    """Return the columns of a row, each a mean and its interval, and then those of metrics that no table knows."""
+    shown = {**headers(columns), **unknown(cell.records)}
+    return {header: quantity(cell.interval(name), kind(name, cell.records)) for name, header in shown.items()}
 
 
 def without_empty_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table without the columns that no row fills."""
+    """Return a table without the columns that no row fills; what a row lacks is NOTHING."""
+    table = table.fillna(NOTHING)
     return table.loc[:, [name for name in table if not (table[name] == NOTHING).all()]]
 
 

@@ -19,22 +19,23 @@ from paper_tables.analysis.cells import (
 from paper_tables.analysis.formats import share
 from paper_tables.drawing.pareto import against_size
 from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Top-1", "top1", "percent"),
-    ("Top-5", "top5", "percent"),
-    ("Loss", "eval_loss", "plain"),
-    ("Stored parameters", "parameters", "count"),
-    ("Non-zero parameters", "parameters_nonzero", "count"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Non-zero in blocks", "block_parameters_nonzero", "count"),
-    ("Step FLOPs", "step_flops", "count"),
-    ("Run FLOPs", "run_flops", "count"),
-    ("Step time", "step_time", "milliseconds"),
-    ("Final step / dense", "final_step_time_ratio", "plain"),
-    ("Training holds, peak", "training_bytes_peak", "megabytes"),
-    ("Training holds, end", "training_bytes", "megabytes"),
+COLUMNS: tuple[Column, ...] = (
+    "top1",
+    "top5",
+    "eval_loss",
+    "parameters",
+    "parameters_nonzero",
+    "block_parameters",
+    "block_parameters_nonzero",
+    "step_flops",
+    "run_flops",
+    "step_time",
+    "final_step_time_ratio",
+    "training_bytes_peak",
+    "training_bytes",
 )
 
 

@@ -22,18 +22,19 @@ from paper_tables.analysis.cells import (
 from paper_tables.analysis.formats import share
 from paper_tables.item import Table
 from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Non-zero in blocks", "block_parameters_nonzero", "count"),
-    ("Effective in blocks", "block_parameters_effective", "count"),
-    ("Forward FLOPs / dense", "forward_flops_ratio", "plain"),
-    ("Latency / dense", "latency_ratio", "plain"),
-    ("Latency", "latency", "milliseconds"),
-    ("Compression time", "compression_time", "milliseconds"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    "block_parameters",
+    "block_parameters_nonzero",
+    "block_parameters_effective",
+    "forward_flops_ratio",
+    "latency_ratio",
+    "latency",
+    "compression_time",
 )
 
 

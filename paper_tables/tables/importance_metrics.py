@@ -20,16 +20,17 @@ from paper_tables.analysis.intervals import paired_difference
 from paper_tables.analysis.pair_widths import KINDS, whole_widths, widths_left
 from paper_tables.item import Table
 from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Run FLOPs", "run_flops", "count"),
-    ("Step time", "step_time", "milliseconds"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    "block_parameters",
+    "run_flops",
+    "step_time",
 )
-AGAINST = (("ecospa", "Against Fisher"), ("importance_random", "Against lot"))
+AGAINST = (("ecospa", "Against Fisher"), ("importance_random", "Against random"))
 
 
 def measure(method: str) -> str:

@@ -25,15 +25,16 @@ from paper_tables.analysis.k_theta_grid import (
 )
 from paper_tables.item import Table
 from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
 AXES: dict[str, Axis] = {"K": "top_k", "theta": "theta"}
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Cuts", "shrink_events", "plain"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Run FLOPs", "run_flops", "count"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    ("shrink_events", "Cuts"),
+    "block_parameters",
+    "run_flops",
 )
 
 
