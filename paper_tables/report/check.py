@@ -13,6 +13,7 @@ from paper_tables.report.readme import README, filled
 from paper_tables.report.render import COMMITTED_FIGURES, RENDERED, Formats, rendering
 from paper_tables.report.results_page import PAGE, TIER, results_page
 from results import Store
+from results.store import Snapshot
 
 _FORMATS = Formats(every_png=True)
 
@@ -36,7 +37,7 @@ def findings(store: Store | None = None, folder: Path = RENDERED, readme: Path =
         folder: of the committed output, one folder per tier; RESULTS.md lies beside it.
         readme: whose blocks of records are compared too.
     """
-    chosen = store or Store()
+    chosen = Snapshot((store or Store()).folder)
     wrong: list[Finding] = []
     for tier in _tiers(folder):
         wrong += _tier(tier, chosen, folder / tier, readme.parent)

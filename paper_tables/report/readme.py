@@ -15,6 +15,7 @@ from paper_tables.methods import described_by
 from paper_tables.registry import items
 from paper_tables.report.writers import markdown_rows
 from results import Store
+from results.store import Snapshot
 
 README = Path(__file__).parents[2] / "README.md"
 COLUMNS = {
@@ -59,7 +60,7 @@ def filled(text: str, store: Store | None = None) -> str:
         ValueError: a block names a table that does not exist or has no columns here.
     """
     tables = {item.name: item for item in items() if isinstance(item, Table)}
-    chosen = store or Store()
+    chosen = Snapshot((store or Store()).folder)
 
     def block(match: re.Match[str]) -> str:
         opening, tier, name, closing = match.groups()

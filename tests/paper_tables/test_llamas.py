@@ -15,15 +15,15 @@ from paper_tables.figures import llama_finetuning_sizes as figure
 from paper_tables.item import records_of
 from paper_tables.tables import llama_finetuning, llama_pretraining, llama_zero_shot
 from results import Metric, RunRecord
-from tests.results.factory import filled, make_record
+from tests.results.factory import make_record
 from tests.results.llama_records import FINETUNED
 
 PANELS = ["stories260K, one-shot", "stories260K, fine-tuned", "llama, one-shot", "llama, fine-tuned"]
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
-    return filled(tmp_path_factory.mktemp("store")).records(status=None)
+def records(made_up: tuple[RunRecord, ...]) -> list[RunRecord]:
+    return list(made_up)
 
 
 def tuned(method: str, target: float | None, scores: list[float], procedure: str = "fine-tuned") -> list[RunRecord]:

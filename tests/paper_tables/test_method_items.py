@@ -31,14 +31,13 @@ from paper_tables.figures import k_theta_maps as grid_figure
 from paper_tables.item import RECORDS
 from paper_tables.report.parts import inline
 from paper_tables.tables import gpt2_pretraining, importance_metrics, k_theta_sweep, sparsity_limits
-from results import PlanEvent, RunRecord, Store
-from tests.results.factory import filled, make_record
+from results import PlanEvent, RunRecord
+from tests.results.factory import make_record
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
-    store: Store = filled(tmp_path_factory.mktemp("records"))
-    return store.records()
+def records(made_up: tuple[RunRecord, ...]) -> list[RunRecord]:
+    return [record for record in made_up if record.status == "finished"]
 
 
 def of(records: Sequence[RunRecord], experiment: str) -> list[RunRecord]:
@@ -125,11 +124,11 @@ def test_widths_are_shares_of_the_whole_models() -> None:
     assert whole_widths([]) == {} and widths_left(cell, {}) == {}
 
 
-def test_importance_rows_are_against_fisher_and_lot(records: list[RunRecord]) -> None:
+def test_importance_rows_are_against_fisher_and_random(records: list[RunRecord]) -> None:
     table = importance_metrics.build(of(records, "importance_metrics"))
     assert "Fisher (EcoSpa)" in set(table["Pairs chosen by"]) and len(table) == 9
-    lot = table[table["Pairs chosen by"] == "random"].iloc[0]
-    assert lot["Against lot"] == "-" and lot["Against Fisher"].startswith("+6.9")
+    drawn = table[table["Pairs chosen by"] == "random"].iloc[0]
+    assert drawn["Against random"] == "-" and drawn["Against Fisher"].startswith("+6.9")
     assert table[table["Pairs chosen by"] == "dense"].iloc[0]["Width left, feed-forward"] == "100%"
     assert importance_metrics.build([]).empty
 

@@ -21,6 +21,7 @@ from paper_tables.item import Plot, Table, records_of
 from paper_tables.registry import items
 from paper_tables.report.render import rendered, rendering, section_of, terminal_table
 from results import Metric, RecordError, RunRecord, Store, config_hash
+from results.plan_history import to_columns
 from tests.results.factory import fill, make_record
 
 COUNT = 24
@@ -70,7 +71,7 @@ def mutated(record: RunRecord, chance: random.Random) -> RunRecord:
     elif kind == "payload" and raw["payload"]:
         raw["payload"][chance.choice(sorted(raw["payload"]))] = chance.choice([None, "odd", [], {}, [None], odd])
     else:
-        raw["plan_history"], raw["loss_curve"] = [], [[0, odd]]
+        raw["plan_history"], raw["loss_curve"] = to_columns(()), [[0, odd]]
     raw["config_hash"] = config_hash(raw["config"])
     return RunRecord.from_json(json.dumps(raw))
 
@@ -184,7 +185,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_made(
     records, damaged = store.readable(tier="smoke")
     assert len(records) == 3 and len(damaged) == 1 and path.name in damaged[0]
     out = tmp_path / "out"
-    assert main(["--records", str(store.folder), "--out", str(out)]) == 1
+    assert main(["--records", str(store.folder), "--out", str(out), "--html"]) == 1
     assert path.name in capsys.readouterr().err
     assert path.name in (out / "report.html").read_text() and (out / "coupled_vs_uncoupled.md").exists()
     (out / "report.html").unlink()
