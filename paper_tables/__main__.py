@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_tables.checking import findings
-from paper_tables.readme import README, filled
-from paper_tables.rendering import RENDERED, rendering, terminal_table, write
+from paper_tables.report.check import findings
+from paper_tables.report.readme import README, filled
+from paper_tables.report.render import EVERYTHING, RENDERED, REPORT, Formats, rendering, terminal_table, write
+from paper_tables.report.results_page import PAGE, TIER, results_page
 from results import RecordError, Store
 from results.store import DEFAULT_FOLDER
 
@@ -28,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="whose records (default: smoke)")
     parser.add_argument("--records", type=Path, default=DEFAULT_FOLDER, help="folder of the records")
     parser.add_argument("--out", type=Path, help=f"folder to write to (default: {RENDERED.name}/<tier> beside this)")
+    parser.add_argument("--latex", action="store_true", help="also write every table as .tex")
+    parser.add_argument("--svg", action="store_true", help="also write every figure as .svg")
+    parser.add_argument("--html", action="store_true", help=f"also write {REPORT}, which holds everything")
+    parser.add_argument("--all", action="store_true", help="write all of these, and every figure as .png")
     parser.add_argument("--readme", action="store_true", help="also fill the tables of README.md")
     parser.add_argument(
         "--check",
@@ -48,20 +53,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _render(options: argparse.Namespace, store: Store) -> int:
-    made = rendering(options.tier, store)
-    report = write(made, options.out or RENDERED / options.tier)
+    made = rendering(options.tier, store, _formats(options))
+    folder = write(made, options.out or RENDERED / options.tier)
+    if options.out is None and options.tier == TIER:
+        page = results_page(made.contents, list(made.files), f"{RENDERED.name}/{TIER}")
+        RENDERED.with_name(PAGE).write_text(page, encoding="utf-8")
     if options.readme:
         README.write_text(filled(README.read_text(encoding="utf-8"), store), encoding="utf-8")
     print(terminal_table(options.tier, store))
-    print(f"\nreport: {report}")
+    print(f"\nreport: {folder / REPORT}" if REPORT in made.files else f"\ntables: {folder}")
     for line in made.odd:
         print(f"odd: {line}", file=sys.stderr)
     return int(bool(made.odd))
 
 
+def _formats(options: argparse.Namespace) -> Formats:
+    if options.all:
+        return EVERYTHING
+    return Formats(latex=options.latex, svg=options.svg, html=options.html)
+
+
 def _check(store: Store) -> int:
-    wrong, remarks = findings(store, RENDERED, README)
-    for line in (*remarks, *wrong):
+    wrong = findings(store, RENDERED, README)
+    for line in wrong:
         print(line)
     if wrong:
         count = f"{len(wrong)} file{'s' * (len(wrong) != 1)}"

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from benchmarks.execution.provenance import ROOT
 from benchmarks.training import checkpoint
-from paper_tables.rendering import rendered
+from paper_tables.report.render import rendered
 from results.record import Metric, RunRecord
 from results.store import Store
 from tests.benchmarks import moments

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paper_tables.readme import README, filled
+from paper_tables.report.readme import README, filled
 from results import Store
 
 
