@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paper_tables.checking import findings
-from paper_tables.readme import README, filled
+from paper_tables.readme import README, filled, pages
 from paper_tables.rendering import RENDERED, rendering, terminal_table, write
 from results import RecordError, Store
 from results.store import DEFAULT_FOLDER
@@ -28,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="whose records (default: smoke)")
     parser.add_argument("--records", type=Path, default=DEFAULT_FOLDER, help="folder of the records")
     parser.add_argument("--out", type=Path, help=f"folder to write to (default: {RENDERED.name}/<tier> beside this)")
-    parser.add_argument("--readme", action="store_true", help="also fill the tables of README.md")
+    parser.add_argument("--readme", action="store_true", help="also fill the tables of README.md and of the page in this folder")
     parser.add_argument(
         "--check",
         action="store_true",
-        help=f"write nothing; name every file below {RENDERED.name}/ and the README if it is not what the records "
+        help=f"write nothing; name every file below {RENDERED.name}/ and every page with tables if it is not what the records "
         "render to, and exit with 1 (all tiers)",
     )
     options = parser.parse_args(arguments)
@@ -51,7 +51,8 @@ def _render(options: argparse.Namespace, store: Store) -> int:
     made = rendering(options.tier, store)
     report = write(made, options.out or RENDERED / options.tier)
     if options.readme:
-        README.write_text(filled(README.read_text(encoding="utf-8"), store), encoding="utf-8")
+        for page in pages(README.parent):
+            page.write_text(filled(page.read_text(encoding="utf-8"), store), encoding="utf-8")
     print(terminal_table(options.tier, store))
     print(f"\nreport: {report}")
     for line in made.odd:

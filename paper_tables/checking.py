@@ -1,6 +1,6 @@
 """Whether what is committed is what the committed records render to; `python -m paper_tables --check`.
 
-Tables, report and README are compared to the byte. Figures too, as long as the same version of matplotlib draws them:
+Tables, report and pages are compared to the byte. Figures too, as long as the same version of matplotlib draws them:
 another one places its lines a little differently, so then only their presence is compared, and that is said.
 """
 
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper_tables.readme import README, filled
+from paper_tables.readme import README, filled, pages
 from paper_tables.rendering import RENDERED, REPORT, drawn_by, rendering
 from results import Store
 
@@ -38,7 +38,7 @@ def findings(
     Args:
         store: records; those of the checkout by default.
         folder: of the committed output, one folder per tier.
-        readme: whose blocks of records are compared too.
+        readme: the blocks of records of it, and of the pages below its folder, are compared too.
     """
     chosen = store or Store()
     wrong: list[Finding] = []
@@ -47,9 +47,10 @@ def findings(
         found, remark = _tier(tier, chosen, folder / tier, readme.parent)
         wrong += found
         remarks += remark
-    text = readme.read_text(encoding="utf-8")
-    if filled(text, chosen) != text:
-        wrong.append(Finding(readme.name, "its blocks of records differ"))
+    for page in pages(readme.parent):
+        text = page.read_text(encoding="utf-8")
+        if filled(text, chosen) != text:
+            wrong.append(Finding(page.relative_to(readme.parent).as_posix(), "its blocks of records differ"))
     return wrong, remarks
 
 
