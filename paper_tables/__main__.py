@@ -28,11 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="whose records (default: smoke)")
     parser.add_argument("--records", type=Path, default=DEFAULT_FOLDER, help="folder of the records")
     parser.add_argument("--out", type=Path, help=f"folder to write to (default: {RENDERED.name}/<tier> beside this)")
-    parser.add_argument("--readme", action="store_true", help="also fill the tables of README.md and of the page in this folder")
+    parser.add_argument(
+        "--readme", action="store_true", help="also fill the tables of the pages"
+    )
     parser.add_argument(
         "--check",
         action="store_true",
-        help=f"write nothing; name every file below {RENDERED.name}/ and every page with tables if it is not what the records "
+        help=f"write nothing; name every file below {RENDERED.name}/ and every page if it is not what the records "
         "render to, and exit with 1 (all tiers)",
     )
     options = parser.parse_args(arguments)
