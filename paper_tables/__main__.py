@@ -28,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="whose records (default: smoke)")
     parser.add_argument("--records", type=Path, default=DEFAULT_FOLDER, help="folder of the records")
     parser.add_argument("--out", type=Path, help=f"folder to write to (default: {RENDERED.name}/<tier> beside this)")
-    parser.add_argument(
-        "--readme", action="store_true", help="also fill the tables of the pages"
-    )
+    parser.add_argument("--readme", action="store_true", help="also fill the tables of the pages")
     parser.add_argument(
         "--check",
         action="store_true",
