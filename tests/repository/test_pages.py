@@ -28,8 +28,8 @@ from tests.repository.source import ROOT
 README = ROOT / "README.md"
 METHODS = ROOT / "baselines" / "README.md"
 LINES, BYTES = 200, 16 * 1024
-PACKAGES = {"tox", "pre-commit"}
-"""Distributions that a page may tell to install, besides the project itself."""
+PACKAGES = {"tox", "pre-commit", "git+URL"}
+"""Targets that a page may tell to install, besides the checkout itself."""
 EVERYDAY = re.compile(
     r"\b(whole (model|peak)|foretold|in turns|newcomers?|by lot|beside|arithmetic|compressed at once)\b", re.I
 )
