@@ -57,14 +57,14 @@ def with_commands() -> list[Path]:
 
 
 def surroundings() -> dict[str, Any]:
-    """What a reader has before a block: a tiny model after a backward pass, its optimizer, batches, a data set."""
+    """What a reader has before a block: a tiny model after a backward pass, its optimizer, data."""
     torch.manual_seed(0)
     model = ZOO["gpt2"].build()
     rows = torch.randint(1, VOCABULARY, (96, 8), generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model(input_ids=rows[:4], labels=rows[:4]).loss.backward()
     return {
-        "ecospa": ecospa, "torch": torch, "model": model, "optimizer": optimizer,
+        "ecospa": ecospa, "model": model, "optimizer": optimizer,
         "batches": [{"input_ids": part, "labels": part} for part in rows.split(8)],
         "dataset": [{"input_ids": row, "labels": row} for row in rows],
     }  # fmt: skip
@@ -80,7 +80,7 @@ def executed(page: Path, block: Block, namespace: dict[str, Any]) -> None:
 @pytest.mark.parametrize("page", with_blocks(), ids=label)
 def test_every_python_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, Any] = {"__name__": "page"}
+    namespace: dict[str, Any] = {"__name__": "page", "config": ecospa.EcoSpaConfig()}
     for block in blocks(page, "python"):
         namespace.update(surroundings())  # every block finds the dense model; names that blocks made stay
         executed(page, block, namespace)
