@@ -16,14 +16,15 @@ from baselines.method import TrainingMethod
 
 README = Path(__file__).parent / "README.md"
 _OPENING, _CLOSING = "<!-- methods -->\n", "<!-- end -->"
-_HEADER = "| Method | File | What it does | Acts | Calibration | Models |\n|---|---|---|---|---|---|\n"
+_COLUMNS = ("Method", "File", "What it does", "Acts", "Calibration", "Models")
 
 
 def method_table() -> str:
     """Return the table of all methods in Markdown, in the order of their files and names."""
     methods = sorted(baselines.methods().values(), key=lambda method: (method.__module__, method.name))
     everything = frozenset().union(*(method.architectures for method in methods))
-    return _HEADER + "".join(_row(method, everything) for method in methods)
+    rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_cells(method, everything) for method in methods)]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in rows)
 
 
 def filled(text: str) -> str:
@@ -39,13 +40,12 @@ def filled(text: str) -> str:
     return f"{before}{opening}{method_table()}{closing}{after}"
 
 
-def _row(method: type[TrainingMethod], everything: frozenset[str]) -> str:
+def _cells(method: type[TrainingMethod], everything: frozenset[str]) -> tuple[str, ...]:
     file = method.__module__.rpartition(".")[2]
     what = (inspect.getdoc(method) or "").partition("\n")[0]
     calibration = "needed" if method.needs_calibration else ""
     models = "all" if method.architectures == everything else ", ".join(sorted(method.architectures))
-    cells = (f"`{method.name}`", f"[{file}.py]({file}.py)", what, method.stage, calibration, models)
-    return f"| {' | '.join(cells)} |\n"
+    return f"`{method.name}`", f"[{file}.py]({file}.py)", what, method.stage, calibration, models
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
