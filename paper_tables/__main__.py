@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paper_tables.report.check import findings
-from paper_tables.report.readme import README, filled
+from paper_tables.report.readme import README, filled, pages
 from paper_tables.report.render import EVERYTHING, RENDERED, REPORT, Formats, rendering, terminal_table, write
 from paper_tables.report.results_page import PAGE, TIER, results_page
 from results import RecordError, Store
@@ -33,11 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--svg", action="store_true", help="also write every figure as .svg")
     parser.add_argument("--html", action="store_true", help=f"also write {REPORT}, which holds everything")
     parser.add_argument("--all", action="store_true", help="write all of these, and every figure as .png")
-    parser.add_argument("--readme", action="store_true", help="also fill the tables of README.md")
+    parser.add_argument("--readme", action="store_true", help="also fill the tables of the pages")
     parser.add_argument(
         "--check",
         action="store_true",
-        help=f"write nothing; name every file below {RENDERED.name}/ and the README if it is not what the records "
+        help=f"write nothing; name every file below {RENDERED.name}/ and every page if it is not what the records "
         "render to, and exit with 1 (all tiers)",
     )
     options = parser.parse_args(arguments)
@@ -59,7 +59,8 @@ def _render(options: argparse.Namespace, store: Store) -> int:
         page = results_page(made.contents, list(made.files), f"{RENDERED.name}/{TIER}")
         RENDERED.with_name(PAGE).write_text(page, encoding="utf-8")
     if options.readme:
-        README.write_text(filled(README.read_text(encoding="utf-8"), store), encoding="utf-8")
+        for page in pages(README.parent):
+            page.write_text(filled(page.read_text(encoding="utf-8"), store), encoding="utf-8")
     print(terminal_table(options.tier, store))
     print(f"\nreport: {folder / REPORT}" if REPORT in made.files else f"\ntables: {folder}")
     for line in made.odd:

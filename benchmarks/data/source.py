@@ -110,7 +110,7 @@ def explain_missing(name: str, tier: str, inside_mirror: str, hub_id: str | None
     hub = (
         f"set {MIRROR_VARIABLE}={HUB} to load {hub_id} from the Hugging Face Hub (needs a network)"
         if hub_id is not None
-        else "it is not on the Hugging Face Hub in this form, so put the files there yourself (README.md, Data)"
+        else "it is not on the Hugging Face Hub in this form, so put the files there yourself (benchmarks/README.md)"
     )
     return (
         f"source {name!r}, tier {tier!r}: not found ({mirror}). "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper_tables.report.readme import README, filled
+from paper_tables.report.readme import README, filled, pages
 from paper_tables.report.render import COMMITTED_FIGURES, RENDERED, Formats, rendering
 from paper_tables.report.results_page import PAGE, TIER, results_page
 from results import Store
@@ -35,15 +35,16 @@ def findings(store: Store | None = None, folder: Path = RENDERED, readme: Path =
     Args:
         store: records; those of the checkout by default.
         folder: of the committed output, one folder per tier; RESULTS.md lies beside it.
-        readme: whose blocks of records are compared too.
+        readme: the blocks of records of it, and of the pages below its folder, are compared too.
     """
     chosen = Snapshot((store or Store()).folder)
     wrong: list[Finding] = []
     for tier in _tiers(folder):
         wrong += _tier(tier, chosen, folder / tier, readme.parent)
-    text = readme.read_text(encoding="utf-8")
-    if filled(text, chosen) != text:
-        wrong.append(Finding(readme.name, "its blocks of records differ"))
+    for page in pages(readme.parent):
+        text = page.read_text(encoding="utf-8")
+        if filled(text, chosen) != text:
+            wrong.append(Finding(page.relative_to(readme.parent).as_posix(), "its blocks of records differ"))
     return wrong
 
 

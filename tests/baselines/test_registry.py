@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,13 +44,6 @@ def test_every_file_with_a_method_is_found() -> None:
     assert list(found) == sorted(found)
     assert all(issubclass(method, TrainingMethod) and method.name == name for name, method in found.items())
     assert all(method.__module__.startswith("baselines.") and method.__doc__ for method in found.values())
-
-
-def test_the_readme_lists_every_method() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    rows = text.partition("### Competitors")[2].partition("### Compare your method")[0].splitlines()
-    named = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert sorted(named) == list(baselines.methods())
 
 
 def test_a_custom_method_is_loaded_and_driven(custom: str) -> None:

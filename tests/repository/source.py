@@ -9,10 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ecospa", "baselines", "benchmarks", "results", "paper_tables")
-FOLDERS = (*PACKAGES, "tests")
+FOLDERS = (*PACKAGES, "examples", "tests")
 
 _GENERATED = {"__pycache__", "build", "dist"}
-_VISIBLE_DOT_FOLDERS = {".ci"}
+_VISIBLE_DOT_FOLDERS = {".ci", ".github"}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tests.repository.source import FOLDERS, ROOT, files, is_generated, modules,
 TEXT = {".py", ".md", ".toml", ".ini", ".cfg", ".json", ".html", ".tex", ".svg", ".txt", ".yaml", ".yml", ""}
 CODE = {".py", ".toml", ".ini", ""}
 JUNK_DRAWERS = {"utils", "util", "common", "helpers", "misc", "scripts", "configs"}
-TOP_LEVEL = {*FOLDERS, ".ci"}
+TOP_LEVEL = {*FOLDERS, ".ci", ".github", "docs"}
 CI = Path(".ci/run")
 UNTRACKED = (
     "results/records/*/smoke-*.json",
