@@ -11,15 +11,15 @@ that only a gradient that is infinite counts as infinite, and only one that is z
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ecospa.config import ConfigError, EstimatorMode
+from ecospa.config import ConfigError, EcoSpaConfig, EstimatorMode
 from ecospa.optimizers import all_of, names_of
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices
 from ecospa.wrappers import named_parameters
@@ -38,6 +38,45 @@ WindowMark = Mapping[str, Any]
 
 _WINDOW = ("steps", "_sums", "_shift")
 """Fields that a step changes."""
+
+
+class ImportanceEstimator(Protocol):
+    """An importance of pairs: what `CoupledSparsity` asks of its estimator.
+
+    `CoupledEstimator` is one, and a subclass of it that overrides `step_sums` the shortest way to another: it keeps
+    window, resuming and rewinding. Larger is more important; values need no unit, only their order counts.
+
+    Attributes:
+        steps: optimizer steps measured since the last event; at 0 an event cuts nothing. A constant 1 suits an
+            importance that needs no gradients.
+    """
+
+    steps: int
+
+    def update(self) -> None:
+        """Measure one step: gradients are in `.grad`, and weights are those that they belong to."""
+
+    def importances(self) -> Mapping[str, float]:
+        """Importance of every pair by name, from what was measured; NaN or infinite makes the event cut nothing."""
+
+    def rebind(self, pairs: Sequence[CoupledPair]) -> None:
+        """Take over the pairs that may be cut, at the start and after every event, and forget what was measured."""
+
+    def mark(self) -> Any:
+        """Anything by which `rewind` takes back later updates: a step may be measured once per micro-batch."""
+
+    def rewind(self, mark: Any) -> None:
+        """Take back what was measured since a mark; it may be rewound to several times."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state of what was measured."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`, on a model of the same widths."""
+
+
+EstimatorMaker = Callable[[nn.Module, Sequence[CoupledPair]], ImportanceEstimator]
+"""(model, pairs that may be cut) -> estimator: the class of one, as a rule."""
 
 
 class TiedImportanceWarning(RuntimeWarning):
@@ -230,6 +269,35 @@ class CoupledEstimator:
                 return float(matrix.part(moment).to(torch.float64).mean())
         kind = names_of(self._optimizer)
         raise RuntimeError(f"{kind} keeps no exp_avg_sq of the parameter's shape; use estimator='fisher'")
+
+
+def estimator_of(
+    given: ImportanceEstimator | EstimatorMaker | None,
+    model: nn.Module,
+    pairs: Sequence[CoupledPair],
+    config: EcoSpaConfig,
+    optimizer: Any,
+) -> ImportanceEstimator:
+    """The estimator of a run, about to measure its first window.
+
+    Args:
+        given: an estimator, what makes one, or None for the one that the configuration names.
+        model: the model that is trained.
+        pairs: those of it that may be cut.
+        config: of the run.
+        optimizer: of the run.
+
+    Raises:
+        ConfigError: the configuration names one besides.
+    """
+    if given is None:
+        return CoupledEstimator(model, pairs, config.estimator, optimizer)
+    if config.estimator != "fisher":
+        raise ConfigError(f"config.estimator is {config.estimator!r} and another estimator is given; leave one out")
+    if callable(given):
+        return given(model, pairs)
+    given.rebind(pairs)
+    return given
 
 
 @dataclass(frozen=True)
