@@ -22,7 +22,8 @@ from ecospa.dense import dense_parameters, dense_shape
 from ecospa.exactness import require_exact
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told, trained_pairs
-from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices, unit_positions
+from ecospa.importance import unit_norms
+from ecospa.pairs import CoupledPair, pair_matrices, unit_positions
 from ecospa.plan import SparsityPlan, index_parameters
 from ecospa.selection import PairWidth, best_units, choose_widths, retained_scores
 from ecospa.surgery import apply_plan
@@ -312,18 +313,8 @@ def side_norms(model: nn.Module, pair: CoupledPair, side: str) -> Float[Tensor, 
         (groups, width / unit) on the CPU, float32 or wider.
     """
     named: dict[str, Tensor] = {axis.parameter: model.get_parameter(axis.parameter) for axis in pair.axes}
-    squares = [
-        _index_squares(named[axis.parameter], axis) for where, axis in pair_matrices(pair, named) if where == side
-    ]
-    by_unit = torch.stack(squares).sum(0).view(pair.groups, pair.unit, pair.units).sum(1)
-    return by_unit.sqrt()
-
-
-def _index_squares(parameter: Tensor, axis: WeightAxis) -> Tensor:
-    """Squared norm per shared index, (groups, width), over the other axes of the matrix and the copies."""
-    wide = parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32))
-    others = [position for position in range(wide.ndim) if position != axis.axis]
-    return wide.square().sum(others).cpu()[axis.index].sum(-1)
+    axes = [axis for where, axis in pair_matrices(pair, named) if where == side]
+    return unit_norms([(named[axis.parameter], axis.axis, axis.index) for axis in axes], pair.unit)
 
 
 def _step(pair: CoupledPair, rule: WidthRule) -> int:
