@@ -14,7 +14,6 @@ import baselines
 import ecospa
 from baselines.calibration import Calibration
 from baselines.curve import SizeCurve
-from baselines.importance_metrics import _by, _window
 from baselines.method import TrainingMethod
 from baselines.pair_metrics import (
     SEQUENCES_SEEN,
@@ -143,7 +142,7 @@ class FisherOnTheCurve(TrainingMethod):
     """Fisher information through the path of the other measures."""
 
     def __init__(self, budget: Any) -> None:
-        super().__init__(budget, SizeCurve(budget, _by(_window), estimate=True))
+        super().__init__(budget, SizeCurve(budget, estimator=ecospa.CoupledEstimator))
 
 
 def test_with_fisher_information_it_is_ecospa() -> None:
