@@ -286,7 +286,7 @@ class CoupledSparsity:
         return self.schedule.next_due(step)
 
     def _shrink(self) -> ShrinkEvent | None:
-        pairs = coupled_pairs(self.model)  # once per event; those after the cut follow from the plan
+        pairs: Sequence[CoupledPair] = coupled_pairs(self.model)  # the pairs after a cut follow from the plan
         importances = self._importances(pairs)
         if not importances:
             return None
