@@ -13,7 +13,7 @@ import torch
 
 import ecospa
 from ecospa.sparsifier import norm_products
-from tests.ecospa.test_schedule import make, step
+from tests.ecospa.loops import make, step
 from tests.ecospa.trainer_runs import CONFIG, Rows, model_of, same, trainer_of, weights
 
 

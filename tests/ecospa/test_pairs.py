@@ -12,7 +12,7 @@ import torch
 import ecospa
 import ecospa.families
 from ecospa.pairs import CoupledPair, narrowed_pairs
-from tests.ecospa.test_schedule import make, step
+from tests.ecospa.loops import make, step
 from tests.model_zoo import ZOO, build, random_plan
 
 KINDS = sorted(ZOO)

@@ -11,7 +11,7 @@ import torch
 
 import ecospa
 from ecospa.sparsifier import side_norms
-from tests.ecospa.test_schedule import make, step
+from tests.ecospa.loops import make, step
 
 README = Path(ecospa.__file__).parent / "README.md"
 
