@@ -279,7 +279,7 @@ class BudgetCurve(ABC):
             raise ValueError(_OTHER_MODEL)
 
     def due(self, step: int) -> bool:
-        """An event is due after `step` optimizer steps; one that was missed at the curve's end is made up for."""
+        """Return True when an event is due after `step` optimizer steps, or was missed at the end of the curve."""
         return not self.finished and (self._schedule.due(step) or self._schedule.must_land(step))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -105,11 +105,11 @@ class CoupledSparsifier:
         return parameters(model, self.config.target_scope)
 
     def exhausted(self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> bool:
-        """Every pair is at its floor."""
+        """Return True when every pair is at its floor."""
         return not any(True for _ in self._next_cuts(model, pairs))
 
     def landed(self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> bool:
-        """The target is within one width step: no step of any pair fits between it and the model."""
+        """Return True when the target is within one width step: none of any pair fits between it and the model."""
         gap = self.size(model) - self.target_size
         return all(cut > gap for cut in self._next_cuts(model, pairs))
 
