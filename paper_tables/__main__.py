@@ -1,6 +1,7 @@
 """`python -m paper_tables --tier smoke`: render what the records of one tier hold, and print the short form.
 
-`python -m paper_tables --check` says whether what is committed is what the committed records render to.
+Makes what is committed, Markdown tables and a few figures; LaTeX, SVG, one HTML page and the other figures by flags,
+all of it with `--all`. `python -m paper_tables --check` says whether what is committed is what the records render to.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def frame(records: Store | Iterable[RunRecord] | None = None) -> pd.DataFrame:
     chosen = Store() if records is None else records
     rows = [_row(record) for record in (chosen.records(status=None) if isinstance(chosen, Store) else chosen)]
     table = pd.DataFrame(rows, columns=None if rows else [*FIELDS])
-    return table[sorted(table.columns, key=_place)]
+    columns: list[str] = sorted(map(str, table.columns), key=_place)
+    return table[columns]
 
 
 def export(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:

@@ -113,11 +113,11 @@ def _record(
         status="finished" if error is None else "failed",
         error=error,
         payload=dict(outcome.payload),
-        method_info=None if error is not None else _method_info(run),
+        method_info=None if error is not None else method_info(run),
     )
 
 
-def _method_info(run: Run) -> MethodInfo | None:
+def method_info(run: Run) -> MethodInfo | None:
     """Return how tables show the method of a run; None where what was run is no method."""
     import baselines  # a plan reads records without importing torch
 

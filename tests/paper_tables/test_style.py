@@ -65,6 +65,7 @@ def test_a_record_says_how_a_method_is_shown() -> None:
 def test_what_is_known_of_a_method_is_what_its_class_says() -> None:
     """A class may change its title; then the map of the names that old records carry follows."""
     for name, found in baselines.methods().items():
+        assert {"title", "removes", "group"} <= vars(found).keys(), f"{name} states them itself"
         if name in KNOWN:
             known = KNOWN[name]
             assert (known.title, known.removes, known.group) == (found.title, found.removes, found.group)
