@@ -16,14 +16,12 @@ on the CPU and flash attention want them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
-from torch import nn
-
-from baselines.method import Budget, HistoryEntry, TrainingMethod, TrainingState, size_entry
-from ecospa import CoupledSparsifier, CoupledSparsity, EcoSpaConfig, WidthRule
+from baselines.curve import PacedSparsity
+from baselines.method import Budget, TrainingMethod
+from ecospa import WidthRule
 
 
 class EcoSpa(TrainingMethod):
@@ -63,58 +61,3 @@ class EcoSpaTied(TrainingMethod):
         multiple = budget.width_multiple
         rule = WidthRule(multiple, multiple, multiple, tied=True)
         super().__init__(budget, PacedSparsity(replace(budget.config("curve"), width_multiple=rule)))
-
-
-class PacedSparsity:
-    """`CoupledSparsity`, made at the first hook, where the optimizer is known (a `baselines.method.Shrinker`)."""
-
-    def __init__(self, config: EcoSpaConfig) -> None:
-        self.config = config
-        self.history: list[HistoryEntry] = []
-        self._sparsity: CoupledSparsity | None = None
-        self._saved: Mapping[str, Any] | None = None
-
-    def start(self, model: nn.Module) -> None:
-        """Begin with a whole model; an unreachable target is refused here, before any step."""
-        CoupledSparsifier(model, self.config)
-        self._sparsity = self._saved = None
-        self.history[:] = [size_entry(0, model)]
-
-    def attach(self, model: nn.Module) -> None:
-        """Nothing yet: the optimizer is needed too, and the first hook brings both."""
-
-    def after_backward(self, state: TrainingState) -> None:
-        """Add the gradients of this step to the importance estimate."""
-        self._bound(state).after_backward()
-
-    def after_step(self, state: TrainingState) -> None:
-        """Cut, when an event is due."""
-        sparsity = self._bound(state)
-        sparsity.after_step()
-        self._copy_history(sparsity)
-
-    def finish(self, state: TrainingState) -> None:
-        """Let go of the optimizer, whose state is as large as two models: the model is an ordinary dense one."""
-        self._sparsity, self._saved = None, self.state_dict()
-
-    def removed(self, model: nn.Module) -> int:
-        """Nothing is masked."""
-        return 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state."""
-        return dict(self._saved or {}) if self._sparsity is None else self._sparsity.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with the smaller model that the next hook brings."""
-        self._sparsity, self._saved = None, state
-        self.history[:] = [dict(entry) for entry in state["history"]]
-
-    def _bound(self, state: TrainingState) -> CoupledSparsity:
-        if self._sparsity is None:
-            self._sparsity = CoupledSparsity(state.model, state.optimizer, self.config, resume=self._saved)
-        return self._sparsity
-
-    def _copy_history(self, sparsity: CoupledSparsity) -> None:
-        for event in sparsity.history[len(self.history) :]:
-            self.history.append({**asdict(event), "widths": dict(event.widths)})

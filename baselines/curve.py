@@ -1,71 +1,135 @@
-"""SizeCurve: events at the same steps, down to the same sizes, for every method that shrinks during training.
+"""Methods on one size-over-steps curve: events at the same steps, down to the same sizes, whatever is cut.
 
-Who stays large for longer learns more, so methods are only comparable on one size-over-steps curve. This module owns
-the steps, the sizes, the gradients seen since the last event and the history; a method only says what one event cuts.
-Its bookkeeping is that of `ecospa.CoupledSparsity`, with the choice left open.
+Who stays large for longer learns more, so methods that shrink during training are only comparable on one curve. Those
+that cut pairs hand `ecospa.CoupledSparsity` their importance and their scores (`SizeCurve`) and have no loop of their
+own. Two kinds cannot: masked entries leave the model its shapes, which CoupledSparsity cuts (baselines.masked_curve),
+and whole heads are no pairs (baselines.movement). They share steps, goals and the model (`BudgetCurve`).
 """
 
 from __future__ import annotations
 
 import copy
-import logging
 import math
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from baselines.masks import Masks
 from baselines.method import Budget, HistoryEntry, TrainingState, size_entry
 from ecospa import (
     CoupledEstimator,
+    CoupledPair,
     CoupledSparsifier,
-    SkippedEventWarning,
+    CoupledSparsity,
+    EcoSpaConfig,
     SparsityPlan,
-    apply_plan,
     coupled_pairs,
 )
+from ecospa.estimator import EstimatorMaker
 from ecospa.pairs import unit_positions
 from ecospa.schedule import Schedule
+from ecospa.sparsifier import Scorer
 
-logger = logging.getLogger(__name__)
+_OTHER_MODEL = "the model is not the one that prepare() saw; give every hook the same, unwrapped model"
+
+
+class PacedSparsity:
+    """`CoupledSparsity`, made at the first hook, where the optimizer is known (a `baselines.method.Shrinker`).
+
+    Args:
+        config: the method's configuration.
+        estimator: importance of pairs, made from model and pairs; None is that of ecospa.
+        scorer: index scores inside a pair; None takes those of ecospa.
+    """
+
+    def __init__(
+        self, config: EcoSpaConfig, *, estimator: EstimatorMaker | None = None, scorer: Scorer | None = None
+    ) -> None:
+        self.config = config
+        self.history: list[HistoryEntry] = []
+        self._estimator, self._scorer = estimator, scorer
+        self._sparsity: CoupledSparsity | None = None
+        self._saved: Mapping[str, Any] | None = None
+
+    def start(self, model: nn.Module) -> None:
+        """Begin with a whole model; an unreachable target is refused here, before any step."""
+        CoupledSparsifier(model, self.config)
+        self._sparsity = self._saved = None
+        self.history[:] = [size_entry(0, model)]
+
+    def attach(self, model: nn.Module) -> None:
+        """Nothing yet: the optimizer is needed too, and the first hook brings both."""
+
+    def after_backward(self, state: TrainingState) -> None:
+        """Add the gradients of this step to the importance estimate."""
+        self._bound(state).after_backward()
+
+    def after_step(self, state: TrainingState) -> None:
+        """Cut, when an event is due."""
+        sparsity = self._bound(state)
+        sparsity.after_step()
+        self._copy_history(sparsity)
+
+    def finish(self, state: TrainingState) -> None:
+        """Let go of the optimizer, whose state is as large as two models: the model is an ordinary dense one."""
+        self._sparsity, self._saved = None, self.state_dict()
+
+    def removed(self, model: nn.Module) -> int:
+        """Nothing is masked."""
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state."""
+        return dict(self._saved or {}) if self._sparsity is None else self._sparsity.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with the smaller model that the next hook brings."""
+        self._sparsity, self._saved = None, state
+        self.history[:] = [dict(entry) for entry in state["history"]]
+
+    def _bound(self, state: TrainingState) -> CoupledSparsity:
+        if self._sparsity is None:
+            self._sparsity = CoupledSparsity(
+                state.model, state.optimizer, self.config, resume=self._saved,
+                estimator=self._estimator, scorer=self._scorer,
+            )  # fmt: skip
+        return self._sparsity
+
+    def _copy_history(self, sparsity: CoupledSparsity) -> None:
+        for event in sparsity.history[len(self.history) :]:
+            self.history.append({**asdict(event), "widths": dict(event.widths)})
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One event as a method sees it.
+    """One event as a method that ranks pairs sees it.
 
     Attributes:
         state: model, optimizer and step.
-        body: the model whose shapes are the budget's: the model itself, or, where entries are masked, its shape-only
-            twin on the meta device, which is really cut.
-        goal: parameters in the target scope that the event comes down to, and not below.
-        excess: parameters that may go at most: the present size less the goal.
-        sparsifier: chooses widths and indices for `body`.
-        estimator: gradients of `state.model` since the last event; None for a method that does not ask for them.
+        estimator: gradients since the last event; None for a method that does not ask for them.
     """
 
     state: TrainingState
-    body: nn.Module
-    goal: int
-    excess: int
-    sparsifier: CoupledSparsifier
     estimator: CoupledEstimator | None
 
 
-class SizeCurve:
-    """Shrinks along the budget's curve (a `baselines.method.Shrinker`).
+Rank = Callable[[Event], Mapping[str, float]]
+"""Importance of every pair at an event."""
+
+
+class SizeCurve(PacedSparsity):
+    """Shrinks along the budget's curve, by a method's own importance of pairs and its own index scores.
+
+    Steps are those of the experiment: a method that reads no gradients may cut where no optimizer has stepped.
 
     Args:
         budget: target, steps and curve.
-        choose: the method's rule. It returns a plan for `event.body`, or None to cut nothing; a masked method writes
-            into its masks as well.
-        estimate: whether gradients are accumulated between events.
-        masks: given by a method that masks; the model then keeps its shapes.
-        estimator: what accumulates them; a subclass measures something else than squares.
+        rank: importance of pairs at an event; None takes what the estimator says.
+        estimator: measures gradients between events; None for a method that does not ask for them.
+        scorer: index scores inside a pair, asked after `rank`; None takes those of ecospa.
 
     Raises:
         ConfigError: the budget has no target.
@@ -74,153 +138,159 @@ class SizeCurve:
     def __init__(
         self,
         budget: Budget,
-        choose: Callable[[Event], SparsityPlan | None],
+        rank: Rank | None = None,
         *,
-        estimate: bool = False,
-        masks: Masks | None = None,
-        estimator: type[CoupledEstimator] = CoupledEstimator,
+        estimator: type[CoupledEstimator] | None = None,
+        scorer: Scorer | None = None,
     ) -> None:
+        super().__init__(budget.config(), estimator=self._made if rank else estimator, scorer=scorer)
+        self._rank, self._measured_by = rank, estimator
+        self._model: nn.Module | None = None
+        self._state: TrainingState | None = None
+
+    def start(self, model: nn.Module) -> None:
+        """Begin with a whole model; an unreachable target is refused here, before any step."""
+        super().start(model)
+        self._model = model
+
+    def attach(self, model: nn.Module) -> None:
+        """Meet the model that will be trained.
+
+        Raises:
+            ValueError: it is another model than the one of `start`.
+        """
+        if self._model is not None and self._model is not model:
+            raise ValueError(_OTHER_MODEL)
+        self._model = model
+
+    def after_backward(self, state: TrainingState) -> None:
+        """Add the gradients of this step to the importance estimate."""
+        self._bound(state).after_backward(state.step)
+
+    def after_step(self, state: TrainingState) -> None:
+        """Cut, when an event is due."""
+        sparsity = self._bound(state)
+        sparsity.after_step(state.step)
+        self._copy_history(sparsity)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with the smaller model that the next hook brings."""
+        super().load_state_dict(state)
+        self._model = None
+
+    def _bound(self, state: TrainingState) -> CoupledSparsity:
+        self.attach(state.model)
+        self._state = state
+        return super()._bound(state)
+
+    def _made(self, model: nn.Module, pairs: Sequence[CoupledPair]) -> Ranked:
+        return Ranked(self._importances, None if self._measured_by is None else self._measured_by(model, pairs))
+
+    def _importances(self, measured: CoupledEstimator | None) -> Mapping[str, float]:
+        assert self._rank is not None and self._state is not None  # asked at an event, by `Ranked` alone
+        return self._rank(Event(self._state, measured))
+
+
+class Ranked:
+    """Importances that are made at an event, from gradients or without any (an `ecospa.ImportanceEstimator`).
+
+    Args:
+        rank: makes them from what was measured.
+        measured: measures gradients between events; None where they are not needed.
+    """
+
+    def __init__(
+        self, rank: Callable[[CoupledEstimator | None], Mapping[str, float]], measured: CoupledEstimator | None
+    ) -> None:
+        self._rank, self._measured = rank, measured
+
+    @property
+    def steps(self) -> int:
+        """Steps measured since the last event; without gradients an event can always rank."""
+        return 1 if self._measured is None else self._measured.steps
+
+    def update(self) -> None:
+        """Measure a step."""
+        if self._measured is not None:
+            self._measured.update()
+
+    def importances(self) -> Mapping[str, float]:
+        """What the method says of every pair; broken gradients rank nothing, whatever it says."""
+        if self._measured is not None:
+            means = self._measured.importances()
+            if not all(math.isfinite(value) for value in means.values()):
+                return means
+        return self._rank(self._measured)
+
+    def rebind(self, pairs: Sequence[CoupledPair]) -> None:
+        """Begin a new window with the pairs of now."""
+        if self._measured is not None:
+            self._measured.rebind(pairs)
+
+    def mark(self) -> Any:
+        """The window as it is now."""
+        return None if self._measured is None else self._measured.mark()
+
+    def rewind(self, mark: Any) -> None:
+        """Take back what was measured since a mark."""
+        if self._measured is not None:
+            self._measured.rewind(mark)
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state of the window."""
+        return {} if self._measured is None else self._measured.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue a window."""
+        if self._measured is not None:
+            self._measured.load_state_dict(state)
+
+
+class BudgetCurve(ABC):
+    """Steps, goals and the model of a method that cuts along the budget's curve in a way of its own.
+
+    Args:
+        budget: target, steps and curve.
+
+    Raises:
+        ConfigError: the budget has no target.
+
+    Attributes:
+        history: the model at the start and after every event that cut.
+        finished: the target is reached.
+    """
+
+    def __init__(self, budget: Budget) -> None:
         self.config = budget.config()
         self.history: list[HistoryEntry] = []
         self.finished = False
-        self.masks = masks
-        self._choose = choose
-        self._estimate = estimate
-        self._estimator_type = estimator
         self._model: nn.Module | None = None
-        self._saved: Mapping[str, Any] | None = None
-
-    def start(self, model: nn.Module) -> None:
-        """Begin with a whole model.
-
-        Raises:
-            ConfigError: the target cannot be reached with this model.
-        """
-        self._saved = None
-        self._bind(model)
-        self.history[:] = [self._entry(0)]
-        self.finished = self._landed()
+        self._schedule: Schedule
 
     def attach(self, model: nn.Module) -> None:
-        """Meet the model that will be trained; after a resume its masks act from here on.
+        """Meet the model that will be trained: that of `start`, or after a resume that of the checkpoint.
 
         Raises:
             ValueError: it is another model than the one of `start`, or not the one of the saved state.
         """
-        if self._model is model:
-            return
-        if self._model is not None:
-            raise ValueError("the model is not the one that prepare() saw; give every hook the same, unwrapped model")
-        if self._saved is None:
-            self.start(model)
-        else:
-            self._resume(model, self._saved)
-
-    def after_backward(self, state: TrainingState) -> None:
-        """Add the gradients of this step to the estimate."""
-        self.attach(state.model)
-        if self._estimator is not None and not self.finished and state.step >= self.config.start_step:
-            self._estimator.update()
-
-    def after_step(self, state: TrainingState) -> None:
-        """Keep masked weights at zero, and let an event happen when one is due."""
-        self.attach(state.model)
-        if self.masks is not None:
-            self.masks.zero_weights(state.model)
-        end_step = self.config.end_step
-        overdue = end_step is not None and state.step >= end_step
-        if not self.finished and (overdue or self._schedule.due(state.step)):
-            self._shrink(state)
-
-    def finish(self, state: TrainingState) -> None:
-        """Take the masks' hooks off the model."""
-        if self.masks is not None:
-            self.masks.detach()
-
-    def removed(self, model: nn.Module) -> int:
-        """Entries that are stored but masked."""
-        return 0 if self.masks is None else self.masks.count
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able state: history, masks, wanted widths and the window of gradients."""
         if self._model is None:
-            return dict(self._saved or {})
-        return {
-            "history": [dict(entry) for entry in self.history],
-            "finished": self.finished,
-            "sparsifier": self._sparsifier.state_dict(),
-            "estimator": None if self._estimator is None else self._estimator.state_dict(),
-            "masks": None if self.masks is None else self.masks.state_dict(),
-        }
+            self._meet(model)
+        elif self._model is not model:
+            raise ValueError(_OTHER_MODEL)
+
+    def due(self, step: int) -> bool:
+        """Return True when an event is due after `step` optimizer steps, or was missed at the end of the curve."""
+        return not self.finished and (self._schedule.due(step) or self._schedule.must_land(step))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; `attach` or the next hook brings the model."""
-        self._model, self._saved = None, state
+        self._model = None
         self.history[:] = [dict(entry) for entry in state["history"]]
         self.finished = bool(state["finished"])
-        if self.masks is not None:
-            self.masks.load_state_dict(state["masks"])
 
-    def _bind(self, model: nn.Module, full_size: int | None = None) -> None:
-        self._body = model if self.masks is None else shapes_only(model)
-        self._sparsifier = CoupledSparsifier(self._body, self.config, full_size)
-        self._estimator = self._estimator_type(model, coupled_pairs(model)) if self._estimate else None
-        self._schedule = Schedule(self.config, self._sparsifier.full_size, self._sparsifier.target_size)
-        self._model = model
-
-    def _resume(self, model: nn.Module, saved: Mapping[str, Any]) -> None:
-        # the target is a share of the model as it was before the first event
-        self._bind(model, int(saved["sparsifier"]["full_size"]))
-        self._sparsifier.load_state_dict(saved["sparsifier"])
-        if self._estimator is not None:
-            self._estimator.load_state_dict(saved["estimator"])
-        if self.masks is not None:
-            apply_plan(self._body, narrowed(self._body, self.history[-1]["widths"]))
-            self.masks.attach(model)
-        widths = {pair.name: pair.width for pair in coupled_pairs(self._body)}
-        if widths != self.history[-1]["widths"]:
-            raise ValueError("the model's widths are not those of the saved state; load the model of that checkpoint")
-
-    def _shrink(self, state: TrainingState) -> None:
-        goal = self._schedule.goal(state.step)
-        if self._estimator is not None and not self._gradients_are_finite(state.step):
-            self._estimator.reset()
-            return
-        excess = max(0, self._size() - goal)
-        before = self.removed(state.model)
-        plan = self._choose(Event(state, self._body, goal, excess, self._sparsifier, self._estimator))
-        if plan is not None:
-            apply_plan(self._body, plan, None if self.masks is not None else state.optimizer)
-        if self.masks is not None:
-            self.masks.zero_weights(state.model)
-            self.masks.zero_state(state.model, state.optimizer)
-        if self._estimator is not None:
-            self._estimator.rebind(coupled_pairs(state.model))
-        if plan is not None or self.removed(state.model) > before:
-            self.history.append(self._entry(state.step))
-        self.finished = self._landed()
-        if self.finished:
-            logger.info("step %d: the target is reached at %d parameters", state.step, self._size())
-
-    def _gradients_are_finite(self, step: int) -> bool:
-        assert self._estimator is not None  # asked for by methods that estimate only
-        if all(math.isfinite(value) for value in self._estimator.importances().values()):
-            return True
-        message = f"step {step}: gradients since the last event are NaN or infinite; nothing was cut this time"
-        warnings.warn(message, SkippedEventWarning, stacklevel=4)
-        return False
-
-    def _size(self) -> int:
-        assert self._model is not None  # bound by start() or by attach()
-        return self._sparsifier.size(self._model) - self.removed(self._model)
-
-    def _landed(self) -> bool:
-        return self._size() <= self._sparsifier.target_size or self._sparsifier.landed(self._body)
-
-    def _entry(self, step: int) -> HistoryEntry:
-        assert self._model is not None  # bound by start() or by attach()
-        widths = {pair.name: pair.width for pair in coupled_pairs(self._body)}
-        return size_entry(step, self._model, self.removed(self._model), widths)
+    @abstractmethod
+    def _meet(self, model: nn.Module) -> None:
+        """Begin with a model, or go on with that of a checkpoint."""
 
 
 def shapes_only(model: nn.Module) -> nn.Module:

@@ -19,7 +19,6 @@ Simplified: activations and attention are measured at every event on the first 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +34,7 @@ from baselines.pair_metrics import (
     ranks,
     weight_norms,
 )
-from ecospa import CoupledEstimator, SparsityPlan, coupled_pairs
+from ecospa import CoupledEstimator, coupled_pairs
 from ecospa.pairs import PairKind
 
 
@@ -45,7 +44,7 @@ class GradientImportance(TrainingMethod):
     name: ClassVar[str] = "importance_gradient"
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, _estimated(budget, AbsoluteGradient))
+        super().__init__(budget, SizeCurve(budget, estimator=AbsoluteGradient))
 
 
 class TaylorImportance(TrainingMethod):
@@ -54,7 +53,7 @@ class TaylorImportance(TrainingMethod):
     name: ClassVar[str] = "importance_taylor"
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, _estimated(budget, FirstOrderTaylor))
+        super().__init__(budget, SizeCurve(budget, estimator=FirstOrderTaylor))
 
 
 class WeightImportance(TrainingMethod):
@@ -64,7 +63,7 @@ class WeightImportance(TrainingMethod):
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, _by(lambda event: weight_norms(event.body))))
+        super().__init__(budget, SizeCurve(budget, lambda event: weight_norms(event.state.model)))
 
 
 class ActivationImportance(TrainingMethod):
@@ -75,7 +74,7 @@ class ActivationImportance(TrainingMethod):
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, _by(lambda event: inner_activations(event.body, _data(event)))))
+        super().__init__(budget, SizeCurve(budget, lambda event: inner_activations(event.state.model, _data(event))))
 
 
 class EntropyImportance(TrainingMethod):
@@ -86,7 +85,7 @@ class EntropyImportance(TrainingMethod):
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, _by(_focus_and_fisher), estimate=True))
+        super().__init__(budget, SizeCurve(budget, _focus_and_fisher, estimator=CoupledEstimator))
 
 
 class RandomImportance(TrainingMethod):
@@ -96,31 +95,18 @@ class RandomImportance(TrainingMethod):
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, _by(self._draw)))
+        super().__init__(budget, SizeCurve(budget, self._draw))
 
     def _draw(self, event: Event) -> dict[str, float]:
         # seed and step alone decide, so that a resumed run draws what an uninterrupted one does
         generator = torch.Generator(device="cpu").manual_seed(self.budget.seed * 1_000_003 + event.state.step)
-        return {pair.name: float(torch.rand((), generator=generator)) for pair in coupled_pairs(event.body)}
-
-
-def _by(importances: Callable[[Event], dict[str, float]]) -> Callable[[Event], SparsityPlan | None]:
-    """What an event cuts when pairs are ranked by `importances` and all else is as in `ecospa`."""
-    return lambda event: event.sparsifier.plan(event.body, importances(event), goal=event.goal)
-
-
-def _estimated(budget: Budget, estimator: type[CoupledEstimator]) -> SizeCurve:
-    return SizeCurve(budget, _by(_window), estimate=True, estimator=estimator)
-
-
-def _window(event: Event) -> dict[str, float]:
-    assert event.estimator is not None  # this curve estimates
-    return event.estimator.importances()
+        return {pair.name: float(torch.rand((), generator=generator)) for pair in coupled_pairs(event.state.model)}
 
 
 def _focus_and_fisher(event: Event) -> dict[str, float]:
-    fisher, focus = _window(event), attention_focuses(event.body, _data(event))
-    kinds = {pair.name: pair for pair in coupled_pairs(event.body)}
+    assert event.estimator is not None  # this curve estimates
+    fisher, focus = event.estimator.importances(), attention_focuses(event.state.model, _data(event))
+    kinds = {pair.name: pair for pair in coupled_pairs(event.state.model)}
     hidden = ranks({name: fisher[name] for name, pair in kinds.items() if pair.kind is PairKind.FFN})
     attention = ranks(focus)
     return {name: hidden[name] if name in hidden else attention[pair.module] for name, pair in kinds.items()}

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from baselines.block_walk import matrix, oriented
-from baselines.curve import Event, SizeCurve
 from baselines.entries import (
     block_matrices,
     check_share,
@@ -28,6 +27,7 @@ from baselines.entries import (
     parse_pattern,
     spread,
 )
+from baselines.masked_curve import MaskedCurve, MaskedEvent
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
 from baselines.posttraining import PostTraining
@@ -41,9 +41,9 @@ class Magnitude(TrainingMethod):
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, self._choose, masks=Masks()))
+        super().__init__(budget, MaskedCurve(budget, Masks(), self._choose))
 
-    def _choose(self, event: Event) -> None:
+    def _choose(self, event: MaskedEvent) -> None:
         model = event.state.model
         matrices = block_matrices(model)
         shares = spread(event.excess + self.masks.count, {name: weight.numel() for name, weight in matrices.items()})
@@ -58,9 +58,9 @@ class MagnitudeGlobal(TrainingMethod):
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, self._choose, masks=Masks()))
+        super().__init__(budget, MaskedCurve(budget, Masks(), self._choose))
 
-    def _choose(self, event: Event) -> None:
+    def _choose(self, event: MaskedEvent) -> None:
         remove_globally(event.state.model, self.masks, event.excess + self.masks.count)
 
 

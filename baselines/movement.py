@@ -26,7 +26,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.method import Budget, HistoryEntry, TrainingMethod, TrainingState, size_entry
+from baselines.curve import BudgetCurve
+from baselines.method import Budget, TrainingMethod, TrainingState, size_entry
 from baselines.structure_axes import StructureAxis, along, per_structure, removable, structure_axes
 from baselines.structures import Kept, choose, cut, structures
 from ecospa import SkippedEventWarning
@@ -43,7 +44,7 @@ class Movement(TrainingMethod):
         super().__init__(budget, MovementCurve(budget))
 
 
-class MovementCurve:
+class MovementCurve(BudgetCurve):
     """Scores every step, cuts at every event (a `baselines.method.Shrinker`).
 
     Attributes:
@@ -53,12 +54,9 @@ class MovementCurve:
     """
 
     def __init__(self, budget: Budget) -> None:
-        self.config, self.end_step = budget.config(), budget.end_step
-        self.history: list[HistoryEntry] = []
+        super().__init__(budget)
         self.scores: dict[str, Tensor] = {}
-        self.steps, self.finished = 0, False
-        self._full_size = 0
-        self._model: nn.Module | None = None
+        self.steps, self._full_size = 0, 0
 
     def start(self, model: nn.Module) -> None:
         """Begin with a whole model.
@@ -73,16 +71,7 @@ class MovementCurve:
         self.history[:] = [size_entry(0, model)]
         self._bind(model)
 
-    def attach(self, model: nn.Module) -> None:
-        """Meet the model that will be trained.
-
-        Raises:
-            ValueError: it is another model than the one of `start`, or not the one of the saved state.
-        """
-        if self._model is model:
-            return
-        if self._model is not None:
-            raise ValueError("the model is not the one that prepare() saw; give every hook the same, unwrapped model")
+    def _meet(self, model: nn.Module) -> None:
         if not self._full_size:
             self.start(model)
             return
@@ -111,15 +100,14 @@ class MovementCurve:
     def after_step(self, state: TrainingState) -> None:
         """Cut what scores lowest, if an event is due; one that was missed at the end of the curve is made up for."""
         self.attach(state.model)
-        last = state.step >= self.end_step
-        if self.finished or not (last or self._schedule.due(state.step)):
+        if not self.due(state.step):
             return
         if not self.steps:
             message = f"step {state.step}: no gradient was seen yet, so nothing was cut; call after_backward() first"
             warnings.warn(message, SkippedEventWarning, stacklevel=2)
             return
         self._shrink(state)
-        self.finished = last
+        self.finished = self._schedule.must_land(state.step)
 
     def finish(self, state: TrainingState) -> None:
         """Nothing is left to do: the model is an ordinary dense one."""
@@ -140,10 +128,8 @@ class MovementCurve:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; `attach` or the next hook brings the model."""
-        self._model = None
-        self.history[:] = [dict(entry) for entry in state["history"]]
-        self._full_size, self.finished = int(state["full_size"]), bool(state["finished"])
-        self.steps = int(state["steps"])
+        super().load_state_dict(state)
+        self._full_size, self.steps = int(state["full_size"]), int(state["steps"])
         self.scores = {
             name: torch.tensor(score, dtype=torch.float64, device="cpu") for name, score in state["scores"].items()
         }

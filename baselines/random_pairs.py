@@ -8,13 +8,15 @@ choice differs. Simplified: nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
 
 from baselines.curve import Event, SizeCurve
 from baselines.method import Budget, TrainingMethod
-from ecospa import SparsityPlan, coupled_pairs
+from ecospa import CoupledPair, coupled_pairs
 
 _SPREAD = 1e-3
 
@@ -26,15 +28,19 @@ class RandomPairs(TrainingMethod):
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, self._choose))
+        super().__init__(budget, SizeCurve(budget, self._draw, scorer=self._drawn))
+        self._scores: dict[str, Tensor] = {}
 
-    def _choose(self, event: Event) -> SparsityPlan | None:
+    def _draw(self, event: Event) -> dict[str, float]:
         # seed and step alone decide, so that a resumed run draws what an uninterrupted one does
         generator = torch.Generator(device="cpu").manual_seed(self.budget.seed * 1_000_003 + event.state.step)
-        importances, scores = {}, {}
-        for pair in coupled_pairs(event.body):
+        importances = {}
+        for pair in coupled_pairs(event.state.model):
             importances[pair.name] = float(torch.rand((), generator=generator, dtype=torch.float64))
             # nearly equal scores: theta then keeps its own share of the width, as it does of untrained weights
             noise = torch.rand(pair.groups, pair.units, generator=generator, dtype=torch.float64)
-            scores[pair.name] = 1 + _SPREAD * noise
-        return event.sparsifier.plan(event.body, importances, goal=event.goal, scores=scores)
+            self._scores[pair.name] = 1 + _SPREAD * noise
+        return importances
+
+    def _drawn(self, model: nn.Module, pairs: Sequence[CoupledPair]) -> Mapping[str, Tensor]:
+        return self._scores

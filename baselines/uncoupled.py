@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from baselines.curve import Event, SizeCurve
+from baselines.masked_curve import MaskedCurve, MaskedEvent
 from baselines.masks import Masks
 from baselines.method import Budget, TrainingMethod
 from ecospa import CoupledPair, SparsityPlan, coupled_pairs
@@ -36,7 +36,7 @@ class Uncoupled(TrainingMethod):
     name: ClassVar[str] = "uncoupled"
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, self._choose, estimate=True, masks=Masks()))
+        super().__init__(budget, MaskedCurve(budget, Masks(), self._choose, estimate=True))
 
     def live_units(self, model: nn.Module, pair: CoupledPair, side: str) -> Tensor:
         """Units of one side of a pair that are not masked, ascending.
@@ -57,7 +57,7 @@ class Uncoupled(TrainingMethod):
         gone = (mask.all(dim=others) if others else mask)[axis.index[:, : pair.units, 0]]
         return (~gone).nonzero()[:, 1].view(pair.groups, -1)
 
-    def _choose(self, event: Event) -> SparsityPlan | None:
+    def _choose(self, event: MaskedEvent) -> SparsityPlan | None:
         model = event.state.model
         pairs = {pair.name: pair for pair in coupled_pairs(model)}
         live = {(name, side): self.live_units(model, pair, side) for name, pair in pairs.items() for side in _SIDES}
@@ -83,7 +83,7 @@ class Uncoupled(TrainingMethod):
             self.masks.remove(model, axis.parameter, entries)
 
 
-def _importances(event: Event, pairs: dict[str, CoupledPair]) -> dict[str, float]:
+def _importances(event: MaskedEvent, pairs: dict[str, CoupledPair]) -> dict[str, float]:
     """Importance per pair over live entries: the estimator's mean counts the masked ones, whose gradient is zero."""
     assert event.estimator is not None  # this curve estimates
     widths = {pair.name: pair.width for pair in coupled_pairs(event.body)}

@@ -11,11 +11,14 @@ either selects the pair, their stacked norms choose the indices.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+from torch import Tensor, nn
 
 from baselines.curve import Event, SizeCurve
 from baselines.method import Budget, TrainingMethod
-from ecospa import SparsityPlan, coupled_pairs
+from ecospa import CoupledEstimator, CoupledPair
 from ecospa.sparsifier import side_norms
 
 
@@ -25,14 +28,17 @@ class UncoupledImportance(TrainingMethod):
     name: ClassVar[str] = "uncoupled_importance"
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__(budget, SizeCurve(budget, self._choose, estimate=True))
+        super().__init__(budget, SizeCurve(budget, self._rank, estimator=CoupledEstimator, scorer=self._scores))
+        self._sides: dict[str, str] = {}
 
-    def _choose(self, event: Event) -> SparsityPlan | None:
+    def _rank(self, event: Event) -> dict[str, float]:
         assert event.estimator is not None  # this curve estimates
         least: dict[str, tuple[float, str]] = {}
         for (pair, side, _), value in event.estimator.matrix_importances().items():
             if pair not in least or value < least[pair][0]:
                 least[pair] = (value, side)
-        scores = {pair.name: side_norms(event.body, pair, least[pair.name][1]) for pair in coupled_pairs(event.body)}
-        importances = {name: value for name, (value, _) in least.items()}
-        return event.sparsifier.plan(event.body, importances, goal=event.goal, scores=scores)
+        self._sides = {name: side for name, (_, side) in least.items()}
+        return {name: value for name, (value, _) in least.items()}
+
+    def _scores(self, model: nn.Module, pairs: Sequence[CoupledPair]) -> dict[str, Tensor]:
+        return {pair.name: side_norms(model, pair, self._sides[pair.name]) for pair in pairs}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecospa import accounting, importance, schedule, selection
 from ecospa.config import ConfigError, EcoSpaConfig
-from ecospa.estimator import CoupledEstimator, TiedImportanceWarning
+from ecospa.estimator import CoupledEstimator, ImportanceEstimator, TiedImportanceWarning
 from ecospa.families import coupled_pairs
 from ecospa.memory_budget import MemoryBudget
 from ecospa.merged import merge_projections, split_projections
@@ -49,6 +49,7 @@ __all__ = [
     "EcoSpaCallback",
     "EcoSpaConfig",
     "EcoSpaTrainer",
+    "ImportanceEstimator",
     "InexactOptimizerWarning",
     "MemoryBudget",
     "OptimizerStateError",

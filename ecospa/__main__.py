@@ -57,9 +57,19 @@ class PlanArguments:
     json: bool = field(default=False, metadata={"help": "JSON instead of Markdown"})
 
     def config(self, model: nn.Module) -> EcoSpaConfig:
-        """The configuration of the method for a model."""
+        """The configuration of the method for a model.
+
+        Raises:
+            ConfigError: a value is out of range, or too few steps leave no room between the first event and the last.
+        """
         start = self.steps // 20 if self.start_step is None else self.start_step
         end = self.steps * 3 // 4 if self.end_step is None else self.end_step
+        if self.end_step is None and end <= start:
+            least = 2 if self.start_step is None else -(-4 * (start + 1) // 3)
+            raise ConfigError(
+                f"steps is {self.steps}; the target would be due at three quarters of them, step {end}, and the first "
+                f"event comes after step {start}; give at least {least} steps, or an end_step"
+            )
         return EcoSpaConfig(
             target_size=self.target_size,
             target_scope=self.target_scope,

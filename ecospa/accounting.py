@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from ecospa.config import TargetScope
-from ecospa.families import coupled_pairs, family_of, transformer_blocks
-from ecospa.pairs import CoupledPair, PairKind
+from ecospa.families import coupled_pairs, transformer_blocks
+from ecospa.pairs import CoupledPair
 from ecospa.plan import SparsityPlan, axis_parameters, index_parameters
 from ecospa.wrappers import unwrapped
 
@@ -58,7 +58,7 @@ def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPla
     flops = 2 * tokens * matrices
     for pair in coupled_pairs(model):
         width = widths.get(pair.name, pair.width)
-        flops += 2 * tokens * sequence * _score_heads(model, pair) * pair.width
+        flops += 2 * tokens * sequence * pair.query_heads * pair.width
         flops -= (pair.width - width) * flops_per_index(model, pair, batch, sequence)
     return flops
 
@@ -76,7 +76,7 @@ def flops_per_index(model: nn.Module, pair: CoupledPair, batch: int, sequence: i
     """
     model = unwrapped(model)
     entries = _matrix_entries_per_index(model, pair)
-    return 2 * batch * sequence * (entries + sequence * _score_heads(model, pair))
+    return 2 * batch * sequence * (entries + sequence * pair.query_heads)
 
 
 def training_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPlan | None = None) -> int:
@@ -123,15 +123,6 @@ def state_tensors(optimizer: str) -> int:
     if optimizer not in _STATE_TENSORS:
         raise ValueError(f"optimizer is {optimizer!r}; choose one of {', '.join(_STATE_TENSORS)}")
     return _STATE_TENSORS[optimizer]
-
-
-def _score_heads(model: nn.Module, pair: CoupledPair) -> int:
-    """Query heads of the attention that a pair is part of; 0 for a feed-forward pair."""
-    if pair.kind is PairKind.FFN:
-        return 0
-    family = family_of(model.get_submodule(pair.block))
-    assert family is not None  # the pair was found by its family
-    return family.geometry(model.get_submodule(pair.module)).query_heads
 
 
 def _token_matrix_entries(module: nn.Module) -> int:

@@ -7,7 +7,7 @@ cutting the dense model to the saved widths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -38,13 +38,20 @@ def dense_memory(model: nn.Module, pairs: Iterable[CoupledPair]) -> dict[str, di
     return memory
 
 
-def dense_shape(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Key/value heads (1 for a feed-forward pair) and width of every pair before the first cut, by name of pair."""
+def dense_shape(model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> dict[str, tuple[int, int]]:
+    """Key/value heads (1 for a feed-forward pair) and width of every pair before the first cut, by name of pair.
+
+    Args:
+        model: a model of a supported family, cut or whole.
+        pairs: its pairs as they are now, where the caller has them.
+    """
     model = unwrapped(model)
-    return {pair.name: _dense(model, pair) for pair in coupled_pairs(model)}
+    return {pair.name: _dense(model, pair) for pair in (coupled_pairs(model) if pairs is None else pairs)}
 
 
-def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int:
+def dense_parameters(
+    model: nn.Module, scope: TargetScope = "parameters", pairs: Sequence[CoupledPair] | None = None
+) -> int:
     """Parameters of the model before the first cut.
 
     now + sum over pairs of (dense heads * dense width - heads * width) * parameters per head and index
@@ -52,9 +59,10 @@ def dense_parameters(model: nn.Module, scope: TargetScope = "parameters") -> int
     Args:
         model: a model of a supported family, cut or whole.
         scope: "parameters" counts everything, "blocks" what lies inside the transformer blocks.
+        pairs: its pairs as they are now, where the caller has them.
     """
     model, removed = unwrapped(model), 0
-    for pair in coupled_pairs(model):
+    for pair in coupled_pairs(model) if pairs is None else pairs:
         heads, width = _dense(model, pair)
         removed += (heads * width - pair.groups * pair.width) * _per_index(model, pair)
     return parameters(model, scope) + removed

@@ -11,24 +11,22 @@ that only a gradient that is infinite counts as infinite, and only one that is z
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ecospa.config import ConfigError, EstimatorMode
+from ecospa.config import ConfigError, EcoSpaConfig, EstimatorMode
+from ecospa.importance import FLOORS, mean_of_matrices, mean_square, scaled, scaled_norm, square_sums
 from ecospa.optimizers import all_of, names_of
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices
 from ecospa.wrappers import named_parameters
 
 MatrixKey = tuple[str, str, str]
 """Pair name, side ("left" or "right") and parameter name of one matrix."""
-
-FLOORS = {torch.float64: 2.0**-980, torch.float32: 2.0**-100, torch.bfloat16: 2.0**-100, torch.float16: 2.0**-28}
-"""Mean square of gradients of a format below which squares of single entries begin to be lost in the fast sum."""
 
 _EXPONENTS = 480
 """Powers of two by which a norm may be away from the scale of its window: squares of more do not fit into float64."""
@@ -38,6 +36,45 @@ WindowMark = Mapping[str, Any]
 
 _WINDOW = ("steps", "_sums", "_shift")
 """Fields that a step changes."""
+
+
+class ImportanceEstimator(Protocol):
+    """An importance of pairs: what `CoupledSparsity` asks of its estimator.
+
+    `CoupledEstimator` is one, and a subclass of it that overrides `step_sums` the shortest way to another: it keeps
+    window, resuming and rewinding. Larger is more important; values need no unit, only their order counts.
+
+    Attributes:
+        steps: optimizer steps measured since the last event; at 0 an event cuts nothing. A constant 1 suits an
+            importance that needs no gradients.
+    """
+
+    steps: int
+
+    def update(self) -> None:
+        """Measure one step: gradients are in `.grad`, and weights are those that they belong to."""
+
+    def importances(self) -> Mapping[str, float]:
+        """Importance of every pair by name, from what was measured; NaN or infinite makes the event cut nothing."""
+
+    def rebind(self, pairs: Sequence[CoupledPair]) -> None:
+        """Take over the pairs that may be cut, at the start and after every event, and forget what was measured."""
+
+    def mark(self) -> Any:
+        """Anything by which `rewind` takes back later updates: a step may be measured once per micro-batch."""
+
+    def rewind(self, mark: Any) -> None:
+        """Take back what was measured since a mark; it may be rewound to several times."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state of what was measured."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`, on a model of the same widths."""
+
+
+EstimatorMaker = Callable[[nn.Module, Sequence[CoupledPair]], ImportanceEstimator]
+"""(model, pairs that may be cut) -> estimator: the class of one, as a rule."""
 
 
 class TiedImportanceWarning(RuntimeWarning):
@@ -144,9 +181,9 @@ class CoupledEstimator:
         Returns:
             float64 (matrices,), on the device; in the unit of the window (`matrix_importances`).
         """
-        if gradients[0].device.type != "cpu":
-            return torch.stack(torch._foreach_norm(gradients, 2, torch.float64)).square_()
-        sums = torch.stack([_square_sum(gradient) for gradient in gradients])
+        sums = square_sums(gradients)
+        if sums.device.type != "cpu":  # looking at them would be waiting for them
+            return sums
         lost = [
             number
             for number, (value, gradient) in enumerate(zip(sums.tolist(), gradients, strict=True))
@@ -156,14 +193,14 @@ class CoupledEstimator:
 
     def _summed_again(self, sums: Tensor, gradients: list[Tensor], lost: list[int]) -> Tensor:
         """The same sums where squares of `lost` gradients had left their format; the window's unit follows them."""
-        norms = {number: _norm(gradients[number]) for number in lost}
+        norms = {number: scaled_norm(gradients[number]) for number in lost}
         scales = [exponent for norm, exponent in norms.values() if 0 < norm < math.inf]
         if scales and not -_EXPONENTS < max(scales) - self._shift < _EXPONENTS:
             within = len(lost) < len(gradients) or self._sums is not None
             if max(scales) > self._shift or not within:
                 return self._rescaled(gradients, max(scales))
         for number, (norm, exponent) in norms.items():
-            sums[number] = _power(norm * norm, 2 * (exponent - self._shift))
+            sums[number] = scaled(norm * norm, 2 * (exponent - self._shift))
         return sums
 
     def _rescaled(self, gradients: list[Tensor], shift: int) -> Tensor:
@@ -172,8 +209,8 @@ class CoupledEstimator:
             factor = 2.0 ** (self._shift - shift)
             self._sums = self._sums * factor * factor
         self._shift = shift
-        norms = [_norm(gradient) for gradient in gradients]
-        sums = [_power(norm * norm, 2 * (exponent - shift)) for norm, exponent in norms]
+        norms = [scaled_norm(gradient) for gradient in gradients]
+        sums = [scaled(norm * norm, 2 * (exponent - shift)) for norm, exponent in norms]
         return torch.tensor(sums, dtype=torch.float64)
 
     def matrix_importances(self) -> dict[MatrixKey, float]:
@@ -192,7 +229,7 @@ class CoupledEstimator:
             raise RuntimeError("no gradient was seen since the last event; call update() after every backward()")
         values = self._sums.tolist()
         return {
-            key: value / (self.steps * matrix.entries)
+            key: mean_square(value, matrix.entries, self.steps)
             for (key, matrix), value in zip(self._matrices.items(), values, strict=True)
         }
 
@@ -201,9 +238,7 @@ class CoupledEstimator:
         grouped: dict[str, list[float]] = {pair.name: [] for pair in self._pairs}
         for (name, _, _), value in self.matrix_importances().items():
             grouped[name].append(value)
-        return {
-            name: math.fsum(values) / len(values) if _finite(values) else math.nan for name, values in grouped.items()
-        }
+        return {name: mean_of_matrices(values) for name, values in grouped.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able state: an interrupted window goes on bitwise."""
@@ -230,6 +265,35 @@ class CoupledEstimator:
                 return float(matrix.part(moment).to(torch.float64).mean())
         kind = names_of(self._optimizer)
         raise RuntimeError(f"{kind} keeps no exp_avg_sq of the parameter's shape; use estimator='fisher'")
+
+
+def estimator_of(
+    given: ImportanceEstimator | EstimatorMaker | None,
+    model: nn.Module,
+    pairs: Sequence[CoupledPair],
+    config: EcoSpaConfig,
+    optimizer: Any,
+) -> ImportanceEstimator:
+    """The estimator of a run, about to measure its first window.
+
+    Args:
+        given: an estimator, what makes one, or None for the one that the configuration names.
+        model: the model that is trained.
+        pairs: those of it that may be cut.
+        config: of the run.
+        optimizer: of the run.
+
+    Raises:
+        ConfigError: the configuration names one besides.
+    """
+    if given is None:
+        return CoupledEstimator(model, pairs, config.estimator, optimizer)
+    if config.estimator != "fisher":
+        raise ConfigError(f"config.estimator is {config.estimator!r} and another estimator is given; leave one out")
+    if callable(given):
+        return given(model, pairs)
+    given.rebind(pairs)
+    return given
 
 
 @dataclass(frozen=True)
@@ -272,33 +336,3 @@ def tied_at_zero(importances: Mapping[str, float], chosen: int) -> tuple[str, ..
 
 def _kept(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def _finite(values: Sequence[float]) -> bool:
-    return all(math.isfinite(value) for value in values)
-
-
-def _square_sum(gradient: Tensor) -> Tensor:
-    """Sum of squares of one matrix on the CPU, as fast as its memory: one dot product, or the norms of its rows."""
-    if gradient.is_contiguous() and gradient.dtype in (torch.float32, torch.float64):
-        flat = gradient.view(-1)
-        return torch.dot(flat, flat).to(torch.float64)
-    rows = torch.linalg.vector_norm(gradient, dim=-1).to(torch.float64)
-    return torch.dot(rows, rows)
-
-
-def _norm(gradient: Tensor) -> tuple[float, int]:
-    """Frobenius norm as (m, e), m * 2^e, without leaving float64 on the way: m is 0, NaN or infinite as the norm is."""
-    largest = float(gradient.abs().amax())
-    if not 0 < largest < math.inf:
-        return largest, 0
-    exponent = math.frexp(largest)[1]
-    wide = gradient.to(torch.promote_types(gradient.dtype, torch.float64))
-    half = exponent // 2  # 2^-e itself may be too large a number
-    scaled = wide * 2.0**-half * 2.0 ** (half - exponent)
-    return float(torch.linalg.vector_norm(scaled)), exponent
-
-
-def _power(value: float, exponent: int) -> float:
-    """value * 2^exponent, zero where it is too small for float64."""
-    return math.ldexp(value, exponent) if 0 < value < math.inf else value

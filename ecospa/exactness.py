@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ecospa.families import coupled_pairs, family_of, transformer_blocks, unsupported
+from ecospa.families import coupled_pairs, known_family, transformer_blocks, unsupported
 from ecospa.pairs import CoupledPair, PairKind, unit_positions
 from ecospa.plan import SparsityPlan
 from ecospa.stock import fingerprint, foreign_parts
@@ -115,9 +115,7 @@ def _could_not_run(error: Exception) -> str:
 
 
 def _foreign(block: nn.Module) -> dict[str, str]:
-    family = family_of(block)
-    assert family is not None  # transformer_blocks() holds known blocks only
-    return foreign_parts(block, family.stock)
+    return foreign_parts(block, known_family(block).stock)
 
 
 class _Alone(nn.Module):
@@ -229,11 +227,9 @@ def _zero(model: nn.Module, pairs: tuple[CoupledPair, ...], plan: SparsityPlan) 
 def _run(model: _Alone, states: Tensor, probe: Tensor, training: bool) -> tuple[dict[str, dict[str, Tensor]], bool]:
     """Outputs and gradients, and whether random numbers were drawn."""
     model.train(training)
-    family = family_of(model.block)
-    assert family is not None  # a copy of a known block
     torch.manual_seed(1)
     given = states.clone().requires_grad_()
-    options = family.inputs(model.block, given)
+    options = known_family(model.block).inputs(model.block, given)
     before = torch.get_rng_state()
     result = model.block(given, **options)
     output = result if isinstance(result, Tensor) else result[0]

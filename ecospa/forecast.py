@@ -174,13 +174,13 @@ class Simulation:
 
     def __init__(self, model: nn.Module, config: EcoSpaConfig, sparsifier: CoupledSparsifier | None = None) -> None:
         self.config = config
-        self.sparsifier = CoupledSparsifier(model, config) if sparsifier is None else sparsifier
-        self.schedule = Schedule(config, self.sparsifier.start_size, self.sparsifier.target_size)
         pairs = coupled_pairs(model)
+        self.sparsifier = CoupledSparsifier(model, config, pairs=pairs) if sparsifier is None else sparsifier
+        self.schedule = Schedule(config, self.sparsifier.start_size, self.sparsifier.target_size)
         self.now = {pair.name: pair.width for pair in pairs}
         self.unit = {pair.name: pair.unit for pair in pairs}
-        self.tied = twins(self.sparsifier.pairs(model)) if self.sparsifier.rule.tied else ()
-        self.pairs = tie(self.tied, self.sparsifier.pair_widths(model))
+        self.tied = twins(self.sparsifier.pairs(model, pairs)) if self.sparsifier.rule.tied else ()
+        self.pairs = tie(self.tied, self.sparsifier.pair_widths(model, pairs))
         self.whole = {name: pair.width for name, pair in self.pairs.items()}
         self.size = self.sparsifier.size(model)
 

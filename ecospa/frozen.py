@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
-from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair, pair_matrices
 from ecospa.tying import twins
 from ecospa.wrappers import named_parameters
@@ -31,14 +30,14 @@ def frozen_names(model: nn.Module, pairs: Sequence[CoupledPair]) -> frozenset[st
     )
 
 
-def trained_pairs(model: nn.Module, tied: bool = False) -> tuple[CoupledPair, ...]:
+def trained_pairs(model: nn.Module, pairs: Sequence[CoupledPair], tied: bool = False) -> tuple[CoupledPair, ...]:
     """The pairs that training may cut, in the order of `coupled_pairs`.
 
     Args:
         model: a model of a supported family.
+        pairs: all its pairs, as they are now.
         tied: query/key and value/output pairs stay equally wide, so one that is frozen keeps the other whole.
     """
-    pairs = coupled_pairs(model)
     frozen = set(frozen_names(model, pairs))
     if tied and frozen:
         frozen |= {one.name for both in twins(pairs) if any(pair.name in frozen for pair in both) for one in both}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ecospa.estimator import CoupledEstimator, WindowMark
+from ecospa.estimator import ImportanceEstimator
 from ecospa.step_counter import StepCounter
 
 
@@ -21,9 +21,9 @@ class GradientWindow:
         counter: tells whether the optimizer stepped between two readings.
     """
 
-    def __init__(self, estimator: CoupledEstimator, counter: StepCounter) -> None:
+    def __init__(self, estimator: ImportanceEstimator, counter: StepCounter) -> None:
         self.estimator, self._counter = estimator, counter
-        self._before: WindowMark | None = None
+        self._before: Any = None
         self._taken_at = 0
 
     def measure(self) -> None:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from transformers.trainer_callback import ExportableState
 
 from ecospa.config import ConfigError, EcoSpaConfig
+from ecospa.estimator import EstimatorMaker, ImportanceEstimator
 from ecospa.filling import fill
 from ecospa.folders import replacing
 from ecospa.manifest import CheckpointError, plain_files, write_manifest
@@ -28,6 +29,7 @@ from ecospa.optimizers import names_of
 from ecospa.outlook import outlook
 from ecospa.resume import config_changes
 from ecospa.saved_shape import model_shape
+from ecospa.sparsifier import Scorer
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent, TargetNotReachedWarning
 from ecospa.trainer_checkpoint import (
     SCALER,
@@ -57,6 +59,8 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
 
     Args:
         config: the method's configuration (a mapping of its fields is fine, as a restored callback gets it).
+        estimator: importance of pairs, as for `CoupledSparsity`; checkpoints name its class and do not hold it.
+        scorer: index scores inside a pair, as for `CoupledSparsity`.
 
     Attributes:
         sparsity: the running CoupledSparsity; None before training begins.
@@ -66,8 +70,15 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         ConfigError: at the start of training, when something that cannot work together is asked for.
     """
 
-    def __init__(self, config: EcoSpaConfig | Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: EcoSpaConfig | Mapping[str, Any],
+        *,
+        estimator: ImportanceEstimator | EstimatorMaker | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
         self.config = config if isinstance(config, EcoSpaConfig) else EcoSpaConfig(**config)
+        self.estimator, self.scorer = estimator, scorer
         self.sparsity: CoupledSparsity | None = None
         self.sealed = False
 
@@ -83,7 +94,10 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         if state.global_step > 0:
             resume = saved_run(state.stateful_callbacks, type(self).__name__, state.global_step)
             check_resumed(model, optimizer, resume)
-        self.sparsity = CoupledSparsity(model, optimizer, self.config, on_cut=self._report, resume=resume)
+        self.sparsity = CoupledSparsity(
+            model, optimizer, self.config, on_cut=self._report, resume=resume,
+            estimator=self.estimator, scorer=self.scorer,
+        )  # fmt: skip
         if state.max_steps > 0 and (doubt := outlook(self.sparsity, state.max_steps)) is not None:
             try:
                 warnings.warn(doubt, TargetNotReachedWarning, stacklevel=2)
@@ -148,6 +162,8 @@ class EcoSpaTrainer(Trainer):
         memory_budget: bytes that a step may hold at once (ecospa.MemoryBudget); batches go through the model in parts
             that fit, and the steps stay those of the whole batches. Or what makes the MemoryBudget from model and
             optimizer, where it needs more than a limit. None: whole batches.
+        estimator: importance of pairs, as for `CoupledSparsity`.
+        scorer: index scores inside a pair, as for `CoupledSparsity`.
 
     Attributes:
         ecospa: the callback that shrinks the model.
@@ -161,11 +177,13 @@ class EcoSpaTrainer(Trainer):
         *,
         ecospa_config: EcoSpaConfig,
         memory_budget: int | Callable[[nn.Module, Any], MemoryBudget] | None = None,
+        estimator: ImportanceEstimator | EstimatorMaker | None = None,
+        scorer: Scorer | None = None,
         **kwargs: Any,
     ) -> None:
         if args is not None:
             check_arguments(args)
-        self.ecospa = EcoSpaCallback(ecospa_config)
+        self.ecospa = EcoSpaCallback(ecospa_config, estimator=estimator, scorer=scorer)
         self.ecospa.sealed = True
         self._resumed: Checkpoint | None = None
         self._attempts = 0

@@ -17,7 +17,7 @@ from torch import nn
 from ecospa.attention import CoupledAttention, swap_attention
 from ecospa.class_swap import original_class, swapped_class
 from ecospa.config import ConfigError
-from ecospa.families import coupled_pairs, family_of, transformer_blocks, unsupported
+from ecospa.families import coupled_pairs, known_family, transformer_blocks, unsupported
 from ecospa.projections import MERGED, Mergeable, MergedLinear, MergeKind
 
 _KINDS: tuple[MergeKind, ...] = get_args(MergeKind)
@@ -106,9 +106,7 @@ def _is_merged(module: nn.Module) -> bool:
 
 
 def _mergeable(block: nn.Module) -> tuple[Mergeable, ...]:
-    family = family_of(block)
-    assert family is not None  # transformer_blocks() holds known blocks only
-    return family.mergeable
+    return known_family(block).mergeable
 
 
 def _check(module: nn.Module, name: str, mergeable: Mergeable) -> None:
@@ -139,8 +137,7 @@ def _swap(block: nn.Module, module: Any, mergeable: Mergeable) -> bool:
         return True
     if isinstance(module, CoupledAttention):
         return False
-    family = family_of(block)
-    assert family is not None  # transformer_blocks() holds known blocks only
+    family = known_family(block)
     geometry = family.geometry(module)
     swap_attention(module, family.attention, geometry, persistent=False)
     module.geometry = geometry

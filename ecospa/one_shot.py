@@ -16,7 +16,7 @@ from ecospa.config import ConfigError, EcoSpaConfig, RelativeTo, TargetScope
 from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair
 from ecospa.plan import SparsityPlan
-from ecospa.sparsifier import CoupledSparsifier
+from ecospa.sparsifier import CoupledSparsifier, Scorer
 from ecospa.width_rule import WidthRule
 from ecospa.wrappers import refuse_unsupported
 
@@ -65,19 +65,19 @@ def plan_shrink(
         width_multiple=width_multiple, min_width=min_width, relative_to=relative_to,
     )  # fmt: skip
     refuse_unsupported(model, needs_weights=scores is None)
-    sparsifier = CoupledSparsifier(model, config, cut_frozen=True)
-    pairs = coupled_pairs(model)
+    pairs = coupled_pairs(model)  # derived once, and handed on
+    sparsifier = CoupledSparsifier(model, config, cut_frozen=True, pairs=pairs)
     if importances is None:
         importances = dict.fromkeys((pair.name for pair in pairs), 1.0)
     check_importances(pairs, importances)
     if scores is not None:
         check_scores(pairs, scores)
-    plan = sparsifier.plan(model, importances, goal=sparsifier.target_size, scores=scores)
+    plan = sparsifier.plan(model, importances, goal=sparsifier.target_size, scores=scores, pairs=pairs)
     if plan is not None:
         return plan
     reason = f"nothing to cut: {sparsifier.standing(model)}"
     logger.log(logging.INFO if sparsifier.target_size == sparsifier.full_size else logging.WARNING, reason)
-    return SparsityPlan.build(model, {}, reason)
+    return SparsityPlan.build(model, {}, reason, pairs)
 
 
 def check_importances(pairs: Sequence[CoupledPair], importances: Mapping[str, float]) -> None:
@@ -121,6 +121,25 @@ def check_scores(pairs: Sequence[CoupledPair], scores: Mapping[str, Tensor]) -> 
                 f"scores[{pair.name!r}] holds a negative, NaN or infinite entry; scores are norms in [0, inf); "
                 "look for broken weights"
             )
+
+
+def asked(scorer: Scorer | None, model: nn.Module, pairs: Sequence[CoupledPair]) -> dict[str, Tensor] | None:
+    """Index scores as a caller's function gives them, checked, on the CPU.
+
+    Args:
+        scorer: the function; None has nothing to say.
+        model: the model of the pairs.
+        pairs: those that may be cut.
+
+    Raises:
+        ConfigError: as for `check_scores`.
+    """
+    if scorer is None:
+        return None
+    with torch.no_grad():
+        scores = scorer(model, pairs)
+    check_scores(pairs, scores)
+    return {name: value.detach().cpu() for name, value in scores.items()}
 
 
 def _check_names(pairs: Sequence[CoupledPair], field: str, given: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ __all__ = [
     "Cut",
     "InexactOptimizerWarning",
     "OptimizerStateError",
+    "check_held",
     "check_optimizers",
     "check_state",
     "cut_state",
@@ -69,6 +70,28 @@ def check_optimizers(model: nn.Module, optimizer: Any) -> None:
             )
             warnings.warn(message, InexactOptimizerWarning, stacklevel=3)
             _TOLD.add(key)  # not where the warning is an error: then nothing has begun
+
+
+def check_held(model: nn.Module, names: Iterable[str], optimizer: Any) -> None:
+    """Refuse an optimizer that does not train a model's coupled weights, before any step is lost.
+
+    Args:
+        model: the model that is to be cut.
+        names: of the parameters that may be cut.
+        optimizer: an optimizer, or several that share the parameters among them.
+
+    Raises:
+        OptimizerStateError: names the first parameter that it does not hold, or why it cannot go on after a cut.
+    """
+    check_optimizers(model, optimizer)
+    held = held_parameters(optimizer)
+    for name in names:
+        parameter = model.get_parameter(name)
+        if parameter.requires_grad and id(parameter) not in held:
+            raise OptimizerStateError(
+                f"{name}: the {names_of(optimizer)} does not hold this parameter; build it from the parameters of "
+                "this very model"
+            )
 
 
 def check_state(model: nn.Module, optimizer: Any, cuts: Mapping[str, Cut]) -> None:

@@ -7,8 +7,8 @@ from both without touching anything else. A pair only names positions; it holds 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -80,6 +80,11 @@ class CoupledPair:
         """Number of removable units per group: width / unit."""
         return self.width // self.unit
 
+    @property
+    def query_heads(self) -> int:
+        """Query heads of the attention that the pair is part of; 0 for a feed-forward pair."""
+        return 0 if self.kind is PairKind.FFN else self.groups * max(axis.index.shape[2] for axis in self.axes)
+
 
 def head_index(heads: int, width: int, offset: int = 0, repeats: int = 1) -> Int64[Tensor, "groups width repeats"]:
     """Positions of shared index j of every head in a projection whose heads lie one after the other.
@@ -118,6 +123,54 @@ def pair_matrices(pair: CoupledPair, parameters: dict[str, Tensor]) -> Iterator[
         for axis in axes:
             if parameters[axis.parameter].ndim > 1:
                 yield side, axis
+
+
+def narrowed_pairs(
+    pairs: Iterable[CoupledPair], kept: Mapping[str, Int64[Tensor, "groups kept"]]
+) -> tuple[CoupledPair, ...]:
+    """The pairs of a model once a plan has cut it: what `coupled_pairs` finds then, without a look at the model.
+
+    position after = position before - number of removed positions before it
+
+    Args:
+        pairs: all pairs of the model before the cut; pairs of one fused weight move together.
+        kept: pair name -> int64 (groups, kept), ascending positions within the width; others stay whole.
+
+    Returns:
+        The pairs in the same order.
+    """
+    pairs = tuple(pairs)
+    removed = {name: positions.sort().values for name, positions in _removed_positions(pairs, kept).items()}
+
+    def moved(axis: WeightAxis, rows: Tensor | None) -> WeightAxis:
+        gone = removed.get(axis.parameter)
+        if gone is None:
+            return axis
+        index = (
+            axis.index if rows is None else axis.index.gather(1, rows[:, :, None].expand(-1, -1, axis.index.shape[2]))
+        )
+        return replace(axis, index=index - torch.searchsorted(gone, index))
+
+    after = []
+    for pair in pairs:
+        rows = kept.get(pair.name)
+        if any(axis.parameter in removed for axis in pair.axes):
+            left, right = (tuple(moved(axis, rows) for axis in side) for side in (pair.left, pair.right))
+            pair = replace(pair, width=pair.width if rows is None else rows.shape[1], left=left, right=right)
+        after.append(pair)
+    return tuple(after)
+
+
+def _removed_positions(pairs: Iterable[CoupledPair], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Per parameter the positions along its axis that leave."""
+    removed: dict[str, list[Tensor]] = {}
+    for pair in pairs:
+        if pair.name in kept:
+            gone = torch.ones(pair.groups, pair.width, dtype=torch.bool, device="cpu")
+            gone.scatter_(1, kept[pair.name], False)
+            for axis in pair.axes:
+                removed.setdefault(axis.parameter, []).append(axis.index[gone].flatten())
+    return {name: torch.cat(parts) for name, parts in removed.items()}
 
 
 def output_axes(

@@ -7,7 +7,7 @@ its optimizer and its moving averages alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,11 @@ class SparsityPlan:
 
     @classmethod
     def build(
-        cls, model: nn.Module, kept: Mapping[str, Int64[Tensor, "groups kept"]], reason: str = ""
+        cls,
+        model: nn.Module,
+        kept: Mapping[str, Int64[Tensor, "groups kept"]],
+        reason: str = "",
+        pairs: Sequence[CoupledPair] | None = None,
     ) -> SparsityPlan:
         """An explicit plan, checked against the model.
 
@@ -63,6 +67,7 @@ class SparsityPlan:
             model: model of a supported family, on any device, the meta device too.
             kept: pair name -> int64 (groups, kept); pairs that are not named stay whole.
             reason: why widths are what they are, for those who read the plan.
+            pairs: all pairs of the model as they are now, where the caller has just derived them.
 
         Returns:
             The plan. Entries that keep everything are dropped from it.
@@ -73,12 +78,12 @@ class SparsityPlan:
             UnsupportedModelError: the model cannot be cut, or its weights are sharded, replicated or offloaded.
         """
         refuse_unsupported(model, needs_weights=False)
-        pairs = {pair.name: pair for pair in coupled_pairs(model)}
+        named = _named(model, pairs)
         if not isinstance(kept, Mapping):
             raise PlanError(f"kept is a {type(kept).__name__}; give a mapping from names of pairs to positions")
-        checked = {name: _checked(name, positions, pairs) for name, positions in kept.items()}
-        cut = {name: positions for name, positions in checked.items() if positions.shape[1] < pairs[name].width}
-        return cls(cut, {name: pair.width for name, pair in pairs.items()}, *_counts(model, pairs, cut), reason)
+        checked = {name: _checked(name, positions, named) for name, positions in kept.items()}
+        cut = {name: positions for name, positions in checked.items() if positions.shape[1] < named[name].width}
+        return cls(cut, {name: pair.width for name, pair in named.items()}, *_counts(model, named, cut), reason)
 
     def pairs_of(self, model: nn.Module) -> dict[str, CoupledPair]:
         """The model's pairs by name, after checking that the plan is one that `build` makes for this model.
@@ -92,19 +97,22 @@ class SparsityPlan:
         self.check_counts(model, pairs, kept)
         return pairs
 
-    def entries_for(self, model: nn.Module) -> tuple[dict[str, CoupledPair], dict[str, Int64[Tensor, "groups kept"]]]:
+    def entries_for(
+        self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None
+    ) -> tuple[dict[str, CoupledPair], dict[str, Int64[Tensor, "groups kept"]]]:
         """The pairs of a model by name and what stays of those that are cut, every entry checked as `build` does.
 
         Args:
             model: model of these widths; its parameters outside the pairs may be others.
+            pairs: all pairs of the model as they are now, where the caller has just derived them.
 
         Raises:
             PlanError: as for `pairs_of`, but for the number of parameters.
             UnsupportedModelError: the model cannot be cut.
         """
         self._check_form()
-        pairs = {pair.name: pair for pair in coupled_pairs(model)}
-        found = {name: pair.width for name, pair in pairs.items()}
+        named = _named(model, pairs)
+        found = {name: pair.width for name, pair in named.items()}
         if found != dict(self.widths):
             names = sorted(set(found) ^ set(self.widths))
             names = names or sorted(name for name in found if found[name] != self.widths[name])
@@ -113,8 +121,8 @@ class SparsityPlan:
                 f"{shown(first)}: the plan was made for width {shown(wanted)}, this model has "
                 f"{found.get(first, 'no such pair')}; build a new plan for this model"
             )
-        checked = {name: _checked(name, positions, pairs) for name, positions in self.kept.items()}
-        return pairs, {name: rows for name, rows in checked.items() if rows.shape[1] < pairs[name].width}
+        checked = {name: _checked(name, positions, named) for name, positions in self.kept.items()}
+        return named, {name: rows for name, rows in checked.items() if rows.shape[1] < named[name].width}
 
     def remaining(self, model: nn.Module) -> SparsityPlan:
         """The part of this plan that a model has not had yet, where `apply_plan(..., by_block=True)` was stopped.
@@ -126,12 +134,13 @@ class SparsityPlan:
             PlanError: a pair has neither its width before the plan nor the one after it.
         """
         after, left = self.widths_after(), {}
-        for pair in coupled_pairs(model):
+        pairs = coupled_pairs(model)
+        for pair in pairs:
             if pair.width not in (self.widths.get(pair.name), after.get(pair.name)):
                 raise PlanError(f"{pair.name}: width {pair.width} is neither that before nor that after the plan")
             if pair.name in self.kept and pair.width == self.widths[pair.name]:
                 left[pair.name] = self.kept[pair.name]
-        return SparsityPlan.build(model, left, self.reason)
+        return SparsityPlan.build(model, left, self.reason, pairs)
 
     def widths_after(self) -> dict[str, int]:
         """Width of every pair once the plan has been applied.
@@ -215,6 +224,10 @@ class SparsityPlan:
             )
         if not isinstance(self.reason, str):
             raise PlanError(f"reason is {shown(self.reason)}; it must be text")
+
+
+def _named(model: nn.Module, pairs: Sequence[CoupledPair] | None) -> dict[str, CoupledPair]:
+    return {pair.name: pair for pair in (coupled_pairs(model) if pairs is None else pairs)}
 
 
 def index_parameters(model: nn.Module, pair: CoupledPair) -> int:

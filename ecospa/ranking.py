@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ecospa.estimator import CoupledEstimator, tied_at_zero
+from ecospa.estimator import CoupledEstimator, ImportanceEstimator, tied_at_zero
 from ecospa.selection import select_pairs
 
 
@@ -25,11 +25,11 @@ class Ranking:
     doubt: str = ""
 
 
-def ranking(estimator: CoupledEstimator, names: Sequence[str], top_k: float) -> Ranking:
-    """Importance of every pair that may be cut, where the gradients tell the pairs apart.
+def ranking(estimator: ImportanceEstimator, names: Sequence[str], top_k: float) -> Ranking:
+    """Importance of every pair that may be cut, where the estimator tells the pairs apart.
 
     Args:
-        estimator: holds the gradients since the last event.
+        estimator: holds what was measured since the last event; zeros are looked into where they are gradients'.
         names: of the pairs that may be cut; one that has begun to train since then is not measured yet, and goes last.
         top_k: share of the pairs that the event may cut.
     """
@@ -47,6 +47,8 @@ def ranking(estimator: CoupledEstimator, names: Sequence[str], top_k: float) -> 
         )
     most = max((value for value in measured.values() if math.isfinite(value)), default=1.0)
     importances = {name: measured.get(name, most) for name in names}
+    if not isinstance(estimator, CoupledEstimator):  # zero may be a rank, a share or a distance
+        return Ranking(importances)
     zero = tied_at_zero(importances, len(select_pairs(importances, top_k)))
     if zero and len(zero) == len(importances):
         return Ranking(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ecospa.attention import CoupledAttention, HeadGeometry, original_indices
 from ecospa.class_swap import swapped_class
 from ecospa.dense import MEMORY, dense_memory
-from ecospa.families import coupled_pairs, family_of
+from ecospa.families import coupled_pairs, known_family
 from ecospa.journal import Change, NewClass, NewEntry
 from ecospa.pairs import CoupledPair, PairKind
 from ecospa.wrappers import named_modules, unwrapped
@@ -101,8 +101,7 @@ def _attentions(
     """Every attention module of some pairs once: name, module, its family's forward, its geometry now."""
     blocks = {pair.module: pair.block for pair in pairs if pair.kind is not PairKind.FFN}
     for name, block in blocks.items():
-        family, attention = family_of(model.get_submodule(block)), model.get_submodule(name)
-        assert family is not None  # the pair was found by its family
+        family, attention = known_family(model.get_submodule(block)), model.get_submodule(name)
         yield name, attention, family.attention, family.geometry(attention)
 
 

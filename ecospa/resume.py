@@ -61,6 +61,25 @@ def config_changes(state: Mapping[str, Any], config: EcoSpaConfig) -> dict[str, 
     return changes
 
 
+def check_estimator(state: Mapping[str, Any], estimator: object) -> None:
+    """Refuse the window of another estimator: its numbers are no sums of this one.
+
+    Args:
+        state: `CoupledSparsity.state_dict()` of the interrupted run. One of an earlier release names no estimator:
+            there was only CoupledEstimator.
+        estimator: of the run that resumes.
+
+    Raises:
+        ConfigError: the state was written with an estimator of another class; the message names both.
+    """
+    saved, now = state.get("estimator_class", "CoupledEstimator"), type(estimator).__name__
+    if saved != now:
+        raise ConfigError(
+            f"estimator is a {now}, and the run that resumes at step {state['step']} was started with a {saved}; "
+            f"resume it with estimator={saved}, or start a new run from its weights (ecospa.from_pretrained)"
+        )
+
+
 def report_changes(changes: Mapping[str, tuple[Any, Any]], step: int) -> None:
     """Log the fields that take effect from a step on.
 

@@ -53,10 +53,9 @@ def select_indices(scores: Float[Tensor, " dim"], importance_threshold: float) -
     Raises:
         ValueError: theta is outside (0, 1], or a score is negative or not finite.
     """
-    best = torch.sort(_checked(scores).to(torch.float64), descending=True, stable=True)
-    retained = torch.cat([best.values.new_zeros(1), best.values.cumsum(0)])
-    kept = math.ceil(theta_width(retained, importance_threshold, scores.shape[0]) - 1e-9)
-    return best.indices[:kept].sort().values
+    one_group = scores.unsqueeze(0)  # an event does the same with all heads, and rounds the width in between
+    wanted = theta_width(retained_scores(one_group), importance_threshold, scores.shape[0])
+    return best_units(one_group, math.ceil(wanted - 1e-9))[0]
 
 
 def best_units(scores: Float[Tensor, "groups units"], kept: int) -> Int64[Tensor, "groups kept"]:

@@ -7,7 +7,7 @@ are not stock, to see whether they can be cut at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import lcm
 from typing import Any
@@ -22,7 +22,8 @@ from ecospa.dense import dense_parameters, dense_shape
 from ecospa.exactness import require_exact
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told, trained_pairs
-from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices, unit_positions
+from ecospa.importance import unit_norms
+from ecospa.pairs import CoupledPair, pair_matrices, unit_positions
 from ecospa.plan import SparsityPlan, index_parameters
 from ecospa.selection import PairWidth, best_units, choose_widths, retained_scores
 from ecospa.surgery import apply_plan
@@ -43,6 +44,7 @@ class CoupledSparsifier:
         rule: which widths pairs may have, as an earlier run settled it; None settles it from the configuration, which
             takes a few seconds where "auto" measures.
         cut_frozen: choose from pairs that do not train as well; they stay whole otherwise.
+        pairs: all pairs of the model as they are now, where the caller has just derived them.
 
     Attributes:
         rule: which widths pairs may have.
@@ -67,26 +69,30 @@ class CoupledSparsifier:
         rule: WidthRule | None = None,
         *,
         cut_frozen: bool = False,
+        pairs: Sequence[CoupledPair] | None = None,
     ) -> None:
         model = unwrapped(model)
         self.config, self._cut_frozen = config, cut_frozen
-        pairs = coupled_pairs(model)
+        pairs = coupled_pairs(model) if pairs is None else pairs
         require_exact(model, apply_plan)
-        self.rule = width_rule(model, config) if rule is None else rule
-        if full_size is None:
-            count = dense_parameters if config.relative_to == "dense" else parameters
-            full_size = count(model, config.target_scope)
-        self.full_size = full_size
-        self.target_size = round(config.target_size * full_size)
+        self.rule = width_rule(model, config, pairs) if rule is None else rule
+        self.full_size = _full_size(model, config, pairs) if full_size is None else full_size
+        self.target_size = round(config.target_size * self.full_size)
         self.start_size = max(self.size(model), self.target_size)
         self._wanted = {pair.name: float(pair.units) for pair in pairs}
         if self.size(model) > self.target_size:
-            _check_widths(model, self.pairs(model), config, self.rule)
-            self._check_reachable(model)
+            _check_widths(model, pairs, self.pairs(model, pairs), config, self.rule)
+            self._check_reachable(model, pairs)
 
-    def pairs(self, model: nn.Module) -> tuple[CoupledPair, ...]:
-        """The pairs that may be cut: those that train, or all."""
-        return coupled_pairs(model) if self._cut_frozen else trained_pairs(model, self.rule.tied)
+    def pairs(self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> tuple[CoupledPair, ...]:
+        """The pairs that may be cut: those that train, or all.
+
+        Args:
+            model: the model as it is now.
+            pairs: all its pairs, where the caller has just derived them; so for every method here that takes `pairs`.
+        """
+        pairs = coupled_pairs(model) if pairs is None else pairs
+        return tuple(pairs) if self._cut_frozen else trained_pairs(model, pairs, self.rule.tied)
 
     def standing(self, model: nn.Module) -> str:
         """Where the model is and what was asked for, in words."""
@@ -98,14 +104,14 @@ class CoupledSparsifier:
         """Parameters of the model in the target scope."""
         return parameters(model, self.config.target_scope)
 
-    def exhausted(self, model: nn.Module) -> bool:
-        """Whether every pair is at its floor."""
-        return not any(True for _ in self._next_cuts(model))
+    def exhausted(self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> bool:
+        """Return True when every pair is at its floor."""
+        return not any(True for _ in self._next_cuts(model, pairs))
 
-    def landed(self, model: nn.Module) -> bool:
-        """Whether the target is within one width step: no step of any pair fits between it and the model."""
+    def landed(self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> bool:
+        """Return True when the target is within one width step: none of any pair fits between it and the model."""
         gap = self.size(model) - self.target_size
-        return all(cut > gap for cut in self._next_cuts(model))
+        return all(cut > gap for cut in self._next_cuts(model, pairs))
 
     def scores(self, model: nn.Module) -> dict[str, Float[Tensor, "groups units"]]:
         """Index scores of every pair from the current weights: (groups, width / unit), float32 or wider, on the CPU.
@@ -113,7 +119,7 @@ class CoupledSparsifier:
         v_j = ||left_j||_2 * ||right_j||_2, over all matrices, copies and rotary partners of unit j of a group
         """
         model = unwrapped(model)
-        return {pair.name: pair_scores(model, pair) for pair in coupled_pairs(model)}
+        return norm_products(model, coupled_pairs(model))
 
     def plan(
         self,
@@ -121,6 +127,7 @@ class CoupledSparsifier:
         importances: Mapping[str, float],
         goal: int | None = None,
         scores: Mapping[str, Float[Tensor, "groups units"]] | None = None,
+        pairs: Sequence[CoupledPair] | None = None,
     ) -> SparsityPlan | None:
         """The plan of one event.
 
@@ -130,6 +137,7 @@ class CoupledSparsifier:
             goal: parameters in the target scope that the event comes down to, and not below; None is the paper's pace,
                 at which K and theta alone decide, and the target is the only limit.
             scores: index scores to use instead of the norm products of the current weights.
+            pairs: all pairs of the model, where the caller has just derived them.
 
         Returns:
             The plan, or None when nothing is cut this time (rounding may need another event, or nothing is left).
@@ -138,17 +146,18 @@ class CoupledSparsifier:
             ValueError: an importance or a score is NaN or infinite, or one is missing.
         """
         model = unwrapped(model)
-        pairs = {pair.name: pair for pair in self.pairs(model)}
-        if missing := sorted(set(pairs) - set(importances)):
+        every = coupled_pairs(model) if pairs is None else pairs
+        mine = {pair.name: pair for pair in self.pairs(model, every)}
+        if missing := sorted(set(mine) - set(importances)):
             raise ValueError(f"importances lacks {missing[0]}; give the importance of every pair that may be cut")
-        scores = {name: pair_scores(model, pair) for name, pair in pairs.items()} if scores is None else scores
+        scores = norm_products(model, tuple(mine.values())) if scores is None else scores
         limit = self.target_size if goal is None else max(goal, self.target_size)
         per_head = self.config.granularity == "head"
-        retained = {name: retained_scores(scores[name], per_head) for name in pairs}
-        tied = twins(tuple(pairs.values())) if self.rule.tied else ()
+        retained = {name: retained_scores(scores[name], per_head) for name in mine}
+        tied = twins(tuple(mine.values())) if self.rule.tied else ()
         chosen, wanted = choose_widths(
-            tie(tied, self.pair_widths(model, retained)),
-            tie_values(tied, {name: importances[name] for name in pairs}),
+            tie(tied, self._pair_widths(model, mine.values(), retained)),
+            tie_values(tied, {name: importances[name] for name in mine}),
             self.config.top_k,
             self.config.importance_threshold,
             max(0, self.size(model) - limit),
@@ -159,21 +168,23 @@ class CoupledSparsifier:
         if not chosen:
             return None
         kept = {
-            name: unit_positions(pairs[name], best_units(scores[name], round(width)))
+            name: unit_positions(mine[name], best_units(scores[name], round(width)))
             for name, width in untie(tied, chosen).items()
         }
-        return SparsityPlan.build(model, kept, self.rule.reason)
+        return SparsityPlan.build(model, kept, self.rule.reason, every)
 
-    def pair_widths(
-        self, model: nn.Module, retained: Mapping[str, Float[Tensor, " units_plus_one"]] | None = None
-    ) -> dict[str, PairWidth]:
-        """Every pair that may be cut as the choice of widths sees it, before twins are tied.
-
-        Args:
-            model: the model as it is now.
-            retained: (units + 1,) per pair, score left with the best units; None takes all units for equal.
-        """
+    def pair_widths(self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> dict[str, PairWidth]:
+        """Every pair that may be cut as the choice of widths sees it, all units equal, before twins are tied."""
         model = unwrapped(model)
+        return self._pair_widths(model, self.pairs(model, pairs))
+
+    def _pair_widths(
+        self,
+        model: nn.Module,
+        mine: Iterable[CoupledPair],
+        retained: Mapping[str, Float[Tensor, " units_plus_one"]] | None = None,
+    ) -> dict[str, PairWidth]:
+        """The same for the pairs that are given, with (units + 1,) per pair, score left with the best units."""
         return {
             pair.name: PairWidth(
                 width=pair.units,
@@ -183,7 +194,7 @@ class CoupledSparsifier:
                 retained=_flat(pair.units) if retained is None else retained[pair.name],
                 wanted=self._wanted[pair.name],
             )
-            for pair in self.pairs(model)
+            for pair in mine
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,28 +210,27 @@ class CoupledSparsifier:
         self.start_size = int(state.get("start_size", self.full_size))  # earlier releases had no other start
         self._wanted = {name: float(width) for name, width in state["wanted"].items()}
 
-    def _entries(self, model: nn.Module) -> dict[str, PairWidth]:
-        tied = twins(self.pairs(model)) if self.rule.tied else ()
-        return tie(tied, self.pair_widths(model))
+    def _entries(self, model: nn.Module, pairs: Sequence[CoupledPair] | None) -> dict[str, PairWidth]:
+        mine = self.pairs(unwrapped(model), pairs)
+        return tie(twins(mine) if self.rule.tied else (), self._pair_widths(unwrapped(model), mine))
 
-    def _next_cuts(self, model: nn.Module) -> Iterator[int]:
+    def _next_cuts(self, model: nn.Module, pairs: Sequence[CoupledPair] | None) -> Iterator[int]:
         """Parameters that the next width step of every pair, or of twins, removes; those at their floor have none."""
-        for entry in self._entries(model).values():
+        for entry in self._entries(model, pairs).values():
             if (width := entry.narrower(entry.width)) is not None:
                 yield (entry.width - width) * entry.unit_parameters
 
-    def _check_reachable(self, model: nn.Module) -> None:
+    def _check_reachable(self, model: nn.Module, pairs: Sequence[CoupledPair]) -> None:
         smallest = self.size(model)
-        for entry in self._entries(model).values():
+        for entry in self._entries(model, pairs).values():
             narrowest = min(entry.width, -(-entry.floor // entry.step) * entry.step)
             smallest -= (entry.width - narrowest) * entry.unit_parameters
         if self.target_size < smallest:
-            raise ConfigError(self._unreachable(model, smallest))
+            raise ConfigError(self._unreachable(model, pairs, smallest))
 
-    def _unreachable(self, model: nn.Module, smallest: int) -> str:
+    def _unreachable(self, model: nn.Module, pairs: Sequence[CoupledPair], smallest: int) -> str:
         asked = f"target_size is {self.config.target_size}"
-        pairs = coupled_pairs(model)
-        frozen = {pair.name for pair in pairs} - {pair.name for pair in self.pairs(model)}
+        frozen = {pair.name for pair in pairs} - {pair.name for pair in self.pairs(model, pairs)}
         if len(frozen) == len(pairs):
             return (
                 f"{asked}, but all {len(pairs)} pairs are frozen (requires_grad is False), so nothing is left to cut "
@@ -243,12 +253,37 @@ def _whole(scope: TargetScope, relative_to: RelativeTo) -> str:
     return f"{'block parameters' if scope == 'blocks' else 'parameters'} of the {of}"
 
 
-def width_rule(model: nn.Module, config: EcoSpaConfig) -> WidthRule:
+def _full_size(model: nn.Module, config: EcoSpaConfig, pairs: Sequence[CoupledPair]) -> int:
+    if config.relative_to == "dense":
+        return dense_parameters(model, config.target_scope, pairs)
+    return parameters(model, config.target_scope)
+
+
+def width_rule(model: nn.Module, config: EcoSpaConfig, pairs: Sequence[CoupledPair]) -> WidthRule:
     """The rule that a configuration asks for, measured on the model's device where it says "auto"."""
     given = config.width_multiple
     if isinstance(given, WidthRule):
         return given
-    return device_rule(model) if given == "auto" else WidthRule.uniform(given)
+    return device_rule(model, pairs=pairs) if given == "auto" else WidthRule.uniform(given)
+
+
+Scorer = Callable[[nn.Module, Sequence[CoupledPair]], Mapping[str, Tensor]]
+"""(model, pairs that may be cut) -> index scores of each: (groups, width / unit), finite and not negative."""
+
+
+def norm_products(model: nn.Module, pairs: Sequence[CoupledPair]) -> dict[str, Float[Tensor, "groups units"]]:
+    """Index scores of pairs from the current weights (a `Scorer`, the one that is used unless another is given).
+
+    v_j = ||left_j||_2 * ||right_j||_2, over all matrices, copies and rotary partners of unit j of a group
+
+    Args:
+        model: the model of the pairs.
+        pairs: some or all of its pairs, as they are now.
+
+    Returns:
+        Pair name -> (groups, width / unit) on the CPU, float32 or wider.
+    """
+    return {pair.name: pair_scores(model, pair) for pair in pairs}
 
 
 @torch.no_grad()
@@ -278,18 +313,8 @@ def side_norms(model: nn.Module, pair: CoupledPair, side: str) -> Float[Tensor, 
         (groups, width / unit) on the CPU, float32 or wider.
     """
     named: dict[str, Tensor] = {axis.parameter: model.get_parameter(axis.parameter) for axis in pair.axes}
-    squares = [
-        _index_squares(named[axis.parameter], axis) for where, axis in pair_matrices(pair, named) if where == side
-    ]
-    by_unit = torch.stack(squares).sum(0).view(pair.groups, pair.unit, pair.units).sum(1)
-    return by_unit.sqrt()
-
-
-def _index_squares(parameter: Tensor, axis: WeightAxis) -> Tensor:
-    """Squared norm per shared index, (groups, width), over the other axes of the matrix and the copies."""
-    wide = parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32))
-    others = [position for position in range(wide.ndim) if position != axis.axis]
-    return wide.square().sum(others).cpu()[axis.index].sum(-1)
+    axes = [axis for where, axis in pair_matrices(pair, named) if where == side]
+    return unit_norms([(named[axis.parameter], axis.axis, axis.index) for axis in axes], pair.unit)
 
 
 def _step(pair: CoupledPair, rule: WidthRule) -> int:
@@ -300,9 +325,17 @@ def _flat(units: int) -> Float[Tensor, " units_plus_one"]:
     return torch.arange(units + 1, dtype=torch.float64)
 
 
-def _check_widths(model: nn.Module, pairs: tuple[CoupledPair, ...], config: EcoSpaConfig, rule: WidthRule) -> None:
-    dense = dense_shape(model)  # a pair that earlier cuts left narrower than a multiple is at its floor, which is fine
-    for pair in sorted(pairs, key=lambda pair: pair.width):
+def _check_widths(
+    model: nn.Module,
+    pairs: Sequence[CoupledPair],
+    mine: Sequence[CoupledPair],
+    config: EcoSpaConfig,
+    rule: WidthRule,
+) -> None:
+    dense = dense_shape(
+        model, pairs
+    )  # a pair that earlier cuts left narrower than a multiple is at its floor, which is fine
+    for pair in sorted(mine, key=lambda pair: pair.width):
         width = max(pair.width, dense[pair.name][1])
         for field, value in (
             ("width_multiple", rule.multiple(pair.kind)),

@@ -18,18 +18,18 @@ from torch import nn
 from ecospa.accounting import parameters
 from ecospa.claim import Claim
 from ecospa.config import EcoSpaConfig
-from ecospa.estimator import CoupledEstimator, TiedImportanceWarning
+from ecospa.estimator import EstimatorMaker, ImportanceEstimator, TiedImportanceWarning, estimator_of
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told
 from ecospa.gradient_window import GradientWindow
-from ecospa.optimizer_state import OptimizerStateError, check_optimizers
-from ecospa.optimizers import held_parameters, names_of
-from ecospa.pairs import CoupledPair
+from ecospa.one_shot import asked
+from ecospa.optimizer_state import check_held
+from ecospa.pairs import CoupledPair, narrowed_pairs
 from ecospa.plan import PlanError, SparsityPlan
 from ecospa.ranking import ranking
-from ecospa.resume import config_changes, report_changes
+from ecospa.resume import check_estimator, config_changes, report_changes
 from ecospa.schedule import Schedule
-from ecospa.sparsifier import CoupledSparsifier
+from ecospa.sparsifier import CoupledSparsifier, Scorer
 from ecospa.step_counter import StepCounter
 from ecospa.surgery import apply_plan
 from ecospa.width_rule import WidthRule
@@ -81,11 +81,14 @@ class CoupledSparsity:
         followers: models to cut alike, such as moving averages.
         on_cut: called with the ShrinkEvent after every cut, when everything else is done, for progress.
         resume: state of an interrupted run, as `state_dict` gave it, for a model that was loaded at its widths.
+        estimator: importance of pairs, an `ImportanceEstimator` or what makes one from model and pairs (its class);
+            None is the CoupledEstimator that `config.estimator` says.
+        scorer: index scores inside a pair, asked at every event; None takes the norm products of the weights.
 
     Raises:
         ConfigError: the target cannot be reached with this model, a field is out of range, another CoupledSparsity is
-            at work on the model, or the run that is resumed had another value of a field that cannot change
-            (ecospa.resume).
+            at work on the model, or the run that is resumed had another estimator, or another value of a field that
+            cannot change (ecospa.resume).
         UnsupportedModelError: the model cannot be cut, or not where it is (sharded, replicated, offloaded).
         OptimizerStateError: the optimizer does not hold the model's parameters.
 
@@ -103,30 +106,36 @@ class CoupledSparsity:
         followers: Iterable[nn.Module] = (),
         on_cut: Callable[[ShrinkEvent], None] | None = None,
         resume: Mapping[str, Any] | None = None,
+        *,
+        estimator: ImportanceEstimator | EstimatorMaker | None = None,
+        scorer: Scorer | None = None,
     ) -> None:
         refuse_unsupported(model)
         check_one_process()
         if resume is not None:
             config_changes(resume, config)  # before anything is built by a configuration that cannot go on
         self.config, self.model, self.optimizer = config, unwrapped(model), optimizer
-        self.followers, self._on_cut = tuple(followers), on_cut
+        self.followers, self._on_cut, self._scorer = tuple(followers), on_cut, scorer
         saved = {} if resume is None else resume["sparsifier"]
         rule = WidthRule(**saved["rule"]) if "rule" in saved else None
-        self.sparsifier = CoupledSparsifier(self.model, config, saved.get("full_size"), rule)
-        check_optimizer_holds(self.model, optimizer)
-        pairs = self.sparsifier.pairs(self.model)
-        self.estimator = CoupledEstimator(self.model, pairs, config.estimator, optimizer)
+        pairs = coupled_pairs(self.model)
+        self.sparsifier = CoupledSparsifier(self.model, config, saved.get("full_size"), rule, pairs=pairs)
+        check_held(self.model, _parameter_names(pairs), optimizer)
+        self.estimator = estimator_of(
+            estimator, self.model, self.sparsifier.pairs(self.model, pairs), config, optimizer
+        )
         self.schedule = self._scheduled()
-        self.step, self.finished = 0, self.sparsifier.landed(self.model)
-        self.history = [self._event()]
+        self.step, self.finished = 0, self.sparsifier.landed(self.model, pairs)
+        self.history = [self._event(pairs)]
         self._next, self._skipped, self._closed = self._next_event(0), 0, False
-        self._shapes = self._current_shapes()
+        self._shapes = self._current_shapes(pairs)
         self._counter = StepCounter(optimizer)
         self._window = GradientWindow(self.estimator, self._counter)
         self._claim: Claim | None = None
         try:
             self._introduce(pairs) if resume is None else self.load_state_dict(resume)
-            self._hold()
+            if not self.finished:
+                self._claim = Claim(self.model.get_submodule(pair.module) for pair in pairs)
         except BaseException:
             self._counter.close()
             raise
@@ -139,10 +148,16 @@ class CoupledSparsity:
     @property
     def reached(self) -> bool:
         """Whether the size is within one width step of the target."""
-        return self.finished and not self._left_over()
+        if not self.finished:
+            return False
+        over = self.sparsifier.size(self.model) > self.sparsifier.target_size
+        return not (over and self.sparsifier.exhausted(self.model))  # floors and frozen pairs may keep it above
 
-    def after_backward(self) -> None:
+    def after_backward(self, step: int | None = None) -> None:
         """Call after backward() and before the gradients are cleared: they rank the pairs once the optimizer steps.
+
+        Args:
+            step: optimizer steps done before the coming one, from a loop that counts them; None asks the optimizer.
 
         Raises:
             PlanError: the model was cut by hand since the last event.
@@ -151,11 +166,14 @@ class CoupledSparsity:
         if self.finished:
             return
         self._check_usable()
-        if self.step + self._counter.waiting >= self.config.start_step:
+        if (self.step + self._counter.waiting if step is None else step) >= self.config.start_step:
             self._window.measure()
 
-    def after_step(self) -> None:
+    def after_step(self, step: int | None = None) -> None:
         """Call after optimizer.step(): counts the steps that were taken, and shrinks the model when an event is due.
+
+        Args:
+            step: optimizer steps done, from a loop that counts them; None asks the optimizer.
 
         Raises:
             PlanError: the model was cut by hand since the last event.
@@ -163,6 +181,7 @@ class CoupledSparsity:
         if not self.finished:
             self._check_usable()
         steps = self._counter.read()
+        steps = steps if step is None else step - self.step
         self.step += steps
         if self.finished or steps == 0:
             return
@@ -181,8 +200,9 @@ class CoupledSparsity:
 
         The target stays what it was.
         """
-        self._settle()
-        self._finish_when_landed()
+        pairs = coupled_pairs(self.model)
+        self._settle(pairs)
+        self._finish_when_landed(pairs)
 
     def report(self) -> str:
         """How the run stands, in one line: the target is reached, or what was asked for, what came of it, and why."""
@@ -215,6 +235,7 @@ class CoupledSparsity:
             "next": self._next,
             "finished": self.finished,
             "sparsifier": self.sparsifier.state_dict(),
+            "estimator_class": type(self.estimator).__name__,
             **self._window.state_dict(),
             **waiting,
             "history": [asdict(event) for event in self.history],
@@ -224,12 +245,15 @@ class CoupledSparsity:
         """Continue a run whose (already smaller) model and optimizer state have been loaded.
 
         Raises:
-            ConfigError: the state is of a run with another configuration (ecospa.resume says what may differ).
+            ConfigError: the state is of a run with another estimator or configuration (ecospa.resume says what may
+                differ).
             ValueError: the model's widths are not those of the state.
         """
         changes = config_changes(state, self.config)
+        check_estimator(state, self.estimator)
+        pairs = coupled_pairs(self.model)
         history = [ShrinkEvent(**event) for event in state["history"]]
-        now = {pair.name: pair.width for pair in coupled_pairs(self.model)}
+        now = {pair.name: pair.width for pair in pairs}
         if {original_name(name): width for name, width in history[-1].widths.items()} != now:
             raise ValueError(
                 "the model's widths are not those of the saved state; load the model with ecospa.from_pretrained from "
@@ -240,7 +264,7 @@ class CoupledSparsity:
         self.sparsifier.load_state_dict(state["sparsifier"])
         self._counter.carry(int(state.get("waiting", 0)))
         self._window.load_state_dict(state)
-        self.schedule, self._shapes = self._scheduled(), self._current_shapes()
+        self.schedule, self._shapes = self._scheduled(), self._current_shapes(pairs)
         if changes:
             report_changes(changes, self.step)
             self._next = self._next_event(self.step)
@@ -249,19 +273,12 @@ class CoupledSparsity:
         return Schedule(self.config, self.sparsifier.start_size, self.sparsifier.target_size)
 
     def _introduce(self, pairs: Sequence[CoupledPair]) -> None:
-        every = coupled_pairs(self.model)
-        if frozen := {pair.name for pair in every} - {pair.name for pair in pairs}:
-            logger.warning("%s; the target has to come from the others", told(frozen, len(every)))
+        mine = self.sparsifier.pairs(self.model, pairs)
+        if frozen := {pair.name for pair in pairs} - {pair.name for pair in mine}:
+            logger.warning("%s; the target has to come from the others", told(frozen, len(pairs)))
         if self.finished:
-            smaller = self.sparsifier.size(self.model) < self.sparsifier.full_size
-            logger.log(
-                logging.WARNING if smaller else logging.INFO,
-                "nothing to cut, the target is reached already: %s", self.sparsifier.standing(self.model),
-            )  # fmt: skip
-
-    def _hold(self) -> None:
-        if not self.finished:
-            self._claim = Claim(self.model.get_submodule(pair.module) for pair in coupled_pairs(self.model))
+            level = logging.WARNING if self.sparsifier.size(self.model) < self.sparsifier.full_size else logging.INFO
+            logger.log(level, "nothing to cut, the target is reached already: %s", self.sparsifier.standing(self.model))
 
     def _next_event(self, step: int) -> int:
         if self.config.pace == "paper":
@@ -269,29 +286,31 @@ class CoupledSparsity:
         return self.schedule.next_due(step)
 
     def _shrink(self) -> ShrinkEvent | None:
-        importances = self._importances()
+        pairs: Sequence[CoupledPair] = coupled_pairs(self.model)  # the pairs after a cut follow from the plan
+        importances = self._importances(pairs)
         if not importances:
             return None
-        before, event = self.sparsifier.state_dict(), None
+        before, plan = self.sparsifier.state_dict(), None
         try:
-            plan = self.sparsifier.plan(self.model, importances, goal=self._goal())
+            scores = asked(self._scorer, self.model, self.sparsifier.pairs(self.model, pairs))
+            plan = self.sparsifier.plan(self.model, importances, self._goal(), scores, pairs)
             if plan is not None:
-                event = self._apply(plan)
+                pairs = self._apply(plan, pairs)
         except BaseException:
             if not self._cut_since():
                 self.sparsifier.load_state_dict(before)
             raise
-        if event is None:
-            self._new_window()
-        self._finish_when_landed()
-        return event
+        if plan is None:
+            self._new_window(pairs)
+        self._finish_when_landed(pairs)
+        return None if plan is None else self.history[-1]
 
-    def _importances(self) -> Mapping[str, float]:
+    def _importances(self, pairs: Sequence[CoupledPair]) -> Mapping[str, float]:
         """Importance of every pair that may be cut; none, and a warning, where they cannot be ranked."""
-        names = [pair.name for pair in self.sparsifier.pairs(self.model)]
+        names = [pair.name for pair in self.sparsifier.pairs(self.model, pairs)]
         found = ranking(self.estimator, names, self.config.top_k)
         if found.problem:
-            self._new_window()
+            self._new_window(pairs)
             self._skipped += 1
             warnings.warn(f"step {self.step}: {found.problem}", SkippedEventWarning, stacklevel=5)
         elif found.doubt:
@@ -303,46 +322,45 @@ class CoupledSparsity:
             return self.sparsifier.target_size
         return self.schedule.goal(self.step) if self.config.pace == "curve" else None
 
-    def _apply(self, plan: SparsityPlan) -> ShrinkEvent:
+    def _apply(self, plan: SparsityPlan, pairs: Sequence[CoupledPair]) -> Sequence[CoupledPair]:
+        """Cut the model, and return its pairs after the cut."""
+        after = None
         try:
-            self._cut(plan)
-        finally:  # an interrupt may come after the cut as well as before it
+            self._cut(plan, pairs)
+            after = narrowed_pairs(pairs, plan.kept)
+        finally:  # an interrupt may come after the cut as well as before it, and between two blocks
             if self._cut_since():
-                self._settle()
-        return self.history[-1]
+                self._settle(coupled_pairs(self.model) if after is None else after)
+        return after
 
-    def _cut(self, plan: SparsityPlan) -> None:
+    def _cut(self, plan: SparsityPlan, pairs: Sequence[CoupledPair]) -> None:
         try:
-            apply_plan(self.model, plan, self.optimizer, self.followers)
+            apply_plan(self.model, plan, self.optimizer, self.followers, pairs=pairs)
         except (MemoryError, torch.OutOfMemoryError):
             logger.warning("step %d: no memory for old and new weights together; cutting block by block", self.step)
-            apply_plan(self.model, plan, self.optimizer, self.followers, by_block=True)
+            apply_plan(self.model, plan, self.optimizer, self.followers, by_block=True, pairs=pairs)
 
-    def _settle(self) -> None:
+    def _settle(self, pairs: Sequence[CoupledPair]) -> None:
         """Take the model as a cut has left it."""
-        self._shapes = self._current_shapes()
-        self._new_window()
-        self.history.append(self._event())
+        self._shapes = self._current_shapes(pairs)
+        self._new_window(pairs)
+        self.history.append(self._event(pairs))
 
-    def _new_window(self) -> None:
+    def _new_window(self, pairs: Sequence[CoupledPair]) -> None:
         self._window.commit()
-        self.estimator.rebind(self.sparsifier.pairs(self.model))
+        self.estimator.rebind(self.sparsifier.pairs(self.model, pairs))
 
-    def _finish_when_landed(self) -> None:
-        if not self.sparsifier.landed(self.model):
+    def _finish_when_landed(self, pairs: Sequence[CoupledPair]) -> None:
+        if not self.sparsifier.landed(self.model, pairs):
             return
         self.finished = True
         if self._claim is not None:
             self._claim.release()
-        floor = self.sparsifier.exhausted(self.model)
+        floor = self.sparsifier.exhausted(self.model, pairs)
         reason = "every pair is at its floor, nothing is left to cut" if floor else "the target is reached"
         size, target = self.sparsifier.size(self.model), self.sparsifier.target_size
         level = logging.WARNING if floor else logging.INFO
         logger.log(level, "step %d: %s at %d parameters (target %d); training goes on", self.step, reason, size, target)
-
-    def _left_over(self) -> bool:
-        """Whether pairs at their floors, or frozen ones, kept the size above the target."""
-        return self.sparsifier.exhausted(self.model) and self.sparsifier.size(self.model) > self.sparsifier.target_size
 
     def _why_not(self) -> str:
         config, events = self.config, len(self.history) - 1
@@ -357,13 +375,12 @@ class CoupledSparsity:
             return f"training ended before end_step, which is {config.end_step}{skipped}"
         return f"{events} events have cut, the next would come at step {self._next}{skipped}"
 
-    def _event(self) -> ShrinkEvent:
-        widths = {pair.name: pair.width for pair in coupled_pairs(self.model)}
+    def _event(self, pairs: Sequence[CoupledPair]) -> ShrinkEvent:
+        widths = {pair.name: pair.width for pair in pairs}
         return ShrinkEvent(self.step, parameters(self.model), parameters(self.model, "blocks"), widths)
 
-    def _current_shapes(self) -> list[tuple[nn.Parameter, torch.Size]]:
-        names = {axis.parameter: None for pair in coupled_pairs(self.model) for axis in pair.axes}
-        return [(parameter, parameter.shape) for parameter in map(self.model.get_parameter, names)]
+    def _current_shapes(self, pairs: Sequence[CoupledPair]) -> list[tuple[nn.Parameter, torch.Size]]:
+        return [(parameter, parameter.shape) for parameter in map(self.model.get_parameter, _parameter_names(pairs))]
 
     def _cut_since(self) -> bool:
         return any(parameter.shape != shape for parameter, shape in self._shapes)
@@ -378,19 +395,5 @@ class CoupledSparsity:
             )
 
 
-def check_optimizer_holds(model: nn.Module, optimizer: Any) -> None:
-    """Refuse an optimizer that does not train the model's coupled weights, before any step is lost.
-
-    Raises:
-        OptimizerStateError: names the first parameter that it does not hold, or why it cannot go on after a cut.
-    """
-    check_optimizers(model, optimizer)
-    held = held_parameters(optimizer)
-    for pair in coupled_pairs(model):
-        for axis in pair.axes:
-            parameter = model.get_parameter(axis.parameter)
-            if parameter.requires_grad and id(parameter) not in held:
-                raise OptimizerStateError(
-                    f"{axis.parameter}: the {names_of(optimizer)} does not hold this parameter; build it from the "
-                    "parameters of this very model"
-                )
+def _parameter_names(pairs: Sequence[CoupledPair]) -> dict[str, None]:
+    return {axis.parameter: None for pair in pairs for axis in pair.axes}

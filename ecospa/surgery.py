@@ -40,6 +40,7 @@ def apply_plan(
     optimizer: Any = None,
     followers: Iterable[nn.Module] = (),
     by_block: bool = False,
+    pairs: Sequence[CoupledPair] | None = None,
 ) -> None:
     """Cut a model in place, with its gradients, its optimizer's state and its averages: all of it, or nothing.
 
@@ -55,6 +56,7 @@ def apply_plan(
         by_block: cut one transformer block after the other, each of them as a whole or not at all. At most one block
             is in memory twice; what is raised leaves the blocks before it cut and the others whole, and
             `plan.remaining(model)` is what is left to do.
+        pairs: all pairs of the model as they are now, where the caller has just derived them; followers have their own.
 
     Raises:
         PlanError: the plan is malformed, counts other parameters, or belongs to another model or follower.
@@ -67,7 +69,7 @@ def apply_plan(
     if not isinstance(plan, SparsityPlan):
         raise PlanError(f"plan is a {type(plan).__name__}; make one with plan_shrink or SparsityPlan.build")
     with _plain_mode():
-        targets = [_target(model, plan, optimizer), *(_follower(one, plan) for one in followers)]
+        targets = [_target(model, plan, optimizer, pairs), *(_follower(one, plan) for one in followers)]
         done: list[str] = []
         try:
             for part in _parts(targets[0], by_block):
@@ -170,13 +172,15 @@ class _Target:
     widths: dict[str, int]  # as they are after the parts that are done
 
 
-def _target(model: nn.Module, plan: SparsityPlan, optimizer: Any) -> _Target:
+def _target(
+    model: nn.Module, plan: SparsityPlan, optimizer: Any, pairs: Sequence[CoupledPair] | None = None
+) -> _Target:
     """The model with all checks done: what is not refused here is refused nowhere."""
     refuse_unsupported(model, needs_weights=False)
     model = unwrapped(model)
-    pairs, kept = plan.entries_for(model)
-    plan.check_counts(model, pairs, kept)
-    return _checked_target(model, optimizer, plan, pairs, kept)
+    named, kept = plan.entries_for(model, pairs)
+    plan.check_counts(model, named, kept)
+    return _checked_target(model, optimizer, plan, named, kept)
 
 
 def _follower(follower: nn.Module, plan: SparsityPlan) -> _Target:

@@ -50,13 +50,16 @@ class _Layer:
         return _TOKENS[self.device]
 
 
-def device_rule(model: nn.Module, device: str | None = None, measure: bool = True) -> WidthRule:
+def device_rule(
+    model: nn.Module, device: str | None = None, measure: bool = True, pairs: Sequence[CoupledPair] | None = None
+) -> WidthRule:
     """Multiples by kind of pair: of the device table's, the finest that cost no time, as measured now.
 
     Args:
         model: of a supported family; what is measured is in the dtype of its weights, under autocast too.
         device: "cpu" or "cuda"; None is the model's own.
         measure: False, or a device that is not here, gives the coarsest multiples of the table.
+        pairs: the model's pairs as they are now, where the caller has them.
 
     Returns:
         The rule, its reason in words.
@@ -64,7 +67,7 @@ def device_rule(model: nn.Module, device: str | None = None, measure: bool = Tru
     Raises:
         ConfigError: the table has no row for the device.
     """
-    pairs = coupled_pairs(model)
+    pairs = coupled_pairs(model) if pairs is None else pairs
     layer = _layer(model, pairs, device)
     if layer.device not in DEVICE_WIDTHS:
         raise ConfigError(

@@ -63,6 +63,20 @@ def family_of(block: nn.Module) -> Family | None:
     return next((family for family in families() if qualified in family.blocks), None)
 
 
+def known_family(block: nn.Module) -> Family:
+    """The family of a transformer block.
+
+    Args:
+        block: one of `transformer_blocks`, or a copy of one, compiled or not.
+
+    Raises:
+        UnsupportedModelError: no family has such a block.
+    """
+    if (family := family_of(block)) is None:
+        raise unsupported("", f"{type(block).__module__}.{type(block).__qualname__} is no block of a known family")
+    return family
+
+
 def transformer_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Transformer blocks of known families, by dotted name."""
     return {name: module for name, module in named_modules(model) if family_of(module) is not None}
@@ -89,9 +103,7 @@ def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
     _check_every_layer_is_known(model, blocks)
     pairs: list[CoupledPair] = []
     for name, block in blocks.items():
-        family = family_of(block)
-        assert family is not None  # transformer_blocks() holds known blocks only
-        found = list(family.find(name, block))
+        found = list(known_family(block).find(name, block))
         _check_attention_is_original(model, block, found)
         _check_block_is_covered(name, block, found)
         pairs.extend(found)

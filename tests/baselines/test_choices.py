@@ -95,22 +95,22 @@ def test_uncoupled_widths_are_chosen_like_those_of_ecospa() -> None:
     assert narrowed[0] == narrowed[1] != set()  # the same gradients name the same pairs
 
 
-def watch_importances(run: Run) -> list[dict[str, float]]:
-    """The importances that the sparsifier is given at every event from now on."""
-    sparsifier, seen = run.method.shrinker._sparsifier, []  # type: ignore[union-attr]
-    original = sparsifier.plan
+def watch_importances(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """The importances that a sparsifier is given at every event from now on."""
+    seen: list[dict[str, float]] = []
+    original = ecospa.CoupledSparsifier.plan
 
-    def plan(model: Any, importances: dict[str, float], **options: Any) -> Any:
+    def plan(self: Any, model: Any, importances: dict[str, float], *more: Any, **options: Any) -> Any:
         seen.append(importances)
-        return original(model, importances, **options)
+        return original(self, model, importances, *more, **options)
 
-    sparsifier.plan = plan
+    monkeypatch.setattr(ecospa.CoupledSparsifier, "plan", plan)
     return seen
 
 
-def test_importance_of_an_uncoupled_pair_is_a_mean_over_live_entries() -> None:
+def test_importance_of_an_uncoupled_pair_is_a_mean_over_live_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run.fresh(Uncoupled, replace(BUDGET, top_k=1.0)).train(4)
-    seen = watch_importances(run)
+    seen = watch_importances(monkeypatch)
     for parameter in run.model.parameters():
         parameter.grad = torch.randn_like(parameter)
     run.method.masks.zero_state(run.model, run.optimizer)  # type: ignore[attr-defined]
@@ -125,9 +125,9 @@ def test_importance_of_an_uncoupled_pair_is_a_mean_over_live_entries() -> None:
     assert seen[0]["transformer.h.0.mlp.ffn"] == pytest.approx(float(sum(s.mean() for s in squares) / 2), rel=1e-5)
 
 
-def test_random_pairs_draw_anew_at_every_event() -> None:
+def test_random_pairs_draw_anew_at_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run.fresh(baselines.load("random_pairs"))
-    seen = watch_importances(run)
+    seen = watch_importances(monkeypatch)
     run.train(6)
     assert len(seen) == 2 and seen[0].keys() == seen[1].keys()
     assert all(seen[0][name] != seen[1][name] for name in seen[0])

@@ -14,7 +14,6 @@ import baselines
 import ecospa
 from baselines.calibration import Calibration
 from baselines.curve import SizeCurve
-from baselines.importance_metrics import _by, _window
 from baselines.method import TrainingMethod
 from baselines.pair_metrics import (
     SEQUENCES_SEEN,
@@ -143,7 +142,7 @@ class FisherOnTheCurve(TrainingMethod):
     """Fisher information through the path of the other measures."""
 
     def __init__(self, budget: Any) -> None:
-        super().__init__(budget, SizeCurve(budget, _by(_window), estimate=True))
+        super().__init__(budget, SizeCurve(budget, estimator=ecospa.CoupledEstimator))
 
 
 def test_with_fisher_information_it_is_ecospa() -> None:
@@ -158,10 +157,10 @@ def test_the_least_important_pairs_are_cut_at_their_smallest_scores(name: str, m
     seen: list[dict[str, float]] = []
     original = ecospa.CoupledSparsifier.plan
 
-    def spy(self: Any, model: Any, importances: dict[str, float], goal: Any = None, scores: Any = None) -> Any:
+    def spy(self: Any, model: Any, importances: Any, goal: Any = None, scores: Any = None, pairs: Any = None) -> Any:
         assert scores is None  # index scores are those of ecospa
         seen.append(dict(importances))
-        return original(self, model, importances, goal, scores)
+        return original(self, model, importances, goal, scores, pairs)
 
     monkeypatch.setattr(ecospa.CoupledSparsifier, "plan", spy)
     budget = replace(BUDGET, target_size=0.9, curve="linear", width_multiple=1)  # the first event is not the landing

@@ -15,7 +15,7 @@ from transformers import BatchFeature, DynamicCache
 
 from ecospa import ConfigError, MemoryBudget
 from ecospa.batch_parts import Batch
-from tests.ecospa.test_loss_weights import EXAMPLES, IDS, LENGTH, PADDED, check, of, text, whole_and_parts
+from tests.ecospa.loss_heads import EXAMPLES, IDS, LENGTH, PADDED, check, of, text, whole_and_parts
 
 ROWS = torch.arange(5)[:, None].expand(5, 4)
 

@@ -12,7 +12,7 @@ import torch
 
 import ecospa
 from ecospa import ConfigError, EcoSpaConfig, accounting
-from ecospa.__main__ import main
+from ecospa.__main__ import PlanArguments, main
 from ecospa.architecture import empty_batch, empty_model
 from ecospa.forecast import Simulation, Workload, forecast
 from ecospa.pairs import unit_positions
@@ -250,6 +250,7 @@ def test_the_page_says_what_matters(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("words", "message"),
     [
         (["--target-size", "1.5"], "target_size is 1.5; it must be a share"),
+        (["--steps", "1"], "give at least 2 steps, or an end_step"),
         (["--target-size", "0.01"], "target_size is 0.01; the smallest reachable value is"),
         (["--device", "abacus"], "device is 'abacus'; choose one of"),
     ],
@@ -259,6 +260,15 @@ def test_wrong_arguments_are_refused(
 ) -> None:
     assert main(["plan", saved_config(tmp_path, num_hidden_layers=1), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("start", "least"), [(None, 2), (0, 2), (3, 6), (6, 10)])
+def test_too_few_steps_are_told_with_the_fewest_that_do(start: int | None, least: int) -> None:
+    model = build("gpt2")
+    with pytest.raises(ecospa.ConfigError, match=rf"^steps is {least - 1}; .* give at least {least} steps, or"):
+        PlanArguments(steps=least - 1, start_step=start).config(model)
+    config = PlanArguments(steps=least, start_step=start).config(model)
+    assert config.end_step is not None and config.start_step < config.end_step <= least
 
 
 def test_a_model_that_is_nowhere_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

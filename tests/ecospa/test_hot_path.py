@@ -146,10 +146,10 @@ def test_an_event_without_memory_for_both_goes_block_by_block(kind: str, monkeyp
     _, optimizer, sparsity = training(kind, interval=1)
     whole = ecospa.sparsity.apply_plan
 
-    def short_of_memory(*given: Any, by_block: bool = False) -> None:
+    def short_of_memory(*given: Any, by_block: bool = False, **options: Any) -> None:
         if not by_block:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        whole(*given, by_block=True)
+        whole(*given, by_block=True, **options)
 
     monkeypatch.setattr(ecospa.sparsity, "apply_plan", short_of_memory)
     sparsity.after_backward()

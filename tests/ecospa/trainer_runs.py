@@ -59,7 +59,15 @@ def model_of(kind: str, seed: int = 0) -> nn.Module:
     return Classifier(model) if kind.startswith("timm") else model
 
 
-def trainer_of(folder: Any, kind: str = "gpt2", model: Any = None, config: Any = CONFIG, **options: Any) -> Any:
+def trainer_of(
+    folder: Any,
+    kind: str = "gpt2",
+    model: Any = None,
+    config: Any = CONFIG,
+    estimator: Any = None,
+    scorer: Any = None,
+    **options: Any,
+) -> Any:
     """An EcoSpaTrainer that saves after every second step."""
     defaults = {
         "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 4, "learning_rate": 1e-2,
@@ -72,6 +80,8 @@ def trainer_of(folder: Any, kind: str = "gpt2", model: Any = None, config: Any =
         train_dataset=Rows(ZOO[kind].image),
         eval_dataset=Rows(ZOO[kind].image),
         ecospa_config=config,
+        estimator=estimator,
+        scorer=scorer,
     )
 
 

@@ -155,7 +155,9 @@ def train(model, make, mask_after=None, zero_state=False):
         if mask_after is None:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(
-                    ecospa.sparsity, "apply_plan", lambda m, plan, *a: (plans.append(plan), apply_plan(m, plan, *a))
+                    ecospa.sparsity,
+                    "apply_plan",
+                    lambda m, plan, *a, **more: (plans.append(plan), apply_plan(m, plan, *a, **more)),
                 )
                 sparsity.after_step()
         elif step >= CONFIG.end_step - 1:
