@@ -28,6 +28,9 @@ class EcoSpa(TrainingMethod):
     """Coupled sparsity on the budget's size curve."""
 
     name: ClassVar[str] = "ecospa"
+    title = "EcoSpa"
+    removes = "structures"
+    group = "EcoSpa"
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, PacedSparsity(budget.config("curve")))
@@ -37,6 +40,9 @@ class EcoSpaOwnPace(TrainingMethod):
     """Coupled sparsity at the pace of K, theta and the interval alone, down to the same target."""
 
     name: ClassVar[str] = "ecospa_own_pace"
+    title = "EcoSpa, own pace"
+    removes = "structures"
+    group = "EcoSpa"
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, PacedSparsity(budget.config("paper")))
@@ -46,6 +52,9 @@ class EcoSpaSpaced(TrainingMethod):
     """Coupled sparsity in cuts of K and theta, as far apart as it takes to reach the target at the end step."""
 
     name: ClassVar[str] = "ecospa_spaced"
+    title = "EcoSpa, spaced cuts"
+    removes = "structures"
+    group = "EcoSpa"
 
     def __init__(self, budget: Budget) -> None:
         config = replace(budget.config("paper"), interval=None, end_step=budget.end_step)
@@ -56,6 +65,9 @@ class EcoSpaTied(TrainingMethod):
     """Coupled sparsity on the budget's size curve, with query/key and value widths that stay equal."""
 
     name: ClassVar[str] = "ecospa_tied"
+    title = "EcoSpa, heads tied"
+    removes = "structures"
+    group = "EcoSpa"
 
     def __init__(self, budget: Budget) -> None:
         multiple = budget.width_multiple

@@ -14,4 +14,7 @@ class Dense(TrainingMethod):
     """Trains the model as it is; the budget's target is not looked at."""
 
     name: ClassVar[str] = "dense"
+    title = "dense"
+    removes = "nothing"
+    group = "dense control"
     reads_gradients: ClassVar[bool] = False

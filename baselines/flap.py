@@ -39,6 +39,9 @@ class Flap(TrainingMethod):
     """Fluctuation-based adaptive structured pruning after training."""
 
     name: ClassVar[str] = "flap"
+    title = "FLAP"
+    removes = "structures"
+    group = "structures by activations or weights"
     stage: ClassVar = "one-shot"
     needs_calibration: ClassVar[bool] = True
 

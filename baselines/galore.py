@@ -40,6 +40,9 @@ class GaLore(TrainingMethod):
     """Trains the whole model with `GaLoreAdamW`; nothing shrinks but the optimizer's state."""
 
     name: ClassVar[str] = "galore"
+    title = "GaLore"
+    removes = "nothing"
+    group = "memory-efficient training"
     reads_gradients: ClassVar[bool] = False
 
     def build_optimizer(self, model: nn.Module) -> GaLoreAdamW:

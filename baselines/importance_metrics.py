@@ -25,7 +25,7 @@ import torch
 
 from baselines.calibration import Calibration, as_calibration
 from baselines.curve import Event, SizeCurve
-from baselines.method import ARCHITECTURES, Budget, TrainingMethod
+from baselines.method import EVERY_FAMILY, Budget, TrainingMethod
 from baselines.pair_metrics import (
     AbsoluteGradient,
     FirstOrderTaylor,
@@ -42,6 +42,9 @@ class GradientImportance(TrainingMethod):
     """Pairs with the smallest mean absolute gradient are cut."""
 
     name: ClassVar[str] = "importance_gradient"
+    title = "gradient"
+    removes = "structures"
+    group = "importance metric"
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, SizeCurve(budget, estimator=AbsoluteGradient))
@@ -51,6 +54,9 @@ class TaylorImportance(TrainingMethod):
     """Pairs whose entries change the loss least to first order are cut."""
 
     name: ClassVar[str] = "importance_taylor"
+    title = "Taylor, |w g|"
+    removes = "structures"
+    group = "importance metric"
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, SizeCurve(budget, estimator=FirstOrderTaylor))
@@ -60,6 +66,9 @@ class WeightImportance(TrainingMethod):
     """Pairs with the smallest weights are cut."""
 
     name: ClassVar[str] = "importance_weight"
+    title = "weight"
+    removes = "structures"
+    group = "importance metric"
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
@@ -70,6 +79,9 @@ class ActivationImportance(TrainingMethod):
     """Pairs through which the smallest values flow are cut."""
 
     name: ClassVar[str] = "importance_activation"
+    title = "activation"
+    removes = "structures"
+    group = "importance metric"
     needs_calibration: ClassVar[bool] = True
     reads_gradients: ClassVar[bool] = False
 
@@ -81,7 +93,10 @@ class EntropyImportance(TrainingMethod):
     """Pairs of the most diffuse attention are cut, and as large a share of the feed-forward pairs by Fisher."""
 
     name: ClassVar[str] = "importance_entropy"
-    architectures: ClassVar[frozenset[str]] = ARCHITECTURES - {"timm_vit"}  # its attention gives no weights
+    title = "attention entropy"
+    removes = "structures"
+    group = "importance metric"
+    architectures: ClassVar[frozenset[str]] = EVERY_FAMILY - {"timm_vit"}  # its attention gives no weights
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:
@@ -92,6 +107,9 @@ class RandomImportance(TrainingMethod):
     """Random pairs are cut, at their indices of smallest score."""
 
     name: ClassVar[str] = "importance_random"
+    title = "random"
+    removes = "structures"
+    group = "importance metric"
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:

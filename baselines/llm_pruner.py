@@ -46,6 +46,9 @@ class LLMPruner(TrainingMethod):
     """Cuts by element-wise Taylor importance before the first step, then trains adapters."""
 
     name: ClassVar[str] = "llm_pruner"
+    title = "LLM-Pruner, element"
+    removes = "structures"
+    group = "structures by gradients"
     reads_gradients: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = True
 
@@ -57,6 +60,9 @@ class LLMPrunerVector(TrainingMethod):
     """Cuts by vector-wise Taylor importance before the first step, then trains adapters."""
 
     name: ClassVar[str] = "llm_pruner_vector"
+    title = "LLM-Pruner, vector"
+    removes = "structures"
+    group = "structures by gradients"
     reads_gradients: ClassVar[bool] = False
     needs_calibration: ClassVar[bool] = True
 

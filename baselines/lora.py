@@ -45,6 +45,9 @@ class LoRA(TrainingMethod):
     """Trains adapters from the first step to the last, then merges them."""
 
     name: ClassVar[str] = "lora"
+    title = "LoRA"
+    removes = "nothing"
+    group = "memory-efficient training"
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:

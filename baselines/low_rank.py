@@ -41,6 +41,9 @@ class LowRank(TrainingMethod):
     """Trains the factors of every projection instead of the projection."""
 
     name: ClassVar[str] = "low_rank"
+    title = "low rank"
+    removes = "structures"
+    group = "structures by activations or weights"
     reads_gradients: ClassVar[bool] = False
 
     def prepare(self, model: nn.Module, calibration: Any = None) -> None:

@@ -38,6 +38,9 @@ class Magnitude(TrainingMethod):
     """Gradual unstructured magnitude pruning on the budget's size curve."""
 
     name: ClassVar[str] = "magnitude"
+    title = "magnitude mask"
+    removes = "zeros"
+    group = "masks"
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
@@ -55,6 +58,9 @@ class MagnitudeGlobal(TrainingMethod):
     """Gradual, all matrices in one ranking."""
 
     name: ClassVar[str] = "magnitude_global"
+    title = "magnitude, global, gradual"
+    removes = "zeros"
+    group = "masks"
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:
@@ -68,6 +74,9 @@ class MagnitudeOneShot(TrainingMethod):
     """At the end, the same share of every matrix."""
 
     name: ClassVar[str] = "magnitude_one_shot"
+    title = "magnitude, one shot"
+    removes = "zeros"
+    group = "masks"
     stage = "one-shot"
 
     def __init__(self, budget: Budget) -> None:
@@ -83,6 +92,9 @@ class MagnitudeGlobalOneShot(TrainingMethod):
     """At the end, all matrices in one ranking."""
 
     name: ClassVar[str] = "magnitude_global_one_shot"
+    title = "magnitude, global"
+    removes = "zeros"
+    group = "masks"
     stage = "one-shot"
 
     def __init__(self, budget: Budget) -> None:
@@ -96,6 +108,9 @@ class MagnitudeNM(TrainingMethod):
     """At the end, 2 of every 4 consecutive inputs stay; the size is what this gives, and another target is refused."""
 
     name: ClassVar[str] = "magnitude_2_4"
+    title = "magnitude 2:4"
+    removes = "zeros"
+    group = "masks"
     stage = "one-shot"
 
     def __init__(self, budget: Budget) -> None:

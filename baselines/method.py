@@ -6,6 +6,7 @@ steps and the same size over steps, because a model that stays large for longer 
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ import ecospa
 from baselines.calibration import Calibration, as_calibration
 from baselines.effective import effective_parameters
 from baselines.masks import Masks
-from ecospa import ConfigError, EcoSpaConfig, UnsupportedModelError, coupled_pairs
+from ecospa import ConfigError, EcoSpaConfig, UnsupportedModelError, coupled_pairs, families
 from ecospa.accounting import parameters
 from ecospa.config import Curve, Pace, TargetScope
 from ecospa.families import family_of, transformer_blocks
 
-ARCHITECTURES = frozenset({"bert", "gpt2", "llama", "timm_vit", "vit"})
+EVERY_FAMILY = frozenset(module.name for module in pkgutil.iter_modules(families.__path__))
 """Family files of ecospa: what a method is defined for unless it says otherwise."""
+
+Removes = Literal["structures", "zeros", "nothing"]
 
 HistoryEntry = dict[str, Any]
 """{"step", "parameters", "block_parameters", "widths"} of the model after an event; the first entry is step 0."""
@@ -176,7 +179,10 @@ class TrainingMethod:
         shrinker: does the work of the hooks; None leaves the model as it is.
 
     Attributes:
-        name: how tables and the command line call the method.
+        name: how records and the command line call the method.
+        title: how tables and plots call it; empty for its name.
+        removes: "structures", so that the model gets smaller, "zeros", which stay stored, or "nothing".
+        group: of methods that belong together in tables.
         stage: "training" methods shrink while they train; "one-shot" ones cut a trained model in `finish`.
         architectures: family files of ecospa that the method is defined for; the others are refused.
         reads_gradients: whether `after_backward` looks at them; a comparison without training then spares the passes.
@@ -188,8 +194,11 @@ class TrainingMethod:
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
+    removes: ClassVar[Removes] = "structures"
+    group: ClassVar[str] = "custom"
     stage: ClassVar[Literal["training", "one-shot"]] = "training"
-    architectures: ClassVar[frozenset[str]] = ARCHITECTURES
+    architectures: ClassVar[frozenset[str]] = EVERY_FAMILY
     needs_calibration: ClassVar[bool] = False
     reads_gradients: ClassVar[bool] = True
 

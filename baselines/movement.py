@@ -39,6 +39,9 @@ class Movement(TrainingMethod):
     """Structured movement pruning on the budget's size curve."""
 
     name: ClassVar[str] = "movement"
+    title = "movement"
+    removes = "structures"
+    group = "structures by gradients"
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, MovementCurve(budget))

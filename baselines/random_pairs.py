@@ -25,6 +25,9 @@ class RandomPairs(TrainingMethod):
     """Random pairs lose random indices."""
 
     name: ClassVar[str] = "random_pairs"
+    title = "random, aligned"
+    removes = "structures"
+    group = "selection ablation"
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:

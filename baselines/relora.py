@@ -32,6 +32,9 @@ class ReLoRA(TrainingMethod):
     """Trains adapters and merges them after every quarter of the run."""
 
     name: ClassVar[str] = "relora"
+    title = "ReLoRA"
+    removes = "nothing"
+    group = "memory-efficient training"
     reads_gradients: ClassVar[bool] = False
     cycles: ClassVar[int] = 4
     warmup_share: ClassVar[float] = 0.1

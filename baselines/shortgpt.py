@@ -32,6 +32,9 @@ class ShortGPT(TrainingMethod):
     """One-shot removal of whole blocks by block influence."""
 
     name: ClassVar[str] = "shortgpt"
+    title = "ShortGPT"
+    removes = "structures"
+    group = "structures by activations or weights"
     stage: ClassVar = "one-shot"
     needs_calibration: ClassVar[bool] = True
     granularity: ClassVar[str] = "block"

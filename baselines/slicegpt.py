@@ -54,6 +54,9 @@ class SliceGPT(TrainingMethod):
     """One-shot slicing of the residual stream by the principal components of its signals."""
 
     name: ClassVar[str] = "slicegpt"
+    title = "SliceGPT"
+    removes = "structures"
+    group = "structures by activations or weights"
     stage: ClassVar = "one-shot"
     architectures: ClassVar[frozenset[str]] = frozenset({"gpt2", "llama"})
     needs_calibration: ClassVar[bool] = True

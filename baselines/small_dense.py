@@ -33,6 +33,9 @@ class SmallDense(TrainingMethod):
     """Trains a model of the target size that was never larger."""
 
     name: ClassVar[str] = "small_dense"
+    title = "small dense"
+    removes = "nothing"
+    group = "dense control"
     reads_gradients: ClassVar[bool] = False
 
     def __init__(self, budget: Budget) -> None:

@@ -48,6 +48,9 @@ class SparseGPT(TrainingMethod):
     """Unstructured, the same share of every matrix."""
 
     name: ClassVar[str] = "sparsegpt"
+    title = "SparseGPT"
+    removes = "zeros"
+    group = "masks"
     stage = "one-shot"
     needs_calibration: ClassVar[bool] = True
 
@@ -63,6 +66,9 @@ class SparseGPTNM(TrainingMethod):
     """2 of every 4 consecutive inputs stay; the size is what this gives, and another target is refused."""
 
     name: ClassVar[str] = "sparsegpt_2_4"
+    title = "SparseGPT 2:4"
+    removes = "zeros"
+    group = "masks"
     stage = "one-shot"
     needs_calibration: ClassVar[bool] = True
 

@@ -48,6 +48,9 @@ class Surgeon(TrainingMethod):
     """K-OBD after training: shared indices of lowest cost per parameter go, in several shots."""
 
     name: ClassVar[str] = "surgeon"
+    title = "K-OBD"
+    removes = "structures"
+    group = "structures by gradients"
     stage: ClassVar = "one-shot"
     needs_calibration: ClassVar[bool] = True
 

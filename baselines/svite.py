@@ -47,6 +47,9 @@ class SViTE(TrainingMethod):
     """Structured dynamic sparse training of vision transformers."""
 
     name: ClassVar[str] = "svite"
+    title = "S2ViTE"
+    removes = "structures"
+    group = "structures by gradients"
     architectures: ClassVar[frozenset[str]] = frozenset({"timm_vit", "vit"})
 
     def __init__(self, budget: Budget) -> None:

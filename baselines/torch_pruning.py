@@ -59,6 +59,9 @@ class TorchPruning(TrainingMethod):
     """One-shot structured pruning by the Torch-Pruning library."""
 
     name: ClassVar[str] = "torch_pruning"
+    title = "Torch-Pruning"
+    removes = "structures"
+    group = "structures by activations or weights"
     stage: ClassVar = "one-shot"
     architectures: ClassVar[frozenset[str]] = frozenset(QUERY_KEY_VALUE)
     needs_calibration: ClassVar[bool] = True

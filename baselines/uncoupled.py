@@ -34,6 +34,9 @@ class Uncoupled(TrainingMethod):
     """Both matrices of a pair lose as many indices, each its own."""
 
     name: ClassVar[str] = "uncoupled"
+    title = "uncoupled indices"
+    removes = "zeros"
+    group = "selection ablation"
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, MaskedCurve(budget, Masks(), self._choose, estimate=True))

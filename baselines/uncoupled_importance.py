@@ -26,6 +26,9 @@ class UncoupledImportance(TrainingMethod):
     """A matrix is selected by its own gradients and cut by its own norms; its partner follows."""
 
     name: ClassVar[str] = "uncoupled_importance"
+    title = "uncoupled importance"
+    removes = "structures"
+    group = "selection ablation"
 
     def __init__(self, budget: Budget) -> None:
         super().__init__(budget, SizeCurve(budget, self._rank, estimator=CoupledEstimator, scorer=self._scores))

@@ -42,6 +42,9 @@ class Wanda(TrainingMethod):
     """Unstructured, the same share of every matrix and row."""
 
     name: ClassVar[str] = "wanda"
+    title = "Wanda"
+    removes = "zeros"
+    group = "masks"
     stage = "one-shot"
     needs_calibration: ClassVar[bool] = True
 
@@ -57,6 +60,9 @@ class WandaNM(TrainingMethod):
     """2 of every 4 consecutive inputs stay; the size is what this gives, and another target is refused."""
 
     name: ClassVar[str] = "wanda_2_4"
+    title = "Wanda 2:4"
+    removes = "zeros"
+    group = "masks"
     stage = "one-shot"
     needs_calibration: ClassVar[bool] = True
 

@@ -36,6 +36,9 @@ class WandaSp(TrainingMethod):
     """Structured Wanda after training, the same share in every layer."""
 
     name: ClassVar[str] = "wanda_sp"
+    title = "Wanda-sp"
+    removes = "structures"
+    group = "structures by activations or weights"
     stage: ClassVar = "one-shot"
     needs_calibration: ClassVar[bool] = True
 

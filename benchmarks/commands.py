@@ -216,7 +216,7 @@ def make_tables(tier: Tier, records: Path) -> int:
     Those of other records than the checkout's are put beside these, so that nothing that is committed changes.
     """
     raise_from_now_on()
-    words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve())]
+    words = ["-m", "paper_tables", "--tier", tier, "--records", str(records.resolve()), "--all"]
     if records.resolve() != DEFAULT_FOLDER.resolve():
         words += ["--out", str(records.resolve() / "rendered" / tier)]
     return int(subprocess.run([sys.executable, *words], cwd=ROOT, check=False).returncode != 0)

@@ -12,7 +12,7 @@ from benchmarks import environment
 from benchmarks.experiment import Outcome, Run, Workplace
 from benchmarks.progress import Stopped
 from benchmarks.registry import experiment
-from results.record import SCHEMA_VERSION, RunRecord, new_id
+from results.record import SCHEMA_VERSION, MethodInfo, RunRecord, new_id
 
 _UNREAD = "not read"
 _REFUSAL = "UnsupportedModelError"  # by its name: a plan reads records without importing torch
@@ -113,4 +113,19 @@ def _record(
         status="finished" if error is None else "failed",
         error=error,
         payload=dict(outcome.payload),
+        method_info=None if error is not None else method_info(run),
     )
+
+
+def method_info(run: Run) -> MethodInfo | None:
+    """Return how tables show the method of a run; None where what was run is no method."""
+    import baselines  # a plan reads records without importing torch
+
+    reference = getattr(run.cell.settings, "method", None)
+    location = None if reference is None else reference.location or reference.name
+    if location is None or (":" not in location and location not in baselines.methods()):
+        return None
+    found = baselines.load(location)
+    # an experiment that runs one class under several settings gives each a name of its own
+    title = found.title if found.name == run.cell.method else ""
+    return MethodInfo(title or run.cell.method, found.removes, found.group)

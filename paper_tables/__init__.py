@@ -5,6 +5,6 @@ machine. A table or plot is one file in `tables/` or `figures/`, found by scanni
 """
 
 from paper_tables.registry import items
-from paper_tables.rendering import render, terminal_table
+from paper_tables.report.render import render, terminal_table
 
 __all__ = ["items", "render", "terminal_table"]

@@ -1,6 +1,7 @@
 """`python -m paper_tables --tier smoke`: render what the records of one tier hold, and print the short form.
 
-`python -m paper_tables --check` says whether what is committed is what the committed records render to.
+Makes what is committed, Markdown tables and a few figures; LaTeX, SVG, one HTML page and the other figures by flags,
+all of it with `--all`. `python -m paper_tables --check` says whether what is committed is what the records render to.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_tables.checking import findings
-from paper_tables.readme import README, filled, pages
-from paper_tables.rendering import RENDERED, rendering, terminal_table, write
+from paper_tables.report.check import findings
+from paper_tables.report.readme import README, filled, pages
+from paper_tables.report.render import EVERYTHING, RENDERED, REPORT, Formats, rendering, terminal_table, write
+from paper_tables.report.results_page import PAGE, TIER, results_page
 from results import RecordError, Store
 from results.store import DEFAULT_FOLDER
 
@@ -28,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tier", choices=TIERS, default="smoke", help="whose records (default: smoke)")
     parser.add_argument("--records", type=Path, default=DEFAULT_FOLDER, help="folder of the records")
     parser.add_argument("--out", type=Path, help=f"folder to write to (default: {RENDERED.name}/<tier> beside this)")
+    parser.add_argument("--latex", action="store_true", help="also write every table as .tex")
+    parser.add_argument("--svg", action="store_true", help="also write every figure as .svg")
+    parser.add_argument("--html", action="store_true", help=f"also write {REPORT}, which holds everything")
+    parser.add_argument("--all", action="store_true", help="write all of these, and every figure as .png")
     parser.add_argument("--readme", action="store_true", help="also fill the tables of the pages")
     parser.add_argument(
         "--check",
@@ -48,21 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _render(options: argparse.Namespace, store: Store) -> int:
-    made = rendering(options.tier, store)
-    report = write(made, options.out or RENDERED / options.tier)
+    made = rendering(options.tier, store, _formats(options))
+    folder = write(made, options.out or RENDERED / options.tier)
+    if options.out is None and options.tier == TIER:
+        everything = results_page(made.contents, list(made.files), f"{RENDERED.name}/{TIER}")
+        RENDERED.with_name(PAGE).write_text(everything, encoding="utf-8")
     if options.readme:
         for page in pages(README.parent):
             page.write_text(filled(page.read_text(encoding="utf-8"), store), encoding="utf-8")
     print(terminal_table(options.tier, store))
-    print(f"\nreport: {report}")
+    print(f"\nreport: {folder / REPORT}" if REPORT in made.files else f"\ntables: {folder}")
     for line in made.odd:
         print(f"odd: {line}", file=sys.stderr)
     return int(bool(made.odd))
 
 
+def _formats(options: argparse.Namespace) -> Formats:
+    if options.all:
+        return EVERYTHING
+    return Formats(latex=options.latex, svg=options.svg, html=options.html)
+
+
 def _check(store: Store) -> int:
-    wrong, remarks = findings(store, RENDERED, README)
-    for line in (*remarks, *wrong):
+    wrong = findings(store, RENDERED, README)
+    for line in wrong:
         print(line)
     if wrong:
         count = f"{len(wrong)} file{'s' * (len(wrong) != 1)}"

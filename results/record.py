@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+from results.plan_history import PlanEvent, checked, from_columns, from_events, to_columns
 from results.strict import (
     RecordError,
     exact,
@@ -31,7 +32,9 @@ from results.strict import (
     text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, SCHEMA_VERSION)
+"""Versions that are read, and written back as they were; 1 has its history event by event and no `method_info`."""
 MAX_CURVE_POINTS = 200
 STATUSES = ("finished", "failed")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
@@ -57,21 +60,16 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class PlanEvent:
-    """Size of the model after `step` optimizer steps: all and block parameters (counts), width of each coupled pair."""
+class MethodInfo:
+    """A method as tables show it: title, what it removes (structures, zeros or nothing), and the group it stands in."""
 
-    step: int
-    parameters: int
-    block_parameters: int
-    widths: dict[str, int]
+    title: str
+    removes: str
+    group: str
 
     def __post_init__(self) -> None:
-        integer("step", self.step)
-        integer("parameters", self.parameters)
-        integer("block_parameters", self.block_parameters)
-        for name, width in mapping("widths", self.widths).items():
-            integer(f"widths.{name}", width)
-        object.__setattr__(self, "widths", dict(self.widths))
+        for name in ("title", "removes", "group"):
+            text(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,8 @@ class RunRecord:
     """One run: what was asked (config, seed), where it ran (commit, versions, device) and what came out.
 
     `start` is ISO-8601 in UTC, `seconds` wall-clock time, `loss_curve` at most 200 (step, loss) points, `plan_history`
-    the size after every shrink event with the dense model at step 0, `payload` free JSON such as curves and texts.
+    the size after every shrink event with the dense model at step 0, `payload` free JSON such as curves and texts,
+    `method_info` how tables call the method, None where what was run is no method or the record is of schema 1.
     """
 
     schema_version: int
@@ -104,6 +103,7 @@ class RunRecord:
     status: str
     error: str | None
     payload: dict[str, Any]
+    method_info: MethodInfo | None = None
 
     def __post_init__(self) -> None:
         self._check_identity()
@@ -113,6 +113,10 @@ class RunRecord:
     def to_json(self) -> str:
         """Return the record as JSON, one top-level field per line, so that a file is readable and two files compare."""
         raw = asdict(self)
+        if self.schema_version == 1:
+            del raw["method_info"]
+        else:
+            raw["plan_history"] = to_columns(self.plan_history)
         lines = (f"{json.dumps(key)}: {json.dumps(raw[key], sort_keys=True, allow_nan=False)}" for key in raw)
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -120,22 +124,21 @@ class RunRecord:
     def from_json(cls, text: str, source: str = "record") -> RunRecord:
         """Return the record in `text`; raises RecordError that names `source` and the field when anything is off."""
         try:
-            raw = exact("record", parse(text), {field.name for field in fields(cls)})
+            raw = _fields(cls, mapping("record", parse(text)))
             raw["metrics"] = {
                 name: nested(Metric, f"metrics.{name}", value)
                 for name, value in mapping("metrics", raw["metrics"]).items()
             }
-            history = sequence("plan_history", raw["plan_history"])
-            raw["plan_history"] = tuple(
-                nested(PlanEvent, f"plan_history[{i}]", event) for i, event in enumerate(history)
-            )
+            read = from_events if raw["schema_version"] == 1 else from_columns
+            raw["plan_history"] = read(raw["plan_history"])
+            if raw.get("method_info") is not None:
+                raw["method_info"] = nested(MethodInfo, "method_info", raw["method_info"])
             return cls(**raw)
         except RecordError as error:
             raise RecordError(f"{source}: {error}") from error
 
     def _check_identity(self) -> None:
-        if self.schema_version != SCHEMA_VERSION or isinstance(self.schema_version, bool):
-            fail("schema_version", self.schema_version, f"{SCHEMA_VERSION}, the version that this checkout reads")
+        _check_version(self.schema_version)
         match("id", self.id, _ID, "the form 20261123T235959Z-0123abcd, made by results.new_id(start)")
         for name in ("experiment", "method", "tier"):
             match(name, getattr(self, name), NAME, "letters, digits, '_' and '.', because it names a file")
@@ -147,6 +150,8 @@ class RunRecord:
         if self.config_hash != expected:
             fail("config_hash", self.config_hash, f"{expected}, the hash of its config; one of the two was edited")
         integer("seed", self.seed)
+        if self.method_info is not None and (self.schema_version == 1 or not isinstance(self.method_info, MethodInfo)):
+            fail("method_info", self.method_info, "a MethodInfo or null; null in schema 1")
 
     def _check_origin(self) -> None:
         for name in ("commit", "command", "data_fingerprint"):
@@ -165,7 +170,7 @@ class RunRecord:
             if not isinstance(metric, Metric):
                 fail(f"metrics.{name}", metric, "a Metric")
         object.__setattr__(self, "metrics", dict(self.metrics))
-        self._check_history()
+        object.__setattr__(self, "plan_history", checked(self.plan_history))
         self._check_curve()
         if self.status not in STATUSES:
             fail("status", self.status, f"one of {', '.join(STATUSES)}")
@@ -174,17 +179,6 @@ class RunRecord:
         elif self.error is not None:
             fail("error", self.error, "null in a finished run")
         object.__setattr__(self, "payload", plain("payload", mapping("payload", self.payload)))
-
-    def _check_history(self) -> None:
-        history = tuple(sequence("plan_history", self.plan_history))
-        for index, event in enumerate(history):
-            if not isinstance(event, PlanEvent):
-                fail(f"plan_history[{index}]", event, "a PlanEvent")
-            if index == 0 and event.step != 0:
-                fail("plan_history[0].step", event.step, "0, the dense model before training")
-            if index and event.step < history[index - 1].step:
-                fail(f"plan_history[{index}].step", event.step, "steps in ascending order")
-        object.__setattr__(self, "plan_history", history)
 
     def _check_curve(self) -> None:
         curve = sequence("loss_curve", self.loss_curve)
@@ -199,6 +193,20 @@ class RunRecord:
             if index and step <= points[index - 1][0]:
                 fail(f"loss_curve[{index}][0]", step, "steps in strictly ascending order")
         object.__setattr__(self, "loss_curve", tuple(points))
+
+
+def _check_version(version: object) -> None:
+    if isinstance(version, bool) or version not in READABLE:
+        fail("schema_version", version, f"{' or '.join(map(str, READABLE))}, the versions that this checkout reads")
+
+
+def _fields(kind: type[RunRecord], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return exactly the fields that a record of its version has."""
+    names = {field.name for field in fields(kind)}
+    if "schema_version" in raw:
+        _check_version(raw["schema_version"])
+        names -= {"method_info"} if raw["schema_version"] == 1 else set()
+    return exact("record", raw, names)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

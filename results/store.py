@@ -104,6 +104,21 @@ class Store:
         return matches[-1] if matches else None
 
 
+class Snapshot(Store):
+    """A store whose files are read once: for many tables of records that nobody replaces meanwhile."""
+
+    def __init__(self, folder: str | os.PathLike[str] = DEFAULT_FOLDER) -> None:
+        super().__init__(folder)
+        self._known: dict[Path, RunRecord] = {}
+
+    def read(self, path: str | os.PathLike[str]) -> RunRecord:
+        """Return the record in a file as it was when it was first read; see `Store.read`."""
+        own = Path(path)
+        if own not in self._known:
+            self._known[own] = super().read(own)
+        return self._known[own]
+
+
 def probe(folder: Path, size: int, links: bool) -> None:
     """Write `size` bytes below `folder` as a record would be, and remove them; OSError if the disk refuses.
 

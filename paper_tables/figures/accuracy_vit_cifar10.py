@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from paper_tables.classified import accuracy_against_size
+from paper_tables.drawing.image_classification import accuracy_against_size
 from paper_tables.item import Plot
 from results import RunRecord
 

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from paper_tables.formats import share
+from paper_tables.analysis.formats import share
+from paper_tables.analysis.width_sensitivity import DEPTHS, KINDS, PARTS, STATES, Part, parts
+from paper_tables.drawing.style import INK, SERIES, End, label_ends, panels
 from paper_tables.item import Plot
-from paper_tables.limits import DEPTHS, KINDS, PARTS, STATES, Part, parts
-from paper_tables.style import INK, SERIES, End, label_ends, panels
 from results import RunRecord
 
 GROUPS = {"kind of pair": KINDS, "depth": DEPTHS}

@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    points,
+    shown,
+)
+from paper_tables.drawing.speed_panels import model_color
+from paper_tables.drawing.style import label_ends, panels
 from paper_tables.item import Plot
-from paper_tables.speed import Point, model_color, model_notes, points, shown
-from paper_tables.style import label_ends, panels
 from results import RunRecord
 
 KINDS = (

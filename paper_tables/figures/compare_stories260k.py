@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from paper_tables.compared import pareto
+from paper_tables.drawing.compression_panels import pareto
 from paper_tables.item import Plot
 from results import RunRecord
 

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from paper_tables.cells import Cell, by_model, compare, label, rank
+from paper_tables.analysis.cells import Cell, by_model, compare
+from paper_tables.drawing.style import color, label_ends, line_style, marker, panels
 from paper_tables.item import Plot
-from paper_tables.style import color, label_ends, line_style, marker, panels
+from paper_tables.methods import label, rank
 from results import RunRecord
 
 

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_tables.cells import Cell, compare, label
+from paper_tables.analysis.cells import Cell, compare
+from paper_tables.analysis.pair_widths import KINDS, whole_widths, widths_left
+from paper_tables.drawing.style import INK, SERIES, color, panels
 from paper_tables.item import Plot
-from paper_tables.pair_widths import KINDS, whole_widths, widths_left
-from paper_tables.style import INK, SERIES, color, panels
+from paper_tables.methods import label
 from paper_tables.tables.importance_metrics import measure
 from results import RunRecord
 

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.formats import share
-from paper_tables.heat_map import ON_DARK, ON_LIGHT
-from paper_tables.intervals import Interval
+from paper_tables.analysis.formats import share
+from paper_tables.analysis.intervals import Interval
+from paper_tables.analysis.k_theta_grid import STAGES, Point, stages
+from paper_tables.drawing.heat_map import ON_DARK, ON_LIGHT
+from paper_tables.drawing.style import panels
 from paper_tables.item import Plot
-from paper_tables.k_theta import STAGES, Point, stages
-from paper_tables.style import panels
 from results import RunRecord
 
 _DARK = 0.55

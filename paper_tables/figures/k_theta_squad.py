@@ -8,12 +8,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from paper_tables.cells import Cell, label
-from paper_tables.formats import quantity
-from paper_tables.heat_map import color_bar, heat_map
+from paper_tables.analysis.cells import Cell
+from paper_tables.analysis.formats import quantity
+from paper_tables.analysis.squad_grid import (
+    SAME_SIZE,
+    Pair,
+    others,
+    surface,
+)
+from paper_tables.drawing.heat_map import color_bar, heat_map
+from paper_tables.drawing.style import panels
 from paper_tables.item import Plot
-from paper_tables.squad_surface import SAME_SIZE, Pair, others, surface
-from paper_tables.style import panels
+from paper_tables.methods import label
 from results import RunRecord
 
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.cells import Cell, label, rank
-from paper_tables.finetuned import Protocol, kept_share, protocols
+from paper_tables.analysis.cells import Cell
+from paper_tables.analysis.fine_tuning import Protocol, kept_share, protocols
+from paper_tables.drawing.style import clipped, color, key, line_style, logarithmic, marker, panels
 from paper_tables.item import Plot
-from paper_tables.style import clipped, color, key, line_style, logarithmic, marker, panels
+from paper_tables.methods import label, rank
 from results import RunRecord
 
 _WIDE, _NARROW = (1.0, 2.0, 5.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)

@@ -12,10 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.cells import Cell, label
-from paper_tables.curves import Band, Panel, Points, band, pair_notes, panels_of, smooth
+from paper_tables.analysis.cells import Cell
+from paper_tables.analysis.curves import Band, Panel, Points, band, pair_notes, panels_of, smooth
+from paper_tables.drawing.style import color, label_ends, line_style, panels
 from paper_tables.item import Plot
-from paper_tables.style import color, label_ends, line_style, panels
+from paper_tables.methods import label
 from results import RunRecord
 
 WINDOW = 5

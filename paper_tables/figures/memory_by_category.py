@@ -8,11 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.formats import share
+from paper_tables.analysis.formats import share
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    points,
+    shown,
+)
+from paper_tables.claims.judges import HALF
+from paper_tables.drawing.style import BLUE, GREEN, INK, ORANGE, PINK, End, label_ends, panels
 from paper_tables.item import Plot
-from paper_tables.judges import HALF
-from paper_tables.speed import Point, model_notes, points, shown
-from paper_tables.style import BLUE, GREEN, INK, ORANGE, PINK, End, label_ends, panels
 from results import RunRecord
 
 HELD = (("weights", BLUE), ("gradients", ORANGE), ("optimizer", GREEN))

@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.cells import label
-from paper_tables.curves import Panel, last_step, pair_notes, panels_of
+from paper_tables.analysis.curves import Panel, last_step, pair_notes, panels_of
+from paper_tables.drawing.style import BLUE, GREEN, ORANGE, color, label_ends, line_style, marker, panels
 from paper_tables.item import Plot
-from paper_tables.style import BLUE, GREEN, ORANGE, color, label_ends, line_style, marker, panels
+from paper_tables.methods import label
 from results import RunRecord
 
 BYTES = 4

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.cells import compare
-from paper_tables.curves import Band
+from paper_tables.analysis.cells import compare
+from paper_tables.analysis.curves import Band
+from paper_tables.claims.judges import error_curves
+from paper_tables.drawing.style import SERIES, End, label_ends, logarithmic, panels
 from paper_tables.item import Plot
-from paper_tables.judges import error_curves
-from paper_tables.style import SERIES, End, label_ends, logarithmic, panels
 from results import RunRecord
 
 MATRICES = {"random": "Gaussian", "scaled": "columns of unequal scale", "low_rank": "low rank", "trained": "trained"}

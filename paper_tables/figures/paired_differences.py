@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from paper_tables.cells import label
-from paper_tables.formats import share
-from paper_tables.intervals import Interval
+from paper_tables.analysis.formats import share
+from paper_tables.analysis.intervals import Interval
+from paper_tables.drawing.style import INK, color, marker, panels
 from paper_tables.item import Plot
-from paper_tables.style import INK, color, marker, panels
+from paper_tables.methods import label
 from paper_tables.tables.controls import pairs, reading
 from results import RunRecord
 

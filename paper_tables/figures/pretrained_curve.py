@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from paper_tables.cells import compare
-from paper_tables.intervals import mean_interval
+from paper_tables.analysis.cells import compare
+from paper_tables.analysis.intervals import mean_interval
+from paper_tables.drawing.style import INK, SERIES, label_ends, logarithmic, panels
 from paper_tables.item import Plot
-from paper_tables.style import INK, SERIES, label_ends, logarithmic, panels
 from paper_tables.tables.pretrained_shrink import stages, whole_model
 from results import RunRecord
 

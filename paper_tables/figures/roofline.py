@@ -9,9 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    points,
+    shown,
+)
+from paper_tables.drawing.speed_panels import model_color
+from paper_tables.drawing.style import GREY, label_ends, logarithmic, panels
 from paper_tables.item import Plot
-from paper_tables.speed import Point, model_color, model_notes, points, shown
-from paper_tables.style import GREY, label_ends, logarithmic, panels
 from results import RunRecord
 
 

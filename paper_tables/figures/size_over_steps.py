@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.cells import label
-from paper_tables.curves import Panel, dense_blocks, last_step, pair_notes, panels_of, sizes
+from paper_tables.analysis.curves import Panel, dense_blocks, last_step, pair_notes, panels_of, sizes
+from paper_tables.drawing.style import color, label_ends, line_style, panels
 from paper_tables.item import Plot
-from paper_tables.style import color, label_ends, line_style, panels
+from paper_tables.methods import label
 from results import RunRecord
 
 

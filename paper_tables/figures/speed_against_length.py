@@ -8,10 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from paper_tables.analysis.speed import (
+    Point,
+    flops_ratio,
+    model_notes,
+    points,
+    shown,
+    time_ratio,
+)
+from paper_tables.claims.judges import HALF
+from paper_tables.drawing.speed_panels import model_color, phase_figure
+from paper_tables.drawing.style import GREY, label_ends
 from paper_tables.item import Plot
-from paper_tables.judges import HALF
-from paper_tables.speed import Point, flops_ratio, model_color, model_notes, phase_figure, points, shown, time_ratio
-from paper_tables.style import GREY, label_ends
 from results import RunRecord
 
 TEXTS = ("tokens that are read", "time / whole model's")

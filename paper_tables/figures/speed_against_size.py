@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.item import Plot
-from paper_tables.speed import (
+from paper_tables.analysis.speed import (
     Point,
     batch_of_most_sizes,
     flops_ratio,
-    model_color,
     model_notes,
-    phase_figure,
     points,
     shown,
     time_ratio,
     usual,
 )
-from paper_tables.style import GREY, INK, label_ends
+from paper_tables.drawing.speed_panels import model_color, phase_figure
+from paper_tables.drawing.style import GREY, INK, label_ends
+from paper_tables.item import Plot
 from results import RunRecord
 
 TEXTS = ("share of the block parameters that is kept", "time / whole model's")

@@ -10,10 +10,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paper_tables.curves import Panel, last_step, panels_of
-from paper_tables.heat_map import color_bar, shade
+from paper_tables.analysis.curves import Panel, last_step, panels_of
+from paper_tables.drawing.heat_map import color_bar, shade
+from paper_tables.drawing.style import panels
 from paper_tables.item import Plot
-from paper_tables.style import panels
 from results import RunRecord
 
 KINDS = {"qk": "query and key", "vo": "value and output", "ffn": "feed-forward"}

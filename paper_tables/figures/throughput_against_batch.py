@@ -8,10 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    points,
+    shown,
+    usual,
+)
+from paper_tables.claims.judges import HALF
+from paper_tables.drawing.speed_panels import model_color, phase_figure
+from paper_tables.drawing.style import label_ends, logarithmic
 from paper_tables.item import Plot
-from paper_tables.judges import HALF
-from paper_tables.speed import Point, model_color, model_notes, phase_figure, points, shown, usual
-from paper_tables.style import label_ends, logarithmic
 from results import RunRecord
 
 TEXTS = ("sequences or images at a time", "tokens per second")

@@ -7,10 +7,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import GLUE_TASKS, Cell, compare, device_name, label, rank
-from paper_tables.formats import NOTHING, flat, quantity, share
+from paper_tables.analysis.cells import (
+    GLUE_TASKS,
+    Cell,
+    compare,
+    device_name,
+)
+from paper_tables.analysis.formats import NOTHING, flat, quantity, share
+from paper_tables.claims.published import BERT_GLUE, numbers
 from paper_tables.item import RECORDS, Table
-from paper_tables.published import BERT_GLUE, numbers
+from paper_tables.methods import label, rank
 from results import RunRecord
 
 METRICS = {"f1": "F1", "accuracy": "accuracy", "matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}

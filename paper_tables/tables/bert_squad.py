@@ -6,23 +6,31 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, label, measured, protocol_notes, provenance, without_empty_columns
-from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.analysis.cells import (
+    Cell,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.squad_grid import others, surface
+from paper_tables.claims.published import BERT_SQUAD, numbers
 from paper_tables.item import Table
-from paper_tables.published import BERT_SQUAD, numbers
-from paper_tables.squad_surface import others, surface
+from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Exact match", "exact_match", "plain"),
-    ("F1", "f1", "plain"),
-    ("Stored parameters", "parameters", "count"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Shrink events", "shrink_events", "plain"),
-    ("Run FLOPs", "run_flops", "count"),
-    ("Step time", "step_time", "milliseconds"),
-    ("Final step / dense", "final_step_time_ratio", "plain"),
-    ("Peak memory", "peak_memory", "megabytes"),
+COLUMNS: tuple[Column, ...] = (
+    "exact_match",
+    "f1",
+    "parameters",
+    "block_parameters",
+    "shrink_events",
+    "run_flops",
+    "step_time",
+    "final_step_time_ratio",
+    "peak_memory",
 )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.claims import claims
-from paper_tables.formats import NOTHING
+from paper_tables.analysis.formats import NOTHING
+from paper_tables.analysis.odd_records import sound
+from paper_tables.claims.published import meanings
+from paper_tables.claims.statements import claims
+from paper_tables.claims.verdicts import Claim, Verdict, needs
 from paper_tables.item import RECORDS, Table
-from paper_tables.odd import sound
-from paper_tables.published import meanings
-from paper_tables.verdicts import Claim, Verdict, needs
 from results import RunRecord
 
 

@@ -10,30 +10,31 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     by_model,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import share
+from paper_tables.analysis.formats import share
 from paper_tables.item import Table
+from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Non-zero in blocks", "block_parameters_nonzero", "count"),
-    ("Effective in blocks", "block_parameters_effective", "count"),
-    ("Forward FLOPs / dense", "forward_flops_ratio", "plain"),
-    ("Latency / dense", "latency_ratio", "plain"),
-    ("Latency", "latency", "milliseconds"),
-    ("Compression time", "compression_time", "milliseconds"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    "block_parameters",
+    "block_parameters_nonzero",
+    "block_parameters_effective",
+    "forward_flops_ratio",
+    "latency_ratio",
+    "latency",
+    "compression_time",
 )
 
 

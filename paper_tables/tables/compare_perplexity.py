@@ -7,10 +7,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, Comparison, by_model, compare, label, rank
-from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.analysis.cells import (
+    Cell,
+    Comparison,
+    by_model,
+    compare,
+)
+from paper_tables.analysis.formats import NOTHING, quantity, share
 from paper_tables.item import RECORDS, Table
-from paper_tables.style import masks_entries
+from paper_tables.methods import label, rank, removes
 from results import RunRecord
 
 _MISSED = 0.015  # of the blocks: then the share that is really left stands beside the perplexity
@@ -41,8 +46,7 @@ def _smallest(cells: Sequence[Cell]) -> tuple[float, float]:
 
 
 def _row(model: str, method: str, cells: Sequence[Cell], sizes: Sequence[float]) -> dict[str, str]:
-    kind = "nothing" if method == "dense" else "zeros" if masks_entries(method) else "structures"
-    row = {"Model": model, "Method": label(method), "Removes": kind, "100%": NOTHING}
+    row = {"Model": model, "Method": label(method), "Removes": removes(method), "100%": NOTHING}
     row |= {share(size): NOTHING for size in sizes}
     for cell in cells:
         measured = cell.interval("block_share")

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, compare, label
-from paper_tables.formats import difference, quantity, share
-from paper_tables.intervals import Interval, paired_difference
+from paper_tables.analysis.cells import Cell, compare
+from paper_tables.analysis.comparability import unequal
+from paper_tables.analysis.formats import difference, quantity, share
+from paper_tables.analysis.intervals import Interval, paired_difference
+from paper_tables.claims.verdicts import SEEDS_NEEDED
 from paper_tables.item import RECORDS, Table
-from paper_tables.pairing import unequal
-from paper_tables.verdicts import SEEDS_NEEDED
+from paper_tables.methods import label
 from results import RunRecord
 
 

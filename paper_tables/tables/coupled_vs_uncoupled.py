@@ -10,32 +10,33 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import share
+from paper_tables.analysis.formats import share
 from paper_tables.item import Table
+from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Word perplexity", "word_perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Stored parameters", "parameters", "count"),
-    ("Non-zero parameters", "parameters_nonzero", "count"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Non-zero in blocks", "block_parameters_nonzero", "count"),
-    ("Step FLOPs", "step_flops", "count"),
-    ("Run FLOPs", "run_flops", "count"),
-    ("Step time", "step_time", "milliseconds"),
-    ("Final step / dense", "final_step_time_ratio", "plain"),
-    ("Peak memory", "peak_memory", "megabytes"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "word_perplexity",
+    "bits_per_byte",
+    "parameters",
+    "parameters_nonzero",
+    "block_parameters",
+    "block_parameters_nonzero",
+    "step_flops",
+    "run_flops",
+    "step_time",
+    "final_step_time_ratio",
+    "peak_memory",
 )
 
 

@@ -9,33 +9,34 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables import published
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     Comparison,
     by_model,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING, difference, quantity, share
-from paper_tables.intervals import paired_difference, paired_ratio
+from paper_tables.analysis.formats import NOTHING, difference, quantity, share
+from paper_tables.analysis.intervals import paired_difference, paired_ratio
+from paper_tables.claims import published
 from paper_tables.item import RECORDS, Table
+from paper_tables.methods import label
+from paper_tables.metrics import Column, headers
 from results import RunRecord
 
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Stored parameters", "parameters", "count"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Run FLOPs", "run_flops", "count"),
-    ("Step time", "step_time", "milliseconds"),
-    ("Final step / dense", "final_step_time_ratio", "plain"),
-    ("Training holds, peak", "training_bytes_peak", "megabytes"),
-    ("Training holds, end", "training_bytes", "megabytes"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    "parameters",
+    "block_parameters",
+    "run_flops",
+    "step_time",
+    "final_step_time_ratio",
+    "training_bytes_peak",
+    "training_bytes",
 )
 CONTROLS = (("dense", "Against dense"), ("dense_twice_steps", "Against dense, twice the steps"))
 
@@ -95,7 +96,7 @@ def _published() -> list[dict[str, str]]:
                 unit = " M" if number.metric == "parameters" else ""
                 row[f"Published {number.metric}"] = f"{number.value:g}{unit}"
     columns = ("Parameters kept", "Times smaller", "Steps", "Seeds", "Tier", "Device")
-    blank = dict.fromkeys((*columns, *(name for name, _, _ in COLUMNS), *(title for _, title in CONTROLS)), NOTHING)
+    blank = dict.fromkeys((*columns, *headers(COLUMNS).values(), *(title for _, title in CONTROLS)), NOTHING)
     return [{**blank, **row} for row in found.values()]
 
 

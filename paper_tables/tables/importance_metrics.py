@@ -6,30 +6,31 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     Comparison,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING, difference, share
-from paper_tables.intervals import paired_difference
+from paper_tables.analysis.formats import NOTHING, difference, share
+from paper_tables.analysis.intervals import paired_difference
+from paper_tables.analysis.pair_widths import KINDS, whole_widths, widths_left
 from paper_tables.item import Table
-from paper_tables.pair_widths import KINDS, whole_widths, widths_left
+from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Run FLOPs", "run_flops", "count"),
-    ("Step time", "step_time", "milliseconds"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    "block_parameters",
+    "run_flops",
+    "step_time",
 )
-AGAINST = (("ecospa", "Against Fisher"), ("importance_random", "Against lot"))
+AGAINST = (("ecospa", "Against Fisher"), ("importance_random", "Against random"))
 
 
 def measure(method: str) -> str:

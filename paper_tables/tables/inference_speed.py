@@ -6,26 +6,33 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import measured, without_empty_columns
-from paper_tables.formats import NOTHING
+from paper_tables.analysis.cells import measured, without_empty_columns
+from paper_tables.analysis.formats import NOTHING
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    named,
+    points,
+    remark,
+)
 from paper_tables.item import Table
-from paper_tables.speed import Point, model_notes, named, points, remark
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Parameters", "parameters", "count"),
-    ("Faster than whole", "throughput_ratio", "plain"),
-    ("FLOPs / whole", "forward_flops_ratio", "plain"),
-    ("Time / FLOPs", "latency_over_flops", "plain"),
-    ("Whole latency", "dense_latency", "milliseconds"),
-    ("Latency", "latency", "milliseconds"),
-    ("Tokens/s", "throughput", "count"),
-    ("Other classes alone / whole", "swapped_latency_ratio", "plain"),
-    ("Keys and values / whole", "cache_bytes_ratio", "plain"),
-    ("Mode / plain", "mode_latency_ratio", "plain"),
-    ("Mode / plain, whole", "dense_mode_latency_ratio", "plain"),
-    ("Compiling (s)", "compile_seconds", "plain"),
-    ("Energy / whole", "energy_ratio", "plain"),
+COLUMNS: tuple[Column, ...] = (
+    ("parameters", "Parameters"),
+    "throughput_ratio",
+    ("forward_flops_ratio", "FLOPs / whole"),
+    "latency_over_flops",
+    "dense_latency",
+    "latency",
+    "throughput",
+    "swapped_latency_ratio",
+    "cache_bytes_ratio",
+    "mode_latency_ratio",
+    "dense_mode_latency_ratio",
+    "compile_seconds",
+    "energy_ratio",
 )
 
 

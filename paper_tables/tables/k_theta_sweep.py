@@ -6,20 +6,35 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, by_model, label, measured, protocol_notes, provenance, without_empty_columns
-from paper_tables.formats import NOTHING, difference, share
-from paper_tables.intervals import paired_difference
+from paper_tables.analysis.cells import (
+    Cell,
+    by_model,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
+from paper_tables.analysis.formats import NOTHING, difference, share
+from paper_tables.analysis.intervals import paired_difference
+from paper_tables.analysis.k_theta_grid import (
+    STAGES,
+    Axis,
+    Stage,
+    effect,
+    stages,
+)
 from paper_tables.item import Table
-from paper_tables.k_theta import STAGES, Axis, Stage, effect, stages
+from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
 AXES: dict[str, Axis] = {"K": "top_k", "theta": "theta"}
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Cuts", "shrink_events", "plain"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Run FLOPs", "run_flops", "count"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    ("shrink_events", "Cuts"),
+    "block_parameters",
+    "run_flops",
 )
 
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import label, protocol_notes, rank
-from paper_tables.finetuned import Protocol, kept_share, protocols
-from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.analysis.cells import protocol_notes
+from paper_tables.analysis.fine_tuning import Protocol, kept_share, protocols
+from paper_tables.analysis.formats import NOTHING, quantity, share
 from paper_tables.item import RECORDS, Table
-from paper_tables.style import masks_entries
+from paper_tables.methods import label, rank, removes
 from results import RunRecord
 
 _MISSED = 0.015  # of the blocks: then the share that is really left stands beside the perplexity
@@ -28,8 +28,7 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def _row(method: str, target: float | None, found: Sequence[Protocol]) -> dict[str, str]:
-    kind = "nothing" if method == "dense" else "zeros" if masks_entries(method) else "structures"
-    row = {"Method": label(method), "Removes": kind, "Blocks kept": share(target)}
+    row = {"Method": label(method), "Removes": removes(method), "Blocks kept": share(target)}
     seeds: set[int] = set()
     ids: list[str] = []
     for own in found:

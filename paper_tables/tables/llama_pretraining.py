@@ -7,31 +7,32 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     compare,
-    label,
     measured,
     protocol_notes,
     provenance,
     shape,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING, share
+from paper_tables.analysis.formats import NOTHING, share
 from paper_tables.item import Table
+from paper_tables.methods import label
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
-    ("Bits/byte", "bits_per_byte", "plain"),
-    ("Stored parameters", "parameters", "count"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Training holds, peak", "training_bytes_peak", "megabytes"),
-    ("Training holds, end", "training_bytes", "megabytes"),
-    ("Run FLOPs", "run_flops", "count"),
-    ("Step time", "step_time", "milliseconds"),
-    ("Final step / dense", "final_step_time_ratio", "plain"),
-    ("Peak memory", "peak_memory", "megabytes"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
+    "bits_per_byte",
+    "parameters",
+    "block_parameters",
+    "training_bytes_peak",
+    "training_bytes",
+    "run_flops",
+    "step_time",
+    "final_step_time_ratio",
+    "peak_memory",
 )
 
 

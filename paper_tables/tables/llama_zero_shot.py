@@ -7,11 +7,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import Cell, label, measured, protocol_notes, provenance, without_empty_columns
-from paper_tables.finetuned import Protocol, protocols
-from paper_tables.formats import NOTHING, quantity, share
-from paper_tables.intervals import mean_interval
+from paper_tables.analysis.cells import (
+    Cell,
+    measured,
+    protocol_notes,
+    provenance,
+    without_empty_columns,
+)
+from paper_tables.analysis.fine_tuning import Protocol, protocols
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.intervals import mean_interval
 from paper_tables.item import RECORDS, Table
+from paper_tables.methods import label
+from paper_tables.metrics import Column, headers
 from results import RunRecord
 
 TASKS = {
@@ -20,13 +28,13 @@ TASKS = {
 }
 OTHERS = {"continuation": "continuation"}
 GENERATED = (
-    ("GSM8K", "exact_match-flexible-extract/gsm8k", "plain"),
-    ("BBH", "exact_match-get-answer/bbh_cot_fewshot", "plain"),
+    ("exact_match-flexible-extract/gsm8k", "GSM8K"),
+    ("exact_match-get-answer/bbh_cot_fewshot", "BBH"),
 )
-COLUMNS = (
-    ("Perplexity", "perplexity", "plain"),
+COLUMNS: tuple[Column, ...] = (
+    "perplexity",
     *(
-        (f"{name}{suffix}", f"{metric}/{task}", "plain")
+        (f"{metric}/{task}", f"{name}{suffix}")
         for task, name in {**TASKS, **OTHERS}.items()
         for metric, suffix in (("acc", ""), ("acc_norm", " norm"))
     ),
@@ -105,7 +113,7 @@ def _questions(own: Protocol) -> str:
     """Return how many questions every task asks; a short text gives few to `continuation`."""
     metrics = own.comparison.records[0].metrics
     asked: defaultdict[int, list[str]] = defaultdict(list)
-    for header, metric, _ in COLUMNS:
+    for metric, header in headers(COLUMNS).items():
         if metric in metrics and metric.startswith(("acc/", "exact_match")):
             asked[metrics[metric].n].append(header)
     counts = [f"{n} each of {', '.join(headers)}" for n, headers in asked.items()]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from paper_tables.cells import by_model, compare, device_name, label
-from paper_tables.formats import NOTHING, quantity
-from paper_tables.intervals import Interval
+from paper_tables.analysis.cells import by_model, compare, device_name
+from paper_tables.analysis.formats import NOTHING, quantity
+from paper_tables.analysis.intervals import Interval
+from paper_tables.analysis.speed import model_place, shown
 from paper_tables.item import RECORDS, Table
-from paper_tables.speed import model_place, shown
+from paper_tables.methods import label
 from results import RunRecord
 
 SIDES = ("ecospa", "torch_pruning")

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from paper_tables.cells import provenance
-from paper_tables.formats import quantity, share
-from paper_tables.intervals import mean_interval, paired_ratio
+from paper_tables.analysis.cells import provenance
+from paper_tables.analysis.formats import quantity, share
+from paper_tables.analysis.intervals import mean_interval, paired_ratio
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    named,
+    points,
+)
 from paper_tables.item import Table
-from paper_tables.speed import Point, model_notes, named, points
 from results import RunRecord
 
 

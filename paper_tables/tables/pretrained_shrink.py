@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from paper_tables.cells import compare, protocol_notes
-from paper_tables.formats import NOTHING, quantity, share
-from paper_tables.intervals import Interval, mean_interval
+from paper_tables.analysis.cells import compare, protocol_notes
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.intervals import Interval, mean_interval
 from paper_tables.item import RECORDS, Table
 from results import RunRecord
 

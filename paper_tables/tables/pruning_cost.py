@@ -6,29 +6,30 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import (
+from paper_tables.analysis.cells import (
     Cell,
     by_model,
     compare,
     device_name,
-    label,
     measured,
     protocol_notes,
     provenance,
     without_empty_columns,
 )
-from paper_tables.formats import NOTHING
+from paper_tables.analysis.formats import NOTHING
 from paper_tables.item import RECORDS, Table
+from paper_tables.methods import label
+from paper_tables.metrics import Column, headers
 from results import RunRecord
 
-COLUMNS = (
-    ("Time", "compression_time", "milliseconds"),
-    ("Time / EcoSpa plan and apply", "time_to_plan_and_apply", "plain"),
-    ("Memory on top of the model", "memory_on_top", "megabytes"),
-    ("Peak memory", "peak_memory", "megabytes"),
-    ("Stored in blocks", "block_parameters", "count"),
-    ("Non-zero in blocks", "block_parameters_nonzero", "count"),
-    ("Effective in blocks", "block_parameters_effective", "count"),
+COLUMNS: tuple[Column, ...] = (
+    ("compression_time", "Time"),
+    "time_to_plan_and_apply",
+    "memory_on_top",
+    "peak_memory",
+    "block_parameters",
+    "block_parameters_nonzero",
+    "block_parameters_effective",
 )
 
 
@@ -88,7 +89,7 @@ def _failures(model: str, failed: dict[str, list[RunRecord]], finished: set[str]
     return [
         {
             **{"Model": model, "Method": label(method)},
-            **{header: NOTHING for header, _, _ in COLUMNS},
+            **dict.fromkeys(headers(COLUMNS).values(), NOTHING),
             "Error": f"{_seeds({record.seed for record in runs})}: {_last_line(runs[-1])}",
             **{"Seeds": "0", "Tier": runs[-1].tier, "Device": device_name(runs[-1]), RECORDS: runs[-1].id},
         }

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from paper_tables.claims.published import meanings, numbers
 from paper_tables.item import Table
-from paper_tables.published import meanings, numbers
 from results import RunRecord
 
 

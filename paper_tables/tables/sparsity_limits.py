@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import compare, protocol_notes, provenance
-from paper_tables.formats import NOTHING, quantity, share
-from paper_tables.intervals import Interval
+from paper_tables.analysis.cells import compare, protocol_notes, provenance
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.intervals import Interval
+from paper_tables.analysis.width_sensitivity import PARTS, STATES, Part, parts
 from paper_tables.item import Table
-from paper_tables.limits import PARTS, STATES, Part, parts
 from results import RunRecord
 
 SHOWN = (0.9, 0.7, 0.5, 0.3, 0.1)

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from paper_tables.cells import Cell, device_name, label, without_empty_columns
-from paper_tables.formats import NOTHING, quantity, share
+from paper_tables.analysis.cells import Cell, device_name, without_empty_columns
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.speed import (
+    PHASES,
+    Point,
+    batch_of_most_sizes,
+    model_notes,
+    points,
+    shown,
+    usual,
+)
 from paper_tables.item import RECORDS, Table
-from paper_tables.speed import PHASES, Point, batch_of_most_sizes, model_notes, points, shown, usual
+from paper_tables.methods import label
 from results import RunRecord
 
 METRICS = {"training": "step_time_over_flops", "prefill": "latency_over_flops", "decode": "latency_over_flops"}

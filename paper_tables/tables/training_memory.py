@@ -6,20 +6,26 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import measured, provenance, without_empty_columns
-from paper_tables.formats import NOTHING, share
+from paper_tables.analysis.cells import measured, provenance, without_empty_columns
+from paper_tables.analysis.formats import NOTHING, share
+from paper_tables.analysis.speed import (
+    Point,
+    model_notes,
+    named,
+    points,
+)
 from paper_tables.item import Table
-from paper_tables.speed import Point, model_notes, named, points
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Whole peak", "dense_peak_memory", "megabytes"),
-    ("Peak / whole", "peak_memory_ratio", "plain"),
-    ("Average / whole", "mean_memory_ratio", "plain"),
-    ("At the end / whole", "steady_memory_ratio", "plain"),
-    ("Weights", "weights_bytes", "megabytes"),
-    ("Gradients", "gradients_bytes", "megabytes"),
-    ("Optimizer", "optimizer_bytes", "megabytes"),
+COLUMNS: tuple[Column, ...] = (
+    "dense_peak_memory",
+    "peak_memory_ratio",
+    "mean_memory_ratio",
+    "steady_memory_ratio",
+    "weights_bytes",
+    "gradients_bytes",
+    "optimizer_bytes",
 )
 
 

@@ -6,26 +6,32 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from paper_tables.cells import measured, without_empty_columns
+from paper_tables.analysis.cells import measured, without_empty_columns
+from paper_tables.analysis.speed import (
+    model_notes,
+    named,
+    points,
+    remark,
+)
 from paper_tables.item import Table
-from paper_tables.speed import model_notes, named, points, remark
+from paper_tables.metrics import Column
 from results import RunRecord
 
-COLUMNS = (
-    ("Parameters", "parameters", "count"),
-    ("Time / whole", "step_time_ratio", "plain"),
-    ("FLOPs / whole", "step_flops_ratio", "plain"),
-    ("Time / FLOPs", "step_time_over_flops", "plain"),
-    ("Whole step", "dense_step_time", "milliseconds"),
-    ("Step", "step_time", "milliseconds"),
-    ("Tokens/s", "throughput", "count"),
-    ("Other classes alone / whole", "swapped_step_time_ratio", "plain"),
-    ("Mode / plain", "mode_step_time_ratio", "plain"),
-    ("Mode / plain, whole", "dense_mode_step_time_ratio", "plain"),
-    ("First step (s)", "compile_seconds", "plain"),
-    ("Estimator / step", "estimator_share", "percent"),
-    ("Event in steps", "event_steps", "plain"),
-    ("Energy / whole", "energy_ratio", "plain"),
+COLUMNS: tuple[Column, ...] = (
+    ("parameters", "Parameters"),
+    "step_time_ratio",
+    "step_flops_ratio",
+    "step_time_over_flops",
+    "dense_step_time",
+    ("step_time", "Step"),
+    "throughput",
+    "swapped_step_time_ratio",
+    "mode_step_time_ratio",
+    "dense_mode_step_time_ratio",
+    ("compile_seconds", "First step (s)"),
+    "estimator_share",
+    "event_steps",
+    "energy_ratio",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper_tables.classified import accuracy_table, model_notes
+from paper_tables.drawing.image_classification import accuracy_table, model_notes
 from paper_tables.item import Table
 
 ITEM = Table(

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from benchmarks import checkpoint
 from benchmarks.environment import ROOT
-from paper_tables.rendering import rendered
+from paper_tables.report.render import rendered
 from results.record import Metric, RunRecord
 from results.store import Store
 from tests.benchmarks import moments

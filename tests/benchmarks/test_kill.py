@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from paper_tables.rendering import rendered
+from paper_tables.report.render import rendered
 from tests.benchmarks import moments
 from tests.benchmarks.campaigns import (
     PATIENCE,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from paper_tables.cells import compare, label, protocol_notes
+from paper_tables.analysis.cells import compare, protocol_notes
+from paper_tables.methods import label
 from results import RunRecord
 from tests.results.factory import make_record
 

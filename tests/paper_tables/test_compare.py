@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from paper_tables.compared import COSTS, pareto
+from paper_tables.analysis.missing_runs import unfinished
+from paper_tables.drawing.compression_panels import COSTS, pareto
+from paper_tables.drawing.style import clipped, drawing
 from paper_tables.item import records_of
-from paper_tables.style import clipped, drawing
 from paper_tables.tables import compare, compare_perplexity, pruning_cost
-from paper_tables.unfinished import unfinished
 from results import RunRecord
-from tests.results.factory import COMPARED, filled, make_record
+from tests.results.factory import COMPARED, make_record
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
-    return filled(tmp_path_factory.mktemp("store")).records(status=None)
+def records(made_up: tuple[RunRecord, ...]) -> list[RunRecord]:
+    return list(made_up)
 
 
 def key_of(panel: Axes) -> list[str]:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from paper_tables.curves import band, panels_of, sizes, smooth
+from paper_tables.analysis.curves import band, panels_of, sizes, smooth
+from paper_tables.drawing.style import drawing, spread
 from paper_tables.figures import (
     accuracy_deit_imagenet,
     loss_curves,
@@ -21,9 +22,8 @@ from paper_tables.figures import (
 )
 from paper_tables.item import Plot, for_records, records_of
 from paper_tables.registry import items
-from paper_tables.style import drawing, spread
 from results import PlanEvent, RunRecord
-from tests.results.factory import filled, make_record
+from tests.results.factory import make_record
 
 PLOTS = [item for item in items() if isinstance(item, Plot)]
 
@@ -195,8 +195,8 @@ def test_categories_of_memory_add_up() -> None:
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
-    return filled(tmp_path_factory.mktemp("store")).records(status=None)
+def everything(made_up: tuple[RunRecord, ...]) -> list[RunRecord]:
+    return list(made_up)
 
 
 def written(panel: Axes) -> list[Text]:

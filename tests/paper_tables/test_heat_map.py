@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from paper_tables.heat_map import color_bar, heat_map, shared_norm
-from paper_tables.style import drawing, panels
+from paper_tables.drawing.heat_map import color_bar, heat_map, shared_norm
+from paper_tables.drawing.style import drawing, panels
 
 NAN = float("nan")
 

@@ -9,8 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from paper_tables.item import Table
-from paper_tables.rendering import rendered
-from paper_tables.writers import latex, markdown, markdown_rows, one_line
+from paper_tables.report.render import rendered
+from paper_tables.report.writers import latex, markdown, markdown_rows, one_line
 from results import Store
 from tests.results.factory import make_record
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from paper_tables.formats import decimals, difference, quantity, ratio, share
-from paper_tables.intervals import Interval, mean_interval, paired_difference, paired_ratio, t_quantile
+from paper_tables.analysis.formats import decimals, difference, quantity, ratio, share
+from paper_tables.analysis.intervals import Interval, mean_interval, paired_difference, paired_ratio, t_quantile
 
 
 @pytest.mark.parametrize(

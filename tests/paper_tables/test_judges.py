@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 
-from paper_tables.claims import claims
-from paper_tables.judges import against_dense, beats, beats_fine_tuned, grows_when_cut, infers_faster, on_largest_model
-from paper_tables.published import INFERENCE_SPEED, LLAMA_1B_MEMORY
+from paper_tables.claims.judges import (
+    against_dense,
+    beats,
+    beats_fine_tuned,
+    grows_when_cut,
+    infers_faster,
+    on_largest_model,
+)
+from paper_tables.claims.published import INFERENCE_SPEED, LLAMA_1B_MEMORY
+from paper_tables.claims.statements import claims
+from paper_tables.claims.verdicts import DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from paper_tables.tables import controls
-from paper_tables.verdicts import DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from results import RunRecord
 from tests.results.factory import make_record
 

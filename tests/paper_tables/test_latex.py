@@ -12,9 +12,8 @@ import pytest
 
 from paper_tables.item import Table, records_of
 from paper_tables.registry import items
-from paper_tables.writers import latex
+from paper_tables.report.writers import latex
 from results import RunRecord, Store
-from tests.results.factory import filled
 
 TABLES = [item for item in items() if isinstance(item, Table)]
 ENGINE = shutil.which("pdflatex")
@@ -28,13 +27,12 @@ NASTY = r'50% of a_b & {c} #1 $x$ ~ ^ \ < > | "q" ± ≥ ≈ → – “w”'  #
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def written(made_up: tuple[RunRecord, ...]) -> dict[str, str]:
     """LaTeX of every table, from made-up records of every experiment and from the committed ones."""
-    made = filled(tmp_path_factory.mktemp("store")).records(status=None)
     own = Store().records(tier="cpu", status=None)
     return {
         f"{item.name}-{name}": text
-        for name, records in (("made", made), ("own", own))
+        for name, records in (("made", made_up), ("own", own))
         for item, text in all_of(records)
     }
 

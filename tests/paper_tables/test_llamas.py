@@ -6,24 +6,24 @@ from dataclasses import replace
 
 import pytest
 
+from paper_tables.analysis.fine_tuning import kept_share, protocols
+from paper_tables.analysis.formats import NOTHING
+from paper_tables.claims.judges import beats_fine_tuned, grows_when_cut, on_largest_model
+from paper_tables.claims.verdicts import DIRECTION, NOT_REPRODUCED, NOT_RUN, needs
+from paper_tables.drawing.style import drawing
 from paper_tables.figures import llama_finetuning_sizes as figure
-from paper_tables.finetuned import kept_share, protocols
-from paper_tables.formats import NOTHING
 from paper_tables.item import records_of
-from paper_tables.judges import beats_fine_tuned, grows_when_cut, on_largest_model
-from paper_tables.style import drawing
 from paper_tables.tables import llama_finetuning, llama_pretraining, llama_zero_shot
-from paper_tables.verdicts import DIRECTION, NOT_REPRODUCED, NOT_RUN, needs
 from results import Metric, RunRecord
-from tests.results.factory import filled, make_record
+from tests.results.factory import make_record
 from tests.results.llama_records import FINETUNED
 
 PANELS = ["stories260K, one-shot", "stories260K, fine-tuned", "llama, one-shot", "llama, fine-tuned"]
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
-    return filled(tmp_path_factory.mktemp("store")).records(status=None)
+def records(made_up: tuple[RunRecord, ...]) -> list[RunRecord]:
+    return list(made_up)
 
 
 def tuned(method: str, target: float | None, scores: list[float], procedure: str = "fine-tuned") -> list[RunRecord]:

@@ -9,30 +9,35 @@ from typing import Any
 
 import pytest
 
+from paper_tables.analysis.k_theta_grid import (
+    FROM_SCRATCH,
+    TRAINED,
+    effect,
+    stages,
+)
+from paper_tables.analysis.pair_widths import whole_widths, widths_left
+from paper_tables.analysis.width_sensitivity import parts
+from paper_tables.claims.grid_judges import better
+from paper_tables.claims.method import method_claims
+from paper_tables.claims.pretraining_judges import smaller_beats
+from paper_tables.claims.published import GPT2_MEDIUM_PERPLEXITY
+from paper_tables.claims.verdicts import DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from paper_tables.drawing.heat_map import ON_DARK, ON_LIGHT
+from paper_tables.drawing.style import drawing
 from paper_tables.figures import break_points as limits_figure
 from paper_tables.figures import gpt2_sizes as gpt2_figure
 from paper_tables.figures import importance_ranking as importance_figure
 from paper_tables.figures import k_theta_maps as grid_figure
-from paper_tables.heat_map import ON_DARK, ON_LIGHT
 from paper_tables.item import RECORDS
-from paper_tables.k_theta import FROM_SCRATCH, TRAINED, better, effect, stages
-from paper_tables.limits import parts
-from paper_tables.method_claims import method_claims
-from paper_tables.page_parts import inline
-from paper_tables.pair_widths import whole_widths, widths_left
-from paper_tables.pretraining_judges import smaller_beats
-from paper_tables.published import GPT2_MEDIUM_PERPLEXITY
-from paper_tables.style import drawing
+from paper_tables.report.parts import inline
 from paper_tables.tables import gpt2_pretraining, importance_metrics, k_theta_sweep, sparsity_limits
-from paper_tables.verdicts import DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
-from results import PlanEvent, RunRecord, Store
-from tests.results.factory import filled, make_record
+from results import PlanEvent, RunRecord
+from tests.results.factory import make_record
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
-    store: Store = filled(tmp_path_factory.mktemp("records"))
-    return store.records()
+def records(made_up: tuple[RunRecord, ...]) -> list[RunRecord]:
+    return [record for record in made_up if record.status == "finished"]
 
 
 def of(records: Sequence[RunRecord], experiment: str) -> list[RunRecord]:
@@ -111,7 +116,7 @@ def test_widths_are_shares_of_the_whole_models() -> None:
     whole = PlanEvent(0, 100, 90, {"h.0.attn.qk": 32, "h.0.mlp.ffn": 100, "h.1.mlp.ffn": 100})
     cut = PlanEvent(9, 50, 40, {"h.0.attn.qk": 8, "h.0.mlp.ffn": 50, "h.1.mlp.ffn": 100})
     made = [make_record(seed, {}, seed=seed, plan_history=(whole, cut)) for seed in range(2)]
-    from paper_tables.cells import compare
+    from paper_tables.analysis.cells import compare
 
     (cell,) = compare(made).cells
     left = widths_left(cell, whole_widths(made))
@@ -119,11 +124,11 @@ def test_widths_are_shares_of_the_whole_models() -> None:
     assert whole_widths([]) == {} and widths_left(cell, {}) == {}
 
 
-def test_importance_rows_are_against_fisher_and_lot(records: list[RunRecord]) -> None:
+def test_importance_rows_are_against_fisher_and_random(records: list[RunRecord]) -> None:
     table = importance_metrics.build(of(records, "importance_metrics"))
     assert "Fisher (EcoSpa)" in set(table["Pairs chosen by"]) and len(table) == 9
-    lot = table[table["Pairs chosen by"] == "lot"].iloc[0]
-    assert lot["Against lot"] == "-" and lot["Against Fisher"].startswith("+6.9")
+    drawn = table[table["Pairs chosen by"] == "random"].iloc[0]
+    assert drawn["Against random"] == "-" and drawn["Against Fisher"].startswith("+6.9")
     assert table[table["Pairs chosen by"] == "dense"].iloc[0]["Width left, feed-forward"] == "100%"
     assert importance_metrics.build([]).empty
 

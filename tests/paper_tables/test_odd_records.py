@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 
 from paper_tables.__main__ import main
-from paper_tables.cells import compare
-from paper_tables.formats import OUT_OF_RANGE, quantity, share
-from paper_tables.intervals import mean_interval, paired_ratio
+from paper_tables.analysis.cells import compare
+from paper_tables.analysis.formats import OUT_OF_RANGE, quantity, share
+from paper_tables.analysis.intervals import mean_interval, paired_ratio
+from paper_tables.analysis.odd_records import legible, oddity, without_odd
 from paper_tables.item import Plot, Table, records_of
-from paper_tables.odd import legible, oddity, without_odd
 from paper_tables.registry import items
-from paper_tables.rendering import rendered, rendering, section_of, terminal_table
+from paper_tables.report.render import rendered, rendering, section_of, terminal_table
 from results import Metric, RecordError, RunRecord, Store, config_hash
+from results.plan_history import to_columns
 from tests.results.factory import fill, make_record
 
 COUNT = 24
@@ -70,7 +71,7 @@ def mutated(record: RunRecord, chance: random.Random) -> RunRecord:
     elif kind == "payload" and raw["payload"]:
         raw["payload"][chance.choice(sorted(raw["payload"]))] = chance.choice([None, "odd", [], {}, [None], odd])
     else:
-        raw["plan_history"], raw["loss_curve"] = [], [[0, odd]]
+        raw["plan_history"], raw["loss_curve"] = to_columns(()), [[0, odd]]
     raw["config_hash"] = config_hash(raw["config"])
     return RunRecord.from_json(json.dumps(raw))
 
@@ -159,7 +160,7 @@ def test_a_legible_record_stays_itself() -> None:
 
 
 def _later(text: str) -> str:
-    return text.replace('"schema_version": 1', '"schema_version": 2')
+    return text.replace('"schema_version": 2', '"schema_version": 3')
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_made(
     records, damaged = store.readable(tier="smoke")
     assert len(records) == 3 and len(damaged) == 1 and path.name in damaged[0]
     out = tmp_path / "out"
-    assert main(["--records", str(store.folder), "--out", str(out)]) == 1
+    assert main(["--records", str(store.folder), "--out", str(out), "--html"]) == 1
     assert path.name in capsys.readouterr().err
     assert path.name in (out / "report.html").read_text() and (out / "coupled_vs_uncoupled.md").exists()
     (out / "report.html").unlink()

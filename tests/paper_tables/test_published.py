@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from paper_tables.claims import claims
-from paper_tables.published import (
+from paper_tables.claims.published import (
     DEIT_IMAGENET,
     GPT2_WIKITEXT103,
     HEADLINE,
@@ -17,6 +16,7 @@ from paper_tables.published import (
     VIT_CIFAR10,
     numbers,
 )
+from paper_tables.claims.statements import claims
 from paper_tables.tables import claims as claims_table
 from paper_tables.tables import published_numbers
 

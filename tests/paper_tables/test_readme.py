@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paper_tables.readme import COLUMNS, README, filled, pages
+from paper_tables.report.readme import COLUMNS, README, filled, pages
 from results import Store
 
 BLOCK = re.compile(r"<!-- records: \w+/(\w+) -->\n\|(.*)\|\n")

@@ -11,12 +11,13 @@ import pytest
 from paper_tables import items, render, terminal_table
 from paper_tables.__main__ import main
 from paper_tables.item import Plot
-from paper_tables.page_parts import Content, content, inline
+from paper_tables.report.parts import Content, content, inline
+from paper_tables.report.render import COMMITTED_FIGURES
 from results import Store
-from tests.results.factory import fill, make_record
+from tests.paper_tables.conftest import CUSTOM_TITLE
+from tests.results.factory import make_record
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
-NEWCOMER = "my_own_method"
 
 
 class Page(HTMLParser):
@@ -46,24 +47,14 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    made = Store(tmp_path_factory.mktemp("records"))
-    fill(made)
-    made.append(make_record(9000, method="magnitude", status="failed", error="Traceback\nMemoryError: <full>"))
-    made.append(make_record(9001, {"perplexity": 70.0}, method=NEWCOMER, device={"kind": "cpu"}, dirty=True))
-    made.append(make_record(9002, {"perplexity": 1.25}, tier="cpu"))
-    return made
+@pytest.fixture
+def folder(rendered_store: Path) -> Path:
+    return rendered_store
 
 
 @pytest.fixture(scope="module")
-def folder(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render("smoke", tmp_path_factory.mktemp("rendered"), store).parent
-
-
-@pytest.fixture(scope="module")
-def text(folder: Path) -> str:
-    return (folder / "report.html").read_text(encoding="utf-8")
+def text(rendered_store: Path) -> str:
+    return (rendered_store / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_table_names_what_never_finished_in_every_format(tmp_path: Path) -> None:
@@ -185,8 +176,10 @@ def test_every_run_is_told_with_commit_device_and_command(text: str, store: Stor
     assert "<little>" not in text  # what a model wrote is text, not markup
 
 
-def test_a_newcomer_is_in_the_tables_and_other_tiers_are_not(folder: Path, text: str) -> None:
-    assert NEWCOMER in text and NEWCOMER in (folder / "coupled_vs_uncoupled.md").read_text(encoding="utf-8")
+def test_a_custom_method_is_in_tables_and_plots_by_its_title_and_other_tiers_are_not(folder: Path, text: str) -> None:
+    assert CUSTOM_TITLE in (folder / "coupled_vs_uncoupled.md").read_text(encoding="utf-8")
+    drawn = text.partition('<figure id="figure-pareto">')[2].partition("</figure>")[0]
+    assert f">{CUSTOM_TITLE}</text>" in drawn
     assert "1.250" not in (folder / "coupled_vs_uncoupled.md").read_text(encoding="utf-8")
 
 
@@ -220,16 +213,28 @@ def test_a_figure_that_lost_its_records_is_not_left_behind(tmp_path: Path) -> No
 def test_the_terminal_gets_a_narrow_table_and_the_verdicts(store: Store) -> None:
     text = terminal_table("smoke", store)
     assert max(map(len, text.splitlines())) <= 120
-    for part in ("EcoSpa, own pace", "Difference in perplexity", "Not reproduced (", "Not run (", NEWCOMER):
+    for part in ("EcoSpa, own pace", "Difference in perplexity", "Not reproduced (", "Not run (", CUSTOM_TITLE):
         assert part in text
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records = Store(tmp_path / "records")
-    path = records.append(make_record(1, {"perplexity": 30.0}))
-    arguments = ["--tier", "smoke", "--records", str(records.folder), "--out", str(tmp_path / "out")]
+    path = records.append(make_record(1, {"perplexity": 30.0, "block_parameters_nonzero": 4e5}))
+    out = tmp_path / "out"
+    arguments = ["--tier", "smoke", "--records", str(records.folder), "--out", str(out)]
+    assert main([*arguments, "--all"]) == 0
+    assert f"report: {out / 'report.html'}" in capsys.readouterr().out
+    made = {path.name for path in out.iterdir()}
+    assert {"claims.md", "claims.tex", "pareto.png", "pareto.svg", "report.html"} <= made
+    for flag, kept in (("--latex", ".tex"), ("--svg", ".svg"), ("--html", ".html")):
+        assert main([*arguments, flag]) == 0
+        assert {path.suffix for path in out.iterdir()} - {".png"} == {".md", kept}
+    capsys.readouterr()
     assert main(arguments) == 0
-    assert f"report: {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().out
+    assert f"tables: {out}" in capsys.readouterr().out
+    left = {path.name for path in out.iterdir()}
+    pictures = {f"{name}.png" for name in COMMITTED_FIGURES}
+    assert left == {name for name in made if name.endswith(".md") or name in pictures}
     path.write_text("{")
     assert main(arguments) == 1
     assert path.name in capsys.readouterr().err

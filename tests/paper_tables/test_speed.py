@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from paper_tables.analysis.speed import PHASES, SLOWER, points
+from paper_tables.drawing.style import drawing
 from paper_tables.figures import (
     memory_by_category,
     roofline,
@@ -16,8 +18,6 @@ from paper_tables.figures import (
     throughput_against_batch,
 )
 from paper_tables.item import RECORDS, records_of
-from paper_tables.speed import PHASES, SLOWER, points
-from paper_tables.style import drawing
 from paper_tables.tables import inference_speed, predictions, time_over_flops, training_memory, training_speed
 from results import RunRecord
 from tests.results.factory import make_record

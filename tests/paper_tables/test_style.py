@@ -6,10 +6,8 @@ from collections import Counter
 
 import pytest
 
-from paper_tables.cells import METHODS, label
-from paper_tables.style import (
-    CONSTANT,
-    MASKS,
+import baselines
+from paper_tables.drawing.style import (
     PALETTE,
     SPARE_COLORS,
     SPARE_MARKERS,
@@ -19,27 +17,28 @@ from paper_tables.style import (
     line_style,
     look,
     marker,
-    masks_entries,
     panels,
 )
-from results import Store
+from paper_tables.methods import CONTROL, KNOWN, Method, described_by, label, method, removes
+from results import MethodInfo, Store
+from tests.results.factory import make_record
 
 NEWCOMERS = ("mine", "my_package_method", "prune_all", "adaptive", "hessian_2")
 
 
 def test_no_two_methods_look_the_same() -> None:
-    looks = Counter(look(method) for method in METHODS)
-    assert [pair for pair, count in looks.items() if count > 1] == [], "give one of them another line in style._LOOKS"
+    looks = Counter(look(method) for method in KNOWN)
+    assert [pair for pair, count in looks.items() if count > 1] == [], "give one of them another line in methods.KNOWN"
 
 
 def test_known_methods_share_few_colours() -> None:
     spare = set(SPARE_COLORS)
-    assert {color(method) for method in METHODS} - spare <= set(PALETTE)
+    assert {color(method) for method in KNOWN} - spare <= set(PALETTE)
     assert len(PALETTE) <= 8
 
 
 def test_a_newcomer_looks_the_same_every_time_and_like_nobody_known() -> None:
-    known = {look(method) for method in METHODS}
+    known = {look(method) for method in KNOWN}
     assert not known & {(shade, mark) for shade in SPARE_COLORS for mark in SPARE_MARKERS}
     assert [look(name) for name in NEWCOMERS] == [
         ("#6f62c4", "P"), ("#8a6d3b", "s"), ("#8a6d3b", "P"), ("#6f62c4", "^"), ("#6f62c4", "p"),
@@ -47,10 +46,29 @@ def test_a_newcomer_looks_the_same_every_time_and_like_nobody_known() -> None:
     assert all(line_style(name) == "-" for name in NEWCOMERS)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_masks_are_dotted_and_nothing_else(method: str) -> None:
-    assert (line_style(method) == ":") == (method in MASKS) == masks_entries(method)
-    assert (line_style(method) == "--") == (method in CONSTANT)
+@pytest.mark.parametrize("name", KNOWN)
+def test_masks_are_dotted_and_nothing_else(name: str) -> None:
+    assert (line_style(name) == ":") == (removes(name) == "zeros")
+    assert (line_style(name) == "--") == (method(name).group == CONTROL)
+
+
+def test_a_record_says_how_a_method_is_shown() -> None:
+    older = make_record(1, method="mine", method_info=MethodInfo("My old name", "structures", "mine"))
+    newer = make_record(2, method="mine", method_info=MethodInfo("My method", "zeros", "mine"))
+    known = make_record(3, method="wanda", method_info=MethodInfo("Other", "structures", "mine"))
+    with described_by([newer, older, known, make_record(4, method="silent")]):
+        assert (label("mine"), removes("mine"), line_style("mine")) == ("My method", "zeros", ":")
+        assert label("wanda") == "Wanda" and label("silent") == "silent"
+    assert method("mine") == Method("mine")
+
+
+def test_what_is_known_of_a_method_is_what_its_class_says() -> None:
+    """A class may change its title; then the map of the names that old records carry follows."""
+    for name, found in baselines.methods().items():
+        assert {"title", "removes", "group"} <= vars(found).keys(), f"{name} states them itself"
+        if name in KNOWN:
+            known = KNOWN[name]
+            assert (known.title, known.removes, known.group) == (found.title, found.removes, found.group)
 
 
 def test_masks_are_the_methods_whose_records_store_zeros() -> None:
@@ -61,8 +79,8 @@ def test_masks_are_the_methods_whose_records_store_zeros() -> None:
             share = metrics["block_parameters_nonzero"].value / metrics["block_parameters"].value
             stored.setdefault(record.method, []).append(share)
     assert len(stored) > 20
-    assert {method for method, shares in stored.items() if min(shares) < 0.95} <= MASKS
-    assert {method for method in MASKS & stored.keys() if min(stored[method]) >= 0.95} == set()
+    for name, shares in stored.items():
+        assert (min(shares) < 0.95) == (removes(name) == "zeros"), name
 
 
 def test_every_point_of_a_grid_over_k_and_theta_has_a_look_and_a_name_of_its_own() -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from paper_tables.item import RECORDS, Table
+from paper_tables.report.writers import html, latex, markdown, plain
 from paper_tables.tables import (
     claims,
     controls,
@@ -18,7 +19,6 @@ from paper_tables.tables import (
     published_numbers,
     vit_cifar10,
 )
-from paper_tables.writers import html, latex, markdown, plain
 from results import RunRecord
 from tests.results.factory import make_record
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from paper_tables.intervals import Interval
-from paper_tables.judges import against_dense, aligned_error_below, beats, changes_when_cut, faster_at_the_end
-from paper_tables.published import LLAMA_1B_MEMORY
-from paper_tables.tables.claims import judged
-from paper_tables.verdicts import (
+from paper_tables.analysis.intervals import Interval
+from paper_tables.claims.judges import against_dense, aligned_error_below, beats, changes_when_cut, faster_at_the_end
+from paper_tables.claims.published import LLAMA_1B_MEMORY
+from paper_tables.claims.verdicts import (
     DIRECTION,
     KINDS,
     NO_DIFFERENCE,
@@ -20,6 +19,7 @@ from paper_tables.verdicts import (
     Verdict,
     decide,
 )
+from paper_tables.tables.claims import judged
 from results import RunRecord
 from tests.results.factory import make_record
 

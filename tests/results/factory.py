@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def make_record(number: int = 0, metrics: dict[str, float] | None = None, **changes: Any) -> RunRecord:
-    """A valid record; `number` makes its id and start, `metrics` are bare values, `changes` any field or setting.
+def make_record(number: int = 0, metrics: Mapping[str, float | Metric] | None = None, **changes: Any) -> RunRecord:
+    """A valid record; `number` makes its id and start, `metrics` are values, `changes` any field or setting.
 
     `target`, `model`, `data`, `protocol`, `training` and `method_config` go into the configuration; its hash is right.
     """
@@ -49,7 +49,10 @@ def make_record(number: int = 0, metrics: dict[str, float] | None = None, **chan
         "data_fingerprint": "sha256:0011223344556677",
         "start": f"2026-01-01T{minute // 60:02d}:{minute % 60:02d}:{second:02d}+00:00",
         "seconds": 12.5,
-        "metrics": {name: Metric(value, "", False) for name, value in (metrics or {}).items()},
+        "metrics": {
+            name: value if isinstance(value, Metric) else Metric(value, "", False)
+            for name, value in (metrics or {}).items()
+        },
         "plan_history": (),
         "loss_curve": (),
         "status": "finished",

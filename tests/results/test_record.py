@@ -29,7 +29,7 @@ def test_round_trip_keeps_everything() -> None:
     text = record.to_json()
     assert RunRecord.from_json(text) == record
     assert RunRecord.from_json(text).to_json() == text
-    assert len(text.splitlines()) == 24  # one line per field between the braces
+    assert len(text.splitlines()) == 25  # one line per field between the braces
 
 
 def test_a_failed_run_keeps_its_error() -> None:
@@ -73,6 +73,10 @@ def drop(name: str) -> Change:
     return lambda raw: raw.pop(name)
 
 
+def columns(**changes: Any) -> dict[str, Any]:
+    return {"step": [0], "parameters": [1], "block_parameters": [1], "widths": {}, **changes}
+
+
 def put(name: str, value: object) -> Change:
     return lambda raw: raw.update({name: value})
 
@@ -82,7 +86,10 @@ def put(name: str, value: object) -> Change:
     [
         (put("comment", "x"), r"unknown: \['comment'\]"),
         (drop("seed"), r"missing: \['seed'\]"),
-        (put("schema_version", 2), "'schema_version' is 2; expected 1"),
+        (put("schema_version", 3), "'schema_version' is 3; expected 1 or 2"),
+        (put("schema_version", 1), r"unknown: \['method_info'\]"),
+        (put("method_info", {"title": "EcoSpa"}), r"method_info.*missing: \['group', 'removes'\]"),
+        (put("method_info", {"title": "", "removes": "zeros", "group": "masks"}), "'title'"),
         (put("schema_version", True), "schema_version"),
         (put("id", "latest"), "'id' is 'latest'"),
         (put("method", "../ecospa"), "'method'"),
@@ -102,8 +109,13 @@ def put(name: str, value: object) -> Change:
         (put("metrics", {"p": {"value": None, "unit": "", "higher_is_better": None, "n": 1}}), "'metrics.p'.*'value'"),
         (put("metrics", {"p": {"value": 1, "unit": "", "higher_is_better": "no", "n": 1}}), "'higher_is_better'"),
         (put("metrics", {"p": {"value": 1, "unit": "", "higher_is_better": None, "n": 0}}), "'n' is 0"),
-        (put("plan_history", [{"step": 5, "parameters": 1, "block_parameters": 1, "widths": {}}]), "step' is 5"),
-        (put("plan_history", [{"step": 0}]), r"plan_history\[0\]"),
+        (put("plan_history", columns(step=[5])), "step' is 5"),
+        (put("plan_history", columns(step=[0, 3], parameters=[2, 1], block_parameters=[2, "1"])), r"plan_history\[1\]"),
+        (put("plan_history", columns(parameters=[1, 2])), "'plan_history.parameters'.*1 values"),
+        (put("plan_history", columns(widths={"h.0.qk": []})), r"'plan_history.h\.0\.qk'"),
+        (put("plan_history", columns(widths={"h.0.qk": [-1]})), "'widths.h.0.qk' is -1"),
+        (put("plan_history", {"step": [0]}), "missing: .*'widths'"),
+        (put("plan_history", []), "'plan_history'"),
         (put("loss_curve", [[1, 2.0], [1, 2.0]]), r"loss_curve\[1\]\[0\]"),
         (put("loss_curve", [[1]]), r"loss_curve\[0\]"),
         (put("loss_curve", [[step, 1.0] for step in range(201)]), "201 points"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from results import RecordError, Store
+from results.store import Snapshot
 from tests.results.factory import make_record
 
 
@@ -150,3 +151,13 @@ def test_find_returns_the_newest_finished_record_of_a_cell(tmp_path: Path) -> No
     assert store.find(new.config_hash, 2, "smoke") is None
     assert store.find(new.config_hash, 0, "cpu") is None
     assert store.find("0" * 16, 0, "smoke") is None
+
+
+def test_a_snapshot_reads_every_file_once(tmp_path: Path) -> None:
+    store, snapshot = Store(tmp_path), Snapshot(tmp_path)
+    path = store.append(make_record(1))
+    assert snapshot.records() == store.records()
+    path.write_text("{")
+    assert snapshot.records() == [make_record(1)] == snapshot.readable()[0]
+    store.append(make_record(2))
+    assert len(snapshot.readable()[0]) == 2

@@ -1,0 +1,1 @@
+"""Records to numbers: which belong together, means and intervals, and what an experiment's records say."""

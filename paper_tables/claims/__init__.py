@@ -1,0 +1,1 @@
+"""Published claims, the numbers they cite, and the judges that compare them with records."""

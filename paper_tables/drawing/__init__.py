@@ -1,0 +1,1 @@
+"""What figures share: one style, and panels that several figures draw."""

@@ -1,0 +1,137 @@
+"""Methods as readers see them: title, what they remove, group, colour and marker, and their order in tables.
+
+A record says the first three itself, so a new method needs no line here. KNOWN is for the names that records already
+carry: those of schema 1 say nothing of their method, and a method that many figures show has a look of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from results import RunRecord
+
+_GRID_POINT = re.compile(r"ecospa_k(\d+)_theta(\d+)")
+
+CONTROL = "dense control"
+"""Group of what has one size from the first step to the last."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How tables and plots show a method.
+
+    Attributes:
+        title: its name for people.
+        removes: structures (the model gets smaller), zeros (entries are zero and stored), or nothing.
+        group: of methods that belong together; those of one group have few colours between them.
+        color: a name in `drawing.style.COLORS`; empty for one of the spare looks.
+        marker: matplotlib's letter for it.
+    """
+
+    title: str
+    removes: str = "structures"
+    group: str = "custom"
+    color: str = ""
+    marker: str = ""
+
+
+# In the order of the tables. A colour for a kind of method, a marker for the method: nobody can tell thirty colours
+# apart.
+KNOWN = {
+    "ecospa": Method("EcoSpa", "structures", "EcoSpa", "blue", "o"),
+    "ecospa_own_pace": Method("EcoSpa, own pace", "structures", "EcoSpa", "sky", "D"),
+    "ecospa_spaced": Method("EcoSpa, spaced cuts", "structures", "EcoSpa", "sky", "o"),
+    "ecospa_tied": Method("EcoSpa, heads tied", "structures", "EcoSpa", "blue", "D"),
+    "ecospa_at_start": Method("EcoSpa, one cut, early", "structures", "EcoSpa", "pink", "^"),
+    "ecospa_at_end": Method("EcoSpa, one cut, late", "structures", "EcoSpa", "pink", "v"),
+    "importance_gradient": Method("gradient", "structures", "importance metric", "sky", "^"),
+    "importance_taylor": Method("Taylor, |w g|", "structures", "importance metric", "red", "D"),
+    "importance_weight": Method("weight", "structures", "importance metric", "pink", "o"),
+    "importance_activation": Method("activation", "structures", "importance metric", "pink", "P"),
+    "importance_entropy": Method("attention entropy", "structures", "importance metric", "orange", "v"),
+    "importance_random": Method("random", "structures", "importance metric", "green", "o"),
+    "uncoupled": Method("uncoupled indices", "zeros", "selection ablation", "red", "s"),
+    "uncoupled_importance": Method("uncoupled importance", "structures", "selection ablation", "orange", "^"),
+    "random_pairs": Method("random, aligned", "structures", "selection ablation", "green", "v"),
+    "surgeon": Method("K-OBD", "structures", "structures by gradients", "pink", "p"),
+    "llm_pruner": Method("LLM-Pruner, element", "structures", "structures by gradients", "pink", ">"),
+    "llm_pruner_vector": Method("LLM-Pruner, vector", "structures", "structures by gradients", "pink", "<"),
+    "flap": Method("FLAP", "structures", "structures by activations or weights", "green", "P"),
+    "wanda_sp": Method("Wanda-sp", "structures", "structures by activations or weights", "green", "s"),
+    "movement": Method("movement", "structures", "structures by gradients", "pink", "d"),
+    "svite": Method("S2ViTE", "structures", "structures by gradients", "pink", "h"),
+    "slicegpt": Method("SliceGPT", "structures", "structures by activations or weights", "orange", "D"),
+    "shortgpt": Method("ShortGPT", "structures", "structures by activations or weights", "orange", "s"),
+    "low_rank": Method("low rank", "structures", "structures by activations or weights", "orange", "P"),
+    "torch_pruning": Method("Torch-Pruning", "structures", "structures by activations or weights", "green", "X"),
+    "sparsegpt": Method("SparseGPT", "zeros", "masks", "sky", "s"),
+    "sparsegpt_2_4": Method("SparseGPT 2:4", "zeros", "masks", "sky", "v"),
+    "wanda": Method("Wanda", "zeros", "masks", "red", "o"),
+    "wanda_2_4": Method("Wanda 2:4", "zeros", "masks", "red", "v"),
+    "magnitude": Method("magnitude mask", "zeros", "masks", "grey", "P"),
+    "magnitude_global": Method("magnitude, global, gradual", "zeros", "masks", "grey", "D"),
+    "magnitude_one_shot": Method("magnitude, one shot", "zeros", "masks", "grey", "o"),
+    "magnitude_global_one_shot": Method("magnitude, global", "zeros", "masks", "grey", "s"),
+    "magnitude_2_4": Method("magnitude 2:4", "zeros", "masks", "grey", "v"),
+    "galore": Method("GaLore", "nothing", "memory-efficient training", "red", "^"),
+    "lora": Method("LoRA", "nothing", "memory-efficient training", "sky", ">"),
+    "relora": Method("ReLoRA", "nothing", "memory-efficient training", "sky", "<"),
+    "dense": Method("dense", "nothing", "dense control", "ink", "*"),
+    "dense_twice_steps": Method("dense, twice the steps", "nothing", "dense control", "ink", "P"),
+    "small_dense": Method("small dense", "nothing", "dense control", "grey", "X"),
+}
+
+_DESCRIBED: ContextVar[Mapping[str, Method]] = ContextVar("described", default=MappingProxyType({}))
+
+
+@contextmanager
+def described_by(records: Iterable[RunRecord]) -> Iterator[None]:
+    """Know, inside, the methods that `records` describe; the newest record of a name decides.
+
+    Tables and plots ask for a title by name in some sixty places; what they are made from does not change on the way.
+    """
+    found = {
+        record.method: Method(info.title, info.removes, info.group)
+        for record in sorted(records, key=lambda record: record.id)
+        if (info := record.method_info) is not None
+    }
+    token = _DESCRIBED.set(found)
+    try:
+        yield
+    finally:
+        _DESCRIBED.reset(token)
+
+
+def method(name: str) -> Method:
+    """Return how a method is shown: as KNOWN says, else as the records do, else by its bare name."""
+    if name in KNOWN:
+        return KNOWN[name]
+    if (found := k_and_theta(name)) is not None:
+        return Method("K {}%, theta {}%".format(*found), group="EcoSpa")
+    return _DESCRIBED.get().get(name) or Method(name)
+
+
+def label(name: str) -> str:
+    """Return the name of a method for people."""
+    return method(name).title
+
+
+def removes(name: str) -> str:
+    """Return what a method removes: structures, zeros or nothing."""
+    return method(name).removes
+
+
+def rank(name: str) -> tuple[int, str]:
+    """Return the place of a method in a table: the known ones first, then the others by name."""
+    return (list(KNOWN).index(name) if name in KNOWN else len(KNOWN), name)
+
+
+def k_and_theta(name: str) -> tuple[str, str] | None:
+    """Return K and theta in percent, where a method is EcoSpa at one point of a grid over both."""
+    found = _GRID_POINT.fullmatch(name)
+    return None if found is None else (found[1], found[2])
