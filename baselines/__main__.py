@@ -16,7 +16,7 @@ from baselines.method import TrainingMethod
 
 README = Path(__file__).parent / "README.md"
 _OPENING, _CLOSING = "<!-- methods -->\n", "<!-- end -->"
-_COLUMNS = ("Method", "File", "What it does", "Acts", "Calibration", "Models")
+_COLUMNS = ("Method", "In tables", "File", "What it does", "Removes", "Acts", "Calibration", "Models")
 
 
 def method_table() -> str:
@@ -45,7 +45,8 @@ def _cells(method: type[TrainingMethod], everything: frozenset[str]) -> tuple[st
     what = (inspect.getdoc(method) or "").partition("\n")[0]
     calibration = "needed" if method.needs_calibration else ""
     models = "all" if method.architectures == everything else ", ".join(sorted(method.architectures))
-    return f"`{method.name}`", f"[{file}.py]({file}.py)", what, method.stage, calibration, models
+    name, link = (f"`{method.name}`", method.title or method.name), f"[{file}.py]({file}.py)"
+    return *name, link, what, method.removes, method.stage, calibration, models
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

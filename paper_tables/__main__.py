@@ -57,8 +57,8 @@ def _render(options: argparse.Namespace, store: Store) -> int:
     made = rendering(options.tier, store, _formats(options))
     folder = write(made, options.out or RENDERED / options.tier)
     if options.out is None and options.tier == TIER:
-        page = results_page(made.contents, list(made.files), f"{RENDERED.name}/{TIER}")
-        RENDERED.with_name(PAGE).write_text(page, encoding="utf-8")
+        everything = results_page(made.contents, list(made.files), f"{RENDERED.name}/{TIER}")
+        RENDERED.with_name(PAGE).write_text(everything, encoding="utf-8")
     if options.readme:
         for page in pages(README.parent):
             page.write_text(filled(page.read_text(encoding="utf-8"), store), encoding="utf-8")
