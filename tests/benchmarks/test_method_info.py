@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from benchmarks.recording import method_info
 
 from benchmarks import registry
 from benchmarks.experiment import Cell, MethodRef, Run
-from benchmarks.recording import method_info
 from results import MethodInfo
 
 OWN = '''
