@@ -215,7 +215,7 @@ class Ranked:
             self._measured.update()
 
     def importances(self) -> Mapping[str, float]:
-        """What the method says of every pair; broken gradients rank nothing, whatever it says."""
+        """Importance of every pair as the method gives it; broken gradients rank nothing, whatever it says."""
         if self._measured is not None:
             means = self._measured.importances()
             if not all(math.isfinite(value) for value in means.values()):

@@ -162,13 +162,14 @@ def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) 
 
 
 def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list[CoupledPair]) -> None:
-    homes = (original_class(block).__module__, "timm.layers.attention")
+    homes, stock = (original_class(block).__module__, "timm.layers.attention"), known_family(block).stock
     for pair in pairs:
         module = model.get_submodule(pair.module)
         if pair.kind is not PairKind.FFN and unwrapped(module) is not module:
             raise unsupported(pair.module, "it is compiled by itself", "compile the model, or whole blocks of it")
-        if pair.kind is PairKind.QK and original_class(module).__module__ not in homes:
-            kind = type(module)
+        kind = original_class(unwrapped(module))
+        named = f"{kind.__module__}.{kind.__qualname__}" in stock.get(pair.module.removeprefix(f"{pair.block}."), ())
+        if pair.kind is PairKind.QK and kind.__module__ not in homes and not named:
             raise unsupported(pair.module, f"{kind.__module__}.{kind.__qualname__} has a forward of its own")
         # a feed-forward keeps its forward when it is cut, whoever wrote it; an attention gets another
         if pair.kind is not PairKind.FFN and "forward" in vars(unwrapped(module)):
