@@ -96,8 +96,10 @@ class BlockInputs:
 
 @torch.no_grad()
 def walk_blocks(model: nn.Module, calibration: Calibration) -> Iterator[BlockInputs]:
-    """Every block in order; what the caller does to one decides the inputs of the next. The model is in evaluation
-    mode meanwhile, and without a key/value cache."""
+    """Every block in order; what the caller does to one decides the inputs of the next.
+
+    The model is in evaluation mode meanwhile, and without a key/value cache.
+    """
     was_training = model.training
     model.eval()
     try:

@@ -45,7 +45,7 @@ def half_size(model: nn.Module, scope: TargetScope) -> float:
 
 
 def half_of_matrices(budget: Budget) -> Callable[[nn.Module], int]:
-    """model -> half of the entries of its matrices, after refusing a target that 2:4 cannot meet within 1 %."""
+    """Model -> half of the entries of its matrices, after refusing a target that 2:4 cannot meet within 1 %."""
 
     def removable(model: nn.Module) -> int:
         half = matrix_entries(model) // 2
@@ -66,7 +66,7 @@ def half_of_matrices(budget: Budget) -> Callable[[nn.Module], int]:
 
 
 def parse_pattern(pattern: str, inputs: int, sparsity: float = 0.5) -> tuple[int, int]:
-    """n and m of an "n:m" pattern, n of every m inputs stay.
+    """N and m of an "n:m" pattern, n of every m inputs stay.
 
     Args:
         pattern: such as "2:4".

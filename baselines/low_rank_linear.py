@@ -49,7 +49,7 @@ class LowRankLinear(nn.Module):
 
     @property
     def rank(self) -> int:
-        """r."""
+        """R."""
         return self.inner.out_features
 
     def forward(self, states: Tensor) -> Tensor:

@@ -183,7 +183,9 @@ def _smallest(size: Tensor, count: int) -> Tensor:
 
 
 def _others_of_run(size: Tensor, keep: int, run: int) -> Tensor:
-    """(out, in) -> bool (out, in), True at all but the `keep` largest of every run of inputs; of equal ones the later
-    goes first."""
+    """(out, in) -> bool (out, in), True at all but the `keep` largest of every run of inputs.
+
+    Of equal ones the later goes first.
+    """
     order = torch.sort(size.reshape(-1, run), dim=1, descending=True, stable=True).indices
     return torch.ones_like(order, dtype=torch.bool).scatter_(1, order[:, :keep], False).view(size.shape)

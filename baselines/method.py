@@ -318,8 +318,10 @@ class TrainingMethod:
         return parameters(model) - removed, parameters(model, "blocks") - removed
 
     def effective_parameters(self, model: nn.Module) -> tuple[int, int]:
-        """Parameters that can have an effect, of the whole model and of its blocks: what is not masked, less what
-        masks cut off from input or output (baselines.effective)."""
+        """Parameters that can have an effect, of the whole model and of its blocks.
+
+        That is what is not masked, less what masks cut off from input or output (baselines.effective).
+        """
         if self.masks is None:
             return self.nonzero_parameters(model)
         return effective_parameters(model, self.masks.removed)

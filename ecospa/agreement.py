@@ -25,8 +25,9 @@ from ecospa.wrappers import unwrapped, without_autocast_forward
 
 @contextmanager
 def as_saved(model: nn.Module, copy: bool = False) -> Iterator[None]:
-    """The model's own modules under their own names, for a while: compiled parts, merged projections and accelerate's
-    forward stand aside, and `config.ecospa` records what the model is now.
+    """The model's own modules under their own names, for a while.
+
+    Compiled parts, merged projections and accelerate's forward stand aside; `config.ecospa` records the model as it is.
 
     Args:
         model: any model, itself not compiled.
@@ -110,8 +111,11 @@ def _uncompiled(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _recorded(model: Any, shape: dict[str, Any]) -> Iterator[None]:
-    """Have `config.ecospa` say what the model is: another model may share the configuration, or a part was compiled
-    when it was cut, or transformers' `from_config` built the full size."""
+    """Have `config.ecospa` say what the model is.
+
+    Another model may share the configuration, or a part was compiled when it was cut, or transformers' `from_config`
+    built the full size.
+    """
     config: Any = getattr(model, "config", None)
     old = getattr(config, "ecospa", None)
     if not isinstance(old, dict):

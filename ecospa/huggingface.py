@@ -232,8 +232,7 @@ class EcoSpaTrainer(Trainer):
         if isinstance(items, Tensor) and next(model.parameters()).is_meta:
             items = torch.empty_like(items, device="meta")
         with self.compute_loss_context_manager():
-            loss = cast(Tensor, self.compute_loss(model, dict(part), num_items_in_batch=items))
-        return loss
+            return cast(Tensor, self.compute_loss(model, dict(part), num_items_in_batch=items))
 
     @contextmanager
     def _weighed(self, share: float) -> Iterator[None]:

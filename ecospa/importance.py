@@ -100,7 +100,7 @@ def scaled_norm(gradient: Float[Tensor, ...]) -> tuple[float, int]:
 
 
 def scaled(value: float, exponent: int) -> float:
-    """value * 2^exponent, zero where it is too small for float64."""
+    """Value * 2^exponent, zero where it is too small for float64."""
     return math.ldexp(value, exponent) if 0 < value < math.inf else value
 
 

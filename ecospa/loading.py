@@ -175,10 +175,12 @@ def _like(bias: str, new: set[str], prefix: str) -> str:
 
 
 def _narrow_class(base: Any, saved: Any, shape: Shape, folder: Path) -> Any:
-    """`base`, built at the checkpoint's widths; name and module stay, because transformers finds key conversions by
-    them."""
+    """`base`, built at the checkpoint's widths.
 
-    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+    Name and module stay, because transformers finds key conversions by them.
+    """
+
+    def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # of the class below
         base.__init__(self, config, *args, **kwargs)
         wanted = shape if base is saved else _renamed(shape, base, coupled_pairs(self))
         narrow_to(self, wanted, folder)

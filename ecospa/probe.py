@@ -152,7 +152,7 @@ def _own_attention(model: Any) -> str | None:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     for kind, known in (("attention", ALL_ATTENTION_FUNCTIONS), ("mask", ALL_MASK_ATTENTION_FUNCTIONS)):
-        function = known[name] if name in known else None
+        function = known[name] if name in known else None  # noqa: SIM401  # no dict
         home = getattr(function, "__module__", "transformers.") or ""
         if not home.startswith(("transformers.", "kernels.")):
             return (

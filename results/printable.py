@@ -12,7 +12,7 @@ _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\uff
 
 
 def printable(text: str) -> str:
-    """Return `text` with everything that cannot be written as UTF-8 or would steer a terminal as \\x1b or \\udc80."""
+    r"""Return `text` with everything that cannot be written as UTF-8 or would steer a terminal as \x1b or \udc80."""
     return _UNSHOWN.sub(_number, text)
 
 

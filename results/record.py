@@ -224,7 +224,7 @@ def new_id(start: str) -> str:
 def utc(start: str) -> datetime:
     """Return ISO-8601 `start` as a UTC time; RecordError when it is no time or carries another offset or none."""
     try:
-        moment = datetime.fromisoformat(text("start", start).replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(text("start", start))
     except ValueError:
         fail("start", start, "an ISO-8601 time in UTC such as 2026-11-23T23:59:59+00:00")
     if moment.utcoffset() != timedelta(0):

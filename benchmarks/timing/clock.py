@@ -17,5 +17,6 @@ def clock(device: str, processors: Path = _PROCESSORS) -> float | None:
             return float(torch.cuda.clock_rate())
         except (ModuleNotFoundError, RuntimeError):  # NVML is no part of torch, and some virtual machines hide it
             return None
-    readings = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", processors.read_text(), re.M) if processors.exists() else []
+    text = processors.read_text() if processors.exists() else ""
+    readings = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", text, re.MULTILINE)
     return max(map(float, readings), default=None)

@@ -272,7 +272,7 @@ def _svg(figure: Figure) -> bytes:
     svg = io.BytesIO()
     metadata = {
         "Creator": f"matplotlib {matplotlib.__version__}",
-        **{name: None for name in ("Date", "Format", "Type")},
+        **dict.fromkeys(("Date", "Format", "Type")),
     }
     figure.savefig(svg, format="svg", metadata=metadata)
     return svg.getvalue()

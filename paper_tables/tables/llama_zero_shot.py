@@ -53,7 +53,7 @@ def _rows(own: Protocol) -> list[dict[str, str]]:
     named = {"Model": own.model}
     made = [named | _row(cell) for cell in cells]
     if made:
-        blank = {name: NOTHING for name in made[0]}
+        blank = dict.fromkeys(made[0], NOTHING)
         made.append({**blank, **named, "Method": "guessing", **_chances(own), RECORDS: made[0][RECORDS]})
     return made
 

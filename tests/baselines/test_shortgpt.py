@@ -267,4 +267,4 @@ def test_what_cannot_be_done_is_refused() -> None:
     model.transformer.h[2].mlp.c_proj.weight.data.fill_(float("nan"))
     with pytest.raises(ValueError, match=r"NaN|nan"):
         block_influence(model, data("gpt2"))
-    assert len(model.transformer.h) == 4 and VOCABULARY == model.config.vocab_size
+    assert len(model.transformer.h) == 4 and model.config.vocab_size == VOCABULARY

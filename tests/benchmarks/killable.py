@@ -112,7 +112,7 @@ def serve() -> None:
 
 def _obey(asked: dict[str, Any]) -> int:
     os.setsid()
-    output = Path(asked["output"]).open("w")
+    output = Path(asked["output"]).open("w")  # noqa: SIM115  # as long as the process
     for stream in (sys.stdout, sys.stderr):
         os.dup2(output.fileno(), stream.fileno())
     os.environ.update(asked["variables"])

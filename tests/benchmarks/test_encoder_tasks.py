@@ -88,7 +88,7 @@ def test_a_small_dense_encoder_is_small_from_the_first_step(kind: str, tmp_path:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_of_several_batches_have_the_gradient_of_one_large_batch(kind: str, tmp_path: Path) -> None:
-    """transformers leaves the division to whoever computes the loss; the encoders' own loss forgets it."""
+    """Transformers leaves the division to whoever computes the loss; the encoders' own loss forgets it."""
     base = run_of(kind).cell.settings.training
     curves = []
     for size in (8, 4):

@@ -130,7 +130,7 @@ def test_installed_packages_are_the_classes(monkeypatch: pytest.MonkeyPatch) -> 
     corpus = docstring_packages.load("default", "validation", "smoke", 40)
     assert corpus.classes == tuple(chosen) and {example.label for example in corpus.train} == {0.0, 1.0}
     assert len(corpus.train) <= 40 and not {e.texts for e in corpus.train} & {e.texts for e in corpus.evaluation}
-    monkeypatch.setattr(docstring_packages, "roots", lambda: {})
+    monkeypatch.setattr(docstring_packages, "roots", dict)
     with pytest.raises(source.MissingSourceError):
         docstring_packages.load("default", "validation", "smoke", 40)
 

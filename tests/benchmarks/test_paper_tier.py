@@ -50,7 +50,7 @@ SUMS = [{"question": f"{n} and {n} ?", "answer": f"{n}+{n} #### {2 * n}"} for n 
 def labelled(columns: tuple[str, ...], numbers: bool) -> list[dict[str, Any]]:
     """Rows of a task of GLUE."""
     words = ("dreadful", "wonderful")
-    texts = [{column: f"film {n % 5} was {words[n % 2]}" for column in columns} for n in range(32)]
+    texts = [dict.fromkeys(columns, f"film {n % 5} was {words[n % 2]}") for n in range(32)]
     return [row | {"label": float(n % 2) * 5 if numbers else n % 2} for n, row in enumerate(texts)]
 
 

@@ -74,7 +74,7 @@ def test_compiled_models_are_seen_through(tmp_path):
 
 
 def spoiled(stored, how):
-    name = sorted(key for key in stored if stored[key].ndim == 2)[0]
+    name = min(key for key in stored if stored[key].ndim == 2)
     if how == "missing":
         del stored[name]
     elif how == "unexpected":

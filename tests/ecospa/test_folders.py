@@ -51,9 +51,9 @@ def test_an_error_inside_changes_nothing(target: Path, error: type[BaseException
 
 
 def test_an_error_of_the_system_is_ours(target: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"No space left on device.*it is as it was"):
-        with replacing(target, lambda name: True):
-            raise OSError(28, "No space left on device")
+    full = pytest.raises(CheckpointError, match=r"No space left on device.*it is as it was")
+    with full, replacing(target, lambda name: True):
+        raise OSError(28, "No space left on device")
     assert (target / "weights").read_text() == "old"
 
 

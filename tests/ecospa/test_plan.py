@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import random
+from contextlib import suppress
 
 import jaxtyping
 import pytest
@@ -148,10 +149,9 @@ def edited(number):
         return kind, edit_text(rng, text)
     plan = json.loads(text)
     for _ in range(rng.choice([1, 1, 2])):
-        try:
+        # the first edit may leave nothing to edit
+        with suppress(KeyError, TypeError, IndexError, ValueError, AttributeError):
             rng.choice(EDITS)(rng, plan)
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError):
-            pass  # the first edit left nothing to edit
     return kind, json.dumps(plan)
 
 

@@ -178,7 +178,7 @@ def test_training_twice_and_restarting_with_a_smaller_batch_end_at_the_target(tm
     once = share(run.model)
     run.train()
     assert share(run.model) == once and 0.6 <= once < 0.65
-    assert not run.optimizer or not [h for h in getattr(run.optimizer, "_optimizer_step_post_hooks", ())]
+    assert not run.optimizer or not list(getattr(run.optimizer, "_optimizer_step_post_hooks", ()))
 
     run = trainer(tmp_path, arguments={"auto_find_batch_size": True})
     step, calls = run.training_step, []

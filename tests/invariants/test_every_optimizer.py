@@ -133,7 +133,7 @@ def train(model, make, mask_after=None, zero_state=False):
             warnings.simplefilter("always")
             sparsity = ecospa.CoupledSparsity(model, optimizer, CONFIG)
     else:
-        masks = {p: mask for p, mask in zip(model.parameters(), removed_masks(model, mask_after).values(), strict=True)}
+        masks = dict(zip(model.parameters(), removed_masks(model, mask_after).values(), strict=True))
     for one in all_of:
         getattr(one, "train", lambda: None)()
     batch = inputs("gpt2", seed=3)

@@ -31,7 +31,7 @@ LINES, BYTES = 200, 16 * 1024
 PACKAGES = {"tox", "pre-commit", "git+URL"}
 """Targets that a page may tell to install, besides the checkout itself."""
 EVERYDAY = re.compile(
-    r"\b(whole (model|peak)|foretold|in turns|newcomers?|by lot|beside|arithmetic|compressed at once)\b", re.I
+    r"\b(whole (model|peak)|foretold|in turns|newcomers?|by lot|beside|arithmetic|compressed at once)\b", re.IGNORECASE
 )
 """Everyday words for which the field has terms."""
 

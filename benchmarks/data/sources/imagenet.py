@@ -1,8 +1,8 @@
-"""ImageNet-1k (ILSVRC 2012): 1.28 million images in a thousand classes; tier paper only, 167 GB to download, and as
-much again on disk, because `datasets` keeps what it reads in a form of its own.
+"""ImageNet-1k (ILSVRC 2012): 1.28 million images in a thousand classes; tier paper only.
 
-The Hub asks for an agreement to its terms (log in first). Images stay encoded on disk and are decoded one by one: a
-recipe of 300 epochs would otherwise fetch all of them 300 times, and runs need them in any order.
+167 GB to download, and as much again on disk, because `datasets` keeps what it reads in a form of its own. The Hub asks
+for an agreement to its terms (log in first). Images stay encoded on disk and are decoded one by one: a recipe of 300
+epochs would otherwise fetch all of them 300 times, and runs need them in any order.
 """
 
 from __future__ import annotations
