@@ -4,7 +4,7 @@ Source: Hu et al., LoRA (arXiv 2106.09685), equation 3 and section 4.1.
 Equations: h = W x + (alpha / r) B A x, W frozen, A (r, in) by Kaiming's uniform rule, B (out, r) zero: at first the
 function is that of the model without adapters. Merged: W + (alpha / r) B A.
 Adapters count in no size: they are gone when the run is over, and what is left has the shapes that it had before.
-A checkpoint on the way is an ordinary one of the model without its adapters, and beside it a folder with the adapters.
+A checkpoint on the way is an ordinary one of the model without its adapters, and next to it a folder with the adapters.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def merge(model: nn.Module) -> None:
 
 
 def save_adapted(model: nn.Module, folder: Path) -> None:
-    """Write a model, with adapters or without: an ordinary checkpoint of it, and its adapters beside."""
+    """Write a model, with adapters or without: an ordinary checkpoint of it, and its adapters next to it."""
     folder = Path(folder)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     with _without_adapters(model) as layers:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ecospa import ConfigError
 
 SEQUENCES = 128
-"""How many sequences or images the methods are given by default, as in SparseGPT's and Wanda's own experiments."""
+"""Sequences or images that the methods are given by default, as in SparseGPT's and Wanda's own experiments."""
 
 Batch = Mapping[str, Tensor]
 

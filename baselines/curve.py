@@ -55,7 +55,7 @@ class PacedSparsity:
         self._saved: Mapping[str, Any] | None = None
 
     def start(self, model: nn.Module) -> None:
-        """Begin with a whole model; an unreachable target is refused here, before any step."""
+        """Begin with a dense model; an unreachable target is refused here, before any step."""
         CoupledSparsifier(model, self.config)
         self._sparsity = self._saved = None
         self.history[:] = [size_entry(0, model)]
@@ -149,7 +149,7 @@ class SizeCurve(PacedSparsity):
         self._state: TrainingState | None = None
 
     def start(self, model: nn.Module) -> None:
-        """Begin with a whole model; an unreachable target is refused here, before any step."""
+        """Begin with a dense model; an unreachable target is refused here, before any step."""
         super().start(model)
         self._model = model
 
@@ -215,7 +215,7 @@ class Ranked:
             self._measured.update()
 
     def importances(self) -> Mapping[str, float]:
-        """Importance of every pair as the method gives it; broken gradients rank nothing, whatever it says."""
+        """Importance of every pair by the method; broken gradients rank nothing, whatever it says."""
         if self._measured is not None:
             means = self._measured.importances()
             if not all(math.isfinite(value) for value in means.values()):

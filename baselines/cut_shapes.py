@@ -1,4 +1,4 @@
-"""Checkpoints of models whose blocks another library has cut: every shape beside the weights, and no pickle.
+"""Checkpoints of models whose blocks another library has cut: every shape next to the weights, and no pickle.
 
 The library's own checkpoints are pickles of whole modules. Here the shapes of all parameters inside the blocks are
 written down, with the whole numbers that modules keep about their own shape, and a dense model is given both.

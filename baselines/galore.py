@@ -1,4 +1,4 @@
-"""GaLore: the model stays whole, but Adam keeps its moments in a low-rank subspace of the gradient.
+"""GaLore: the model stays dense, but Adam keeps its moments in a low-rank subspace of the gradient.
 
 Source: Zhao et al. (arXiv 2403.03507), definition 3.6, section 4 and algorithm 2.
 Equations: G is the gradient of a weight (m, n), m = out <= n = in; every T steps P = the first r columns of U of
@@ -37,7 +37,7 @@ RANK_SHARE = 4
 
 
 class GaLore(TrainingMethod):
-    """Trains the whole model with `GaLoreAdamW`; nothing shrinks but the optimizer's state."""
+    """Trains the dense model with `GaLoreAdamW`; nothing shrinks but the optimizer's state."""
 
     name: ClassVar[str] = "galore"
     title = "GaLore"

@@ -1,4 +1,4 @@
-"""LoRA from the first step: the matrices of the blocks stay what they were, and low-rank adapters train beside them.
+"""LoRA from the first step: the matrices of the blocks stay what they were, and low-rank adapters train in parallel.
 
 Source: Hu et al. (arXiv 2106.09685); as a baseline of pre-training in Zhao et al. (GaLore, arXiv 2403.03507), section
 5.1, and of Lialin et al. (ReLoRA, arXiv 2307.05695). The adapters are those of the peft library.

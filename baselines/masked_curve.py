@@ -73,7 +73,7 @@ class MaskedCurve(BudgetCurve):
         self._saved: Mapping[str, Any] | None = None
 
     def start(self, model: nn.Module) -> None:
-        """Begin with a whole model.
+        """Begin with a dense model.
 
         Raises:
             ConfigError: the target cannot be reached with this model.

@@ -38,7 +38,7 @@ from ecospa.pairs import pair_matrices, unit_positions
 from ecospa.plan import index_parameters
 
 SHOTS = 5
-"""How often the Fisher is estimated and a part of the excess is cut."""
+"""Number of times that the Fisher is estimated and a part of the excess is cut."""
 
 _IGNORED = -100  # label of what the losses of transformers do not predict
 _SHIFTED = ("gpt2", "llama")  # their language models predict the next token: the first label is not used

@@ -35,7 +35,7 @@ _EXIT = "Exit code: 0 all is well, 1 something was found, 2 a wrong argument."
 
 @dataclass(frozen=True)
 class PlanArguments:
-    """What `plan` is told; defaults are those of EcoSpaConfig where it has them."""
+    """Arguments of `plan`; defaults are those of EcoSpaConfig where it has them."""
 
     target_size: float = field(default=0.5, metadata={"help": "share of the parameters that is left"})
     target_scope: TargetScope = field(default="parameters", metadata={"help": "share of all, or of the blocks alone"})

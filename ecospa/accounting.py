@@ -1,6 +1,6 @@
-"""Parameters, floating-point operations and bytes of a model, or of a plan that has not been applied (meta device too).
+"""Parameters, FLOPs and bytes of a model, or of a plan that has not been applied (meta device too).
 
-One multiplication and one addition are two operations; norms, softmax and activations are left out, as is usual.
+One multiplication and one addition are two FLOPs; norms, softmax and activations are left out, as is usual.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parameters(model: nn.Module, scope: TargetScope = "parameters", plan: Sparsi
 
 
 def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPlan | None = None) -> int:
-    """Operations of one forward pass.
+    """FLOPs of one forward pass.
 
     2 * tokens * (entries of every matrix that multiplies a token)
     + 2 * tokens * sequence * heads * (query/key width + value width) per attention
@@ -50,7 +50,7 @@ def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPla
         plan: count as if this plan had been applied.
 
     Returns:
-        Operations. Causal attention counts the whole score matrix, which is what plain kernels compute.
+        FLOPs. Causal attention counts the whole score matrix, which is what plain kernels compute.
     """
     model, tokens = unwrapped(model), batch * sequence
     matrices = sum(_token_matrix_entries(module) for module in model.modules())
@@ -64,7 +64,7 @@ def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPla
 
 
 def flops_per_index(model: nn.Module, pair: CoupledPair, batch: int, sequence: int) -> int:
-    """Operations of one forward pass that leave with one index of a pair's width.
+    """FLOPs of one forward pass that leave with one index of a pair's width.
 
     2 * tokens * (its entries in matrices + sequence * query heads, if it is part of an attention)
 
@@ -80,7 +80,7 @@ def flops_per_index(model: nn.Module, pair: CoupledPair, batch: int, sequence: i
 
 
 def training_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPlan | None = None) -> int:
-    """Operations of one training step: forward plus twice that for the two products of the backward pass."""
+    """FLOPs of one training step: forward plus twice that for the two products of the backward pass."""
     return 3 * forward_flops(model, batch, sequence, plan)
 
 

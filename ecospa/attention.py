@@ -221,7 +221,7 @@ def kernel_device(module: Any, states: Tensor) -> str:
 
 
 def wants_equal_widths(implementation: str, device: str) -> bool:
-    """Whether an implementation's kernel pads: the CPU's fused one and flash attention take equal widths only.
+    """Return whether an implementation's kernel pads: the CPU's fused one and flash attention take equal widths only.
 
     CUDA's memory-efficient and cuDNN kernels take unequal ones.
     """

@@ -22,13 +22,13 @@ SHARED_INPUTS = ("cache_position", "head_mask", "cross_attn_head_mask", "decoder
 """Entries that are the same for all examples, even if their first axis is as long as a batch by chance."""
 
 Index = slice | list[int]
-"""Which examples: a run of them, or some by number."""
+"""Choice of examples: a run of them, or some by number."""
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 
 
 class Batch:
-    """What a model is called with, seen as examples.
+    """Arguments of one call of a model, seen as examples.
 
     An entry whose first axis is as long as the batch is taken apart along it, a list of that length too; one of a
     single row is for all. `position_ids` are (tokens,) for all, or (axes, examples, tokens).
@@ -117,7 +117,7 @@ class Batch:
         )
 
     def _axis(self, name: str, tensor: Tensor) -> int | None:
-        """Which axis of a tensor is that of the examples; None where it is for all of them."""
+        """Return the axis of a tensor that is that of the examples; None where it is for all of them."""
         last, shape = _last(name), tensor.shape
         if last in self._shared or tensor.ndim == 0 or (last == "position_ids" and tensor.ndim == 1):
             return None

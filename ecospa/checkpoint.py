@@ -1,7 +1,7 @@
 """Checkpoints of models whose shapes have shrunk: safetensors and JSON, no pickle and no remote code.
 
 A transformers model keeps its widths in `config.ecospa`, so that its own `from_pretrained` machinery, with key
-conversions, sharding and tying, loads it once the modules have been built at those widths. Beside it stands
+conversions, sharding and tying, loads it once the modules have been built at those widths. Next to it stands
 `ecospa.json` with the widths again, for models without a transformers config, and the SHA-256 of every file. A folder
 is replaced as a whole, and only by a model that was loaded from it and found to be the same function.
 """
@@ -141,7 +141,7 @@ def _shape(model: nn.Module) -> dict[str, Any]:
 
 
 def _replaced_with(target: Path) -> Callable[[str], bool]:
-    """Whether an entry of the old folder, by name, belongs to the model that is replaced."""
+    """Return a test by name for entries of the old folder that belong to the model that is replaced."""
     listed: set[str] = set()
     if (target / MANIFEST).is_file():
         with suppress(CheckpointError):  # a damaged one is replaced
@@ -165,7 +165,7 @@ def _write(model: nn.Module, side: Path, config: dict[str, Any], options: Mappin
 
 
 def _difference(model: nn.Module, side: Path, options: Mapping[str, Any]) -> str | None:
-    """What a load of the folder does otherwise; None if it is the same, or can only be filled into the user's class."""
+    """Return how a load of the folder differs; None if it does not, or can only be filled into the user's class."""
     manifest = verified(side)
     config = read_json(side / CONFIG)
     loading = {"variant": options["variant"]} if options.get("variant") else {}

@@ -11,7 +11,7 @@ from torch import nn
 from ecospa.config import ConfigError
 
 _HELD: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Claim]] = weakref.WeakKeyDictionary()
-"""Who cuts a module that holds a pair; by module, so that a model and a part of it cannot be claimed apart."""
+"""Owner of the cuts of a module with a pair; by module, so that a model and a part of it cannot be claimed apart."""
 
 
 def abandon(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What a parameter must be so that a cut is exact: plain, with plain gradients, alone in its memory."""
+"""Conditions on a parameter for an exact cut: plain, with plain gradients, alone in its memory."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ MEMORY = "_ecospa_dense"
 
 
 def dense_memory(model: nn.Module, pairs: Iterable[CoupledPair]) -> dict[str, dict[str, tuple[int, int]]]:
-    """What the modules of pairs that are about to be cut must remember: what was noted before stays.
+    """Collect what the modules of pairs about to be cut must remember; what was noted before stays.
 
     Args:
         model: the model of the pairs.

@@ -32,7 +32,7 @@ _EXPONENTS = 480
 """Powers of two by which a norm may be away from the scale of its window: squares of more do not fit into float64."""
 
 WindowMark = Mapping[str, Any]
-"""What `CoupledEstimator.mark` took note of."""
+"""Note taken by `CoupledEstimator.mark`."""
 
 _WINDOW = ("steps", "_sums", "_shift")
 """Fields that a step changes."""
@@ -170,7 +170,7 @@ class CoupledEstimator:
         self.steps += 1
 
     def step_sums(self, weights: list[Tensor], gradients: list[Tensor]) -> Float64[Tensor, " matrices"]:
-        """What one step adds to the sum of every matrix: sum_ij (dL/dW_ij)^2.
+        """Return what one step adds to the sum of every matrix: sum_ij (dL/dW_ij)^2.
 
         A subclass that overrides it ranks pairs by another mean over entries and steps.
 
@@ -312,7 +312,7 @@ class _Matrix:
 
     @property
     def entries(self) -> int:
-        """How many weights it has."""
+        """Number of weights in it."""
         return self.count * (self.parameter.numel() // self.parameter.shape[self.axis])
 
     def part(self, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether cutting a block is exact, found by cutting a copy of it: for blocks with parts that no family knows.
+"""Exactness of cutting a block, checked by cutting a copy of it: for blocks with parts that no family knows.
 
 The copy gets random weights, so that a difference is large where there is one, and is compared with its own twin whose
 removed entries are zero: outputs, gradients, evaluation and training. A stock block is never run; what has been found
@@ -34,7 +34,7 @@ _exact: weakref.WeakKeyDictionary[nn.Module, tuple[Hashable, ...]] = weakref.Wea
 
 @dataclass(frozen=True)
 class BlockCheck:
-    """What cutting a copy of one block showed.
+    """Result of cutting a copy of one block.
 
     Attributes:
         block: dotted name of the block.
@@ -263,7 +263,7 @@ def _difference(
 
 @torch.no_grad()
 def _unread(model: _Alone, pairs: tuple[CoupledPair, ...], states: Tensor, probe: Tensor) -> str:
-    """What is wrong with a block that does not compute with its own weights, so that nothing was compared."""
+    """Return what is wrong with a block that does not compute with its own weights, so that nothing was compared."""
     output = _run(model, states, probe, training=False)[0]["outputs"][""]
     for pair in pairs:
         model.get_parameter(pair.right[0].parameter).mul_(3.0)

@@ -1,6 +1,6 @@
 """A folder replaced as a whole: whoever reads it, and whenever the writer dies, finds the old content or the new.
 
-The new content is written to a hidden folder beside the target, on the same file system, brought to the disk, and
+The new content is written to a hidden folder next to the target, on the same file system, brought to the disk, and
 swapped with the target in one step. What lies in the target and is not ours (a tokenizer, a README, logs, the
 checkpoints of a run) goes along: its files are linked into the new folder, so that even one that is open for writing
 stays the same file. A hidden folder is locked while its writer lives; the next save removes those whose writer died.
@@ -90,7 +90,7 @@ def _check(target: Path) -> None:
 
 
 def _locked_folder(target: Path) -> tuple[Path, int]:
-    """A new folder beside the target, and the lock that tells others that its writer lives."""
+    """A new folder next to the target, and the lock that tells others that its writer lives."""
     while True:
         side = target.parent / f".{target.name}.{_SAVING}-{secrets.token_hex(8)}"
         side.mkdir()
@@ -149,7 +149,7 @@ def _put_in_place(side: Path, target: Path, is_ours: Callable[[str], bool]) -> N
         os.rename(side, target)
         _sync(target.parent)
         return
-    lock = _lock(target)  # the old content, too, is no leftover while it lies beside the new
+    lock = _lock(target)  # the old content, too, is no leftover while it lies next to the new
     try:
         _carry_over(target, side, is_ours)
         _sync(side)

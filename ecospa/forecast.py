@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts: size, bytes and arithmetic over its whole schedule, from shapes alone.
+"""Cost of a run, before it starts: size, bytes and FLOPs over its whole schedule, from shapes alone.
 
 Works on the meta device, so a model of 70 billion parameters needs no memory. Which pairs shrink first is decided by
 gradients that do not exist yet; here all pairs are as important as each other and their scores are flat. Sizes follow
@@ -32,7 +32,7 @@ _MOST_EVENTS = 100_000
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained on the model.
+    """Batch, sequence length and number of steps that the model is trained on.
 
     Attributes:
         steps: optimizer steps of the run.
@@ -78,10 +78,10 @@ class Stage:
     Attributes:
         step: optimizer steps done when it begins.
         steps: optimizer steps that it lasts.
-        parameters: of the whole model.
+        parameters: of the model at this stage.
         block_parameters: inside the transformer blocks.
         weights, gradients, optimizer: bytes.
-        step_flops: operations of one training step.
+        step_flops: FLOPs of one training step.
         widths: width of every pair.
     """
 
@@ -122,12 +122,12 @@ class Forecast:
 
     @property
     def run_flops(self) -> int:
-        """Operations of all training steps."""
+        """FLOPs of all training steps."""
         return sum(stage.steps * stage.step_flops for stage in self.stages)
 
     @property
     def flops_ratio(self) -> float:
-        """Operations of the run over those of a dense run of equal steps."""
+        """FLOPs of the run over those of a dense run of equal steps."""
         return self.run_flops / (self.steps * self.stages[0].step_flops)
 
     @property
@@ -192,7 +192,7 @@ class Simulation:
 
     @property
     def landed(self) -> bool:
-        """Whether no step of any pair fits between the size and the target."""
+        """True if no step of any pair fits between the size and the target."""
         gap = self.size - self.sparsifier.target_size
         return not any(
             below is not None and (pair.width - below) * pair.unit_parameters <= gap
@@ -235,14 +235,14 @@ class Simulation:
         return self.schedule.next_due(step)
 
     def _stalled(self, step: int, wanted: Mapping[str, float]) -> bool:
-        """Whether an event of the paper's pace has changed nothing at all, as then every later one will."""
+        """Return whether an event of the paper's pace has changed nothing at all, as then every later one will."""
         end = self.config.end_step
         same = self.config.pace == "paper" and (self._fixed or end is None or step >= end)
         return same and all(pair.wanted == wanted[name] for name, pair in self.pairs.items())
 
     @property
     def _fixed(self) -> bool:
-        """Whether events come at a fixed interval, and not spaced by how much they cut."""
+        """True if events come at a fixed interval, and not spaced by how much they cut."""
         return self.config.pace == "curve" or self.config.interval is not None or self.config.end_step is None
 
     def _too_many(self, steps: int) -> ConfigError:
@@ -279,7 +279,7 @@ class Simulation:
 
 
 class _Costs:
-    """What the whole model holds and needs, and what one index of a pair's width is of it."""
+    """Memory and FLOPs of the model before any cut, and the part of one index of a pair's width in them."""
 
     def __init__(self, model: nn.Module, workload: Workload) -> None:
         self.workload = workload

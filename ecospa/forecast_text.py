@@ -39,7 +39,7 @@ def as_json(
 def as_markdown(
     name: str, config: EcoSpaConfig, workload: Workload, found: Forecast, times: StepTimes | None = None
 ) -> str:
-    """What a reader wants to know first, then stages and widths."""
+    """Render first what a reader wants to know, then stages and widths."""
     parts = [
         f"# {name} to {config.target_size:.0%} of its {config.target_scope}",
         "\n".join(f"- {line}" for line in _summary(config, workload, found, times)),
@@ -61,7 +61,7 @@ def _summary(config: EcoSpaConfig, workload: Workload, found: Forecast, times: S
         f"({last.parameters / first.parameters:.1%}; blocks {last.block_parameters / first.block_parameters:.1%})",
         f"weights, gradients and {workload.optimizer} state ({workload.precision}): {size(first.bytes)} at the peak, "
         f"{size(last.bytes)} at the end ({last.bytes / first.bytes:.1%}), {found.mean_bytes_ratio:.1%} on average",
-        f"arithmetic of {workload.steps} steps of {workload.batch} x {workload.sequence} tokens: "
+        f"compute of {workload.steps} steps of {workload.batch} x {workload.sequence} tokens: "
         f"{found.run_flops:.3e} FLOPs, {1 - found.flops_ratio:.1%} less than dense; "
         f"a step at the end needs {last.step_flops / first.step_flops:.1%} of a dense one",
         f"{len(found.stages) - 1} events, the last at step {last.step}: {_pace(config)}",

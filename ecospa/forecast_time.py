@@ -1,4 +1,4 @@
-"""What a forecast run takes in time: a step of the whole and of the final model, traced against a machine's rates."""
+"""Training time of a forecast run: a step of the dense and of the final model, traced against a machine's rates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "mixed": torch.bfloat1
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Expected time of a training step of the whole and of the final model, and what the forward pass keeps.
+    """Expected time of a training step of the dense and of the final model, and what the forward pass keeps.
 
     Attributes:
         device: name of the machine.
@@ -40,7 +40,7 @@ class StepTimes:
 
 
 def step_times(model: nn.Module, found: Forecast, workload: Workload, device: str) -> StepTimes:
-    """Trace a step of the whole and of the final model against a machine's rates.
+    """Trace a step of the dense and of the final model against a machine's rates.
 
     Args:
         model: on the meta device.

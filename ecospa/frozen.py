@@ -1,4 +1,4 @@
-"""Pairs that do not train: fine-tuning the top, a teacher in the same module, adapters beside a frozen base.
+"""Pairs that do not train: fine-tuning the top, a teacher in the same module, adapters on a frozen base.
 
 A frozen matrix has no gradient that could rank its pair and no step that could make up for a cut, so training leaves
 such pairs whole. A one-shot plan does not look at this: a model that is done training is often frozen as a whole.
@@ -45,7 +45,7 @@ def trained_pairs(model: nn.Module, pairs: Sequence[CoupledPair], tied: bool = F
 
 
 def told(frozen: Collection[str], pairs: int) -> str:
-    """Which pairs are frozen, in words.
+    """Describe the frozen pairs, for a message.
 
     Args:
         frozen: their names.

@@ -137,7 +137,7 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
             seal(folder, self.sparsity.model, mark=False)
 
     def state(self) -> dict[str, Any]:
-        """What a Trainer checkpoint stores of this callback."""
+        """Return what a Trainer checkpoint stores of this callback."""
         saved = None
         if (running := self.sparsity) is not None:
             held = {"weights": fingerprint(running.model), "optimizer": names_of(running.optimizer)}

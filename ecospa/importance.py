@@ -1,4 +1,4 @@
-"""How much a pair and an index of it matter: pure functions of gradients and weights (paper, Section 3 and Appendix A).
+"""Importance of a pair and of its indices: pure functions of gradients and weights (paper, Section 3 and Appendix A).
 
 Pairs are ranked by empirical Fisher information, indices inside a pair by the Frobenius norm of the rank-one term that
 they contribute to the product of the two matrices, as a truncated SVD drops its smallest singular values.

@@ -235,7 +235,7 @@ def _check_report(model: Any, report: Mapping[str, Any], folder: Path, into: boo
 
 
 def _is_of_body(name: str, blocks: tuple[str, ...], prefix: str, problem: str) -> bool:
-    """Whether a weight belongs to the encoder, and not to a head or a pooler."""
+    """Return whether a weight belongs to the encoder, and not to a head or a pooler."""
     if name.startswith(blocks):
         return True
     if problem == "unexpected_keys" or not prefix or any(part in name for part in _OPTIONAL_PARTS.values()):

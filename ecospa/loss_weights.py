@@ -25,7 +25,7 @@ LossOf = Callable[[nn.Module, Mapping[str, Any]], Tensor]
 """The loss of a model for a batch."""
 
 Counts = Callable[[Mapping[str, Any]], float | Tensor]
-"""How many labels of a part count."""
+"""Number of labels of a part that count."""
 
 IGNORED = -100
 """The label that losses leave out, in PyTorch and in transformers."""
@@ -37,7 +37,7 @@ _ASKED = 8
 """Examples that a model is asked about at most."""
 
 _TRIES = 4
-"""How often it is asked again while rounding hides which weights are right."""
+"""Times that it is asked again while rounding hides which weights are right."""
 
 _SHIFTING = re.compile(r"CausalLM|LMHead|DoubleHeads")
 
@@ -224,7 +224,7 @@ def _groups(batch: Batch, table: Mapping[str, list[float] | None], most: int) ->
 
 
 def _spread(counts: list[list[float]], one: int, two: int) -> float:
-    """How far apart the weights are that the weightings give to one of two examples."""
+    """Measure how far apart the weights are that the weightings give to one of two examples."""
     shares = [numbers[one] / total for numbers in counts if (total := numbers[one] + numbers[two]) > 0]
     return max(shares, default=0.0) - min(shares, default=0.0)
 

@@ -1,6 +1,6 @@
-"""What a folder of ours holds: a manifest, written last, that lists every file with its SHA-256 and the model's shape.
+"""Manifest of a saved folder, written last: it lists every file with its SHA-256 and the model's shape.
 
-Exactly the files that it lists are loaded. A file that lies beside them, however its name looks, is the user's own and
+Exactly the files that it lists are loaded. A file that lies next to them, however its name looks, is the user's own and
 is never read; a listed one that was changed, lost or replaced by a link is an error that names it. The manifest
 carries a digest of itself, and `config.json` says that a manifest belongs to it, so that a lost one is noticed.
 """
@@ -34,7 +34,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder says of itself.
+    """Description of a saved folder, kept in it.
 
     Attributes:
         sha256: every file of the folder, relative to it, and the SHA-256 of its content.
@@ -55,7 +55,7 @@ class Manifest:
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of this name, right inside the folder, is a part of a saved model."""
+    """Return whether a file of this name, right inside the folder, is a part of a saved model."""
     return "/" not in name and (name in _SETTINGS or name.endswith(_DATA))
 
 
@@ -328,6 +328,6 @@ def _check_indices(folder: Path, manifest: Manifest) -> None:
 
 
 def _is_hub_cache(folder: Path, path: Path) -> bool:
-    """Whether a link is of the hub's own cache: snapshots/COMMIT/NAME -> blobs/DIGEST of the same repository."""
+    """Return whether a link is of the hub's own cache: snapshots/COMMIT/NAME -> blobs/DIGEST of the same repository."""
     snapshots = folder.resolve().parent
     return snapshots.name == "snapshots" and path.resolve().parent == snapshots.parent / "blobs"

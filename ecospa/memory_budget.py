@@ -115,7 +115,7 @@ class MemoryBudget:
                 yield whole.rows(slice(part[0], part[-1] + 1)), share
 
     def peak(self, batch: Mapping[str, Any], examples: int, margin: float = MARGIN) -> int:
-        """Bytes that a step is foretold to hold at once when so many examples go through together.
+        """Bytes that a step is predicted to hold at once when so many examples go through together.
 
         Args:
             batch: of a whole step.
@@ -207,7 +207,7 @@ def _state(optimizer: Any) -> int:
 
 
 def _state_to_come(optimizer: Any) -> int:
-    """What an optimizer will hold after its first step, by its kind; two moments for one that is not known."""
+    """Bytes an optimizer will hold after its first step, by its kind; two moments for one that is not known."""
     kind, total = type(optimizer).__name__.lower(), 0
     for group in optimizer.param_groups:
         moments = state_tensors("amsgrad" if group.get("amsgrad") else "adamw")

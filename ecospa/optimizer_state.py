@@ -1,4 +1,4 @@
-"""What an optimizer keeps of a parameter, and how it is cut along (paper: optimizer state leaves with the weights)."""
+"""State that an optimizer keeps of a parameter, and its cut (paper: optimizer state leaves with the weights)."""
 
 from __future__ import annotations
 
@@ -144,5 +144,5 @@ def cut_state(parameter: nn.Parameter, cut: Cut, optimizer: Any) -> Iterator[tup
 
 
 def layout_of(optimizer: Any, parameter: Tensor) -> Layout:
-    """What a trial learned about an optimizer's state; only asked where the parameter has some."""
+    """Return what a trial learned about an optimizer's state; only asked where the parameter has some."""
     return verdict_of(optimizer).layout if parameter in optimizer.state else Layout()

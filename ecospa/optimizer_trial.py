@@ -43,7 +43,7 @@ a matter of luck, so that no short trial is sure to see the difference. Its size
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial found.
+    """Result of a trial.
 
     Attributes:
         refusal: why the optimizer cannot go on after a cut, or None.

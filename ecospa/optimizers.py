@@ -62,7 +62,7 @@ def names_of(optimizer: Any) -> str:
 
 
 def _unwrapped(optimizer: Any) -> Any:
-    # accelerate's alone: other wrappers, such as lookahead ones, keep state of their own beside that of the inner one
+    # accelerate's alone: other wrappers, such as lookahead ones, keep state of their own besides that of the inner one
     while any(kind.__module__.partition(".")[0] == "accelerate" for kind in type(optimizer).__mro__):
         optimizer = optimizer.optimizer
     return optimizer

@@ -1,4 +1,4 @@
-"""What a run of a known number of steps can reach, told before its first step instead of after its last."""
+"""Reach of a run of a known number of steps, reported before its first step instead of after its last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROUNDS = 2000
 
 
 def outlook(sparsity: CoupledSparsity, steps: int) -> str | None:
-    """Why a run will not reach its target, with values that would; None where it should.
+    """Return why a run will not reach its target, with values that would; None where it should.
 
     The pace of K and theta is foreseen as `ecospa.forecast` does it, with all pairs equally important; a real run cuts
     a little faster or slower.

@@ -21,7 +21,7 @@ class UnsupportedModelError(ValueError):
 
 
 class PairKind(StrEnum):
-    """Where the inner dimension of a pair lies: query/key width, value/output width, or hidden width."""
+    """Place of a pair's inner dimension: query/key width, value/output width, or hidden width."""
 
     QK = "qk"
     VO = "vo"

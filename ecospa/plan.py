@@ -29,7 +29,7 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class SparsityPlan:
-    """What stays of every coupled pair.
+    """Indices that stay of every coupled pair.
 
     Attributes:
         kept: pair name -> int64 (groups, kept), ascending positions within the current width (both rotary partners);
@@ -280,7 +280,7 @@ def _check_tensor(name: str, positions: Any) -> None:
 
 
 def as_numbers(name: str, given: Any) -> Tensor:
-    """What a caller gave as positions or head numbers, a tensor on the CPU.
+    """Convert what a caller gave as positions or head numbers to a tensor on the CPU.
 
     Args:
         name: what they belong to, for the message.

@@ -53,7 +53,7 @@ def rows_of(value: Any) -> list[list[int]]:
 
 
 def shown(value: object) -> str:
-    """What a message shows of a foreign value: short, and printable everywhere."""
+    """Abbreviate a foreign value for a message: short, and printable everywhere."""
     text = value if isinstance(value, str) else _written(value)
     return text[:_SHOWN].encode("ascii", "backslashreplace").decode()
 

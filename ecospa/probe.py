@@ -25,7 +25,7 @@ _NOT_FUNCTION = frozenset("training _is_hf_initialized gradient_checkpointing gr
 
 
 def first_difference(model: nn.Module, rebuilt: nn.Module) -> str | None:
-    """What the rebuilt model does otherwise than the saved one; None if it gives bitwise the same.
+    """Return what the rebuilt model does otherwise than the saved one; None if it gives bitwise the same.
 
     Training modes, hooks and random states of the process stay as they are; forward hooks of the model run once.
 

@@ -1,4 +1,4 @@
-"""Projections that read the same input, as one matrix product: fewer calls for the same arithmetic (inference only)."""
+"""Projections that read the same input, as one matrix product: fewer calls for the same FLOPs (inference only)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ecospa.selection import select_pairs
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the gradients since the last event say.
+    """Ranking of the pairs by the gradients since the last event.
 
     Attributes:
         importances: importance of every pair; empty where they cannot be ranked.

@@ -1,4 +1,4 @@
-"""What modules and configurations must know after a cut, besides their weights: class, geometry, memory, record."""
+"""Record of a cut in modules and configurations, besides their weights: class, geometry, memory, shape."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def recorded(
 
 
 def shape_of(model: nn.Module) -> dict[str, dict[str, int]]:
-    """What a checkpoint must know to rebuild a model: width of every pair, key/value heads of every attention.
+    """Return what a checkpoint must know to rebuild a model: width of every pair, key/value heads of every attention.
 
     Returns:
         {"widths": {pair: indices}, "heads": {attention module: groups}}

@@ -1,4 +1,4 @@
-"""What a resumed run may ask otherwise than the run that was interrupted.
+"""Settings that a resumed run may change from those of the run that was interrupted.
 
 A state holds the configuration that led to it. A run that goes on with another one would obey half of it: sizes and
 widths come from the state, the rest from the configuration. So every difference either takes effect for the rest of the

@@ -1,6 +1,6 @@
-"""How long a training step should take: each of its operations, traced on the meta device, against a machine's rates.
+"""Expected time of a training step: each of its operations, traced on the meta device, against a machine's rates.
 
-seconds = sum over operations of max(operations / arithmetic rate, bytes / bandwidth) + launches * launch time
+seconds = sum over operations of max(FLOPs / FLOP rate, bytes / bandwidth) + launches * launch time
 
 It is a bound with efficiencies, not a simulation: ratios are good, absolute times rough.
 """
@@ -23,7 +23,7 @@ class Device:
 
     Attributes:
         name: of the machine.
-        arithmetic: floating-point operations per second that large matrix products reach.
+        arithmetic: FLOPs per second that large matrix products reach.
         bandwidth: bytes per second that copies reach, reads and writes together.
         launch: seconds that an operation takes at least.
         state_accesses: how often an optimizer step reads or writes each parameter, gradient and state tensor entry.

@@ -19,7 +19,7 @@ from ecospa.surgery import add_biases, apply_plan, keep_heads, shape_of
 
 @dataclass(frozen=True)
 class Shape:
-    """What was cut from a model.
+    """Widths and heads that were cut from a model.
 
     Attributes:
         widths: width per pair.

@@ -1,4 +1,4 @@
-"""When to shrink, and how far by then (paper: gradual sparsification during training until the target size).
+"""Schedule of events, and the size due at each (paper: gradual sparsification during training until the target size).
 
 Pure arithmetic on step numbers and sizes: the state of a run is kept by `CoupledSparsity`.
 """
@@ -50,7 +50,7 @@ class Schedule:
         return max(1, (config.end_step - config.start_step) // 40)
 
     def due(self, step: int) -> bool:
-        """Whether an event is due after `step` optimizer steps, at a fixed interval."""
+        """Return whether an event is due after `step` optimizer steps, at a fixed interval."""
         past = step - self.config.start_step
         if past <= 0:
             return False
@@ -104,7 +104,7 @@ class Schedule:
         return start + max(1, left // needed)
 
     def must_land(self, step: int) -> bool:
-        """Whether an event after `step` steps has to reach the target whatever K and theta say."""
+        """Return whether an event after `step` steps has to reach the target whatever K and theta say."""
         config = self.config
         promised = config.end_step is not None and (config.pace == "curve" or config.interval is None)
         return promised and config.end_step is not None and step >= config.end_step

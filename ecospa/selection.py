@@ -1,4 +1,4 @@
-"""Which pairs are cut, which indices stay, how wide each pair becomes: pure functions (paper, coupled sparsification).
+"""Selection of pairs to cut, of indices that stay, and of new widths: pure functions (paper, coupled sparsification).
 
 theta is the share of the score that is KEPT: the other reading would make a larger theta cut more, against the paper's
 finding that a larger theta trains better.
@@ -204,11 +204,11 @@ class _WidthChoice:
         self.truncated = False
 
     def above_floor(self, name: str) -> bool:
-        """Whether the pair has a narrower allowed width at all."""
+        """Return whether the pair has a narrower allowed width at all."""
         return self.pairs[name].narrower(self.width[name]) is not None
 
     def fits(self, name: str) -> bool:
-        """Whether one more step of this pair may go."""
+        """Return whether one more step of this pair may go."""
         narrower = self.pairs[name].narrower(self.width[name])
         return narrower is not None and self._cost(name, narrower) <= self.removable
 

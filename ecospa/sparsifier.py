@@ -95,7 +95,7 @@ class CoupledSparsifier:
         return tuple(pairs) if self._cut_frozen else trained_pairs(model, pairs, self.rule.tied)
 
     def standing(self, model: nn.Module) -> str:
-        """Where the model is and what was asked for, in words."""
+        """Describe where the model is and what was asked for."""
         whole = _whole(self.config.target_scope, self.config.relative_to)
         share = self.size(model) / self.full_size
         return f"the model has {share:.3f} of the {whole}, {self.config.target_size:g} was asked for"
@@ -234,7 +234,7 @@ class CoupledSparsifier:
         if len(frozen) == len(pairs):
             return (
                 f"{asked}, but all {len(pairs)} pairs are frozen (requires_grad is False), so nothing is left to cut "
-                "while training: adapters beside a frozen base train no coupled matrix. Set requires_grad before "
+                "while training: adapters on a frozen base train no coupled matrix. Set requires_grad before "
                 "CoupledSparsity is made, or cut at once with plan_shrink and apply_plan and train afterwards"
             )
         whole = _whole(self.config.target_scope, self.config.relative_to)
@@ -248,7 +248,7 @@ class CoupledSparsifier:
 
 
 def _whole(scope: TargetScope, relative_to: RelativeTo) -> str:
-    """What a target is a share of, in words."""
+    """Name the total that a target is a share of."""
     of = "dense model" if relative_to == "dense" else "model as it was given"
     return f"{'block parameters' if scope == 'blocks' else 'parameters'} of the {of}"
 

@@ -147,7 +147,7 @@ class CoupledSparsity:
 
     @property
     def reached(self) -> bool:
-        """Whether the size is within one width step of the target."""
+        """True when the size is within one width step of the target."""
         if not self.finished:
             return False
         over = self.sparsifier.size(self.model) > self.sparsifier.target_size
@@ -205,7 +205,7 @@ class CoupledSparsity:
         self._finish_when_landed(pairs)
 
     def report(self) -> str:
-        """How the run stands, in one line: the target is reached, or what was asked for, what came of it, and why."""
+        """Summarize the run in one line: the target is reached, or what was asked for, what came of it, and why."""
         standing = self.sparsifier.standing(self.model)
         if self.reached:
             return f"step {self.step}: the target is reached: {standing}"

@@ -1,4 +1,4 @@
-"""How the entries of an optimizer's state lie along their parameter's axes, and what of them leaves in a cut.
+"""Layout of an optimizer's state along its parameter's axes, and the entries that leave in a cut.
 
 Entries of the parameter's shape, factored rows and columns, and scalars have one meaning. What else there may be is
 refused by name; nothing here guesses.
@@ -31,7 +31,7 @@ class OptimizerStateError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """What parameters of other shapes have shown about the entries of one optimizer's state.
+    """Observations on the entries of one optimizer's state, from parameters of other shapes.
 
     A vector of length n in the state of an (n, n) matrix may go with its rows or with its columns: only a matrix that
     is not square tells.
@@ -162,7 +162,7 @@ def _missing_axis(name: str, value: Tensor, parameter: Tensor, layout: Layout) -
 
 
 def learned(shapes: Mapping[str, list[tuple[tuple[int, ...], tuple[int, ...]]]]) -> Layout:
-    """What entries of parameters of several shapes tell.
+    """Derive the layout from entries of parameters of several shapes.
 
     Args:
         shapes: entry -> pairs of parameter's shape and entry's shape.

@@ -37,7 +37,7 @@ class StepCounter:
 
     @property
     def asks_optimizers(self) -> bool:
-        """Whether any optimizer tells of its steps; where none does, every reading counts as one step."""
+        """True if any optimizer tells of its steps; where none does, every reading counts as one step."""
         told = any(watch.ever for chain in self._chains for watch in chain)
         return told or any(_calls_hooks(root) for root in self._roots)
 
@@ -99,7 +99,7 @@ class _Watch:
 
 
 def _skips_inside(optimizer: Optimizer) -> bool:
-    """Whether this step does nothing: fused optimizers are called with infinite gradients too and skip inside."""
+    """Return whether this step does nothing: fused optimizers get infinite gradients too, and skip inside."""
     found = getattr(optimizer, "found_inf", None)
     return found is not None and bool(found)
 
@@ -123,11 +123,11 @@ def _hooked(optimizer: Any) -> list[Optimizer]:
 
 
 _INNER = ("_torchdynamo_orig_callable", "__func__", "__wrapped__")
-"""Where a wrapped function keeps the one that it wraps."""
+"""Attribute in which a wrapped function keeps the one that it wraps."""
 
 
 def _calls_hooks(optimizer: Any) -> bool:
-    """Whether `optimizer.step`, or that of an optimizer inside it, is torch's own way in, which calls the hooks."""
+    """Return whether `optimizer.step`, or that of one inside it, is torch's own way in, which calls the hooks."""
     for one in _hooked(optimizer):
         own = getattr(type(one).step, "hooked", False)
         step: Any = vars(one).get("step")

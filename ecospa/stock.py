@@ -1,4 +1,4 @@
-"""What a transformer block is made of, seen without running it: parts that a family knows, and parts that it does not.
+"""Parts of a transformer block, seen without running it: those that a family knows, and those that it does not.
 
 Cutting is exact for the blocks of the installed transformers and timm. Whoever puts another module, activation, hook,
 forward or attention function into one makes another function of it, under names and shapes that look the same.
@@ -60,7 +60,7 @@ def qualified(kind: type) -> str:
 
 
 def foreign_parts(block: nn.Module, known: Known) -> dict[str, str]:
-    """What stands in a block that its family does not know.
+    """List the parts of a block that its family does not know.
 
     Args:
         block: a transformer block, cut or whole.
@@ -153,7 +153,7 @@ def _layers(function: Any) -> Iterator[Any]:
 
 
 def _is_of_library(function: Any) -> bool:
-    """Whether every layer of a function was written in one of the libraries; its own word for that is not taken."""
+    """Return whether every layer of a function was written in one of the libraries, whatever it claims."""
     for layer in _layers(function):
         if (names := getattr(layer, "__globals__", None)) is not None:
             if names["__name__"].partition(".")[0] not in _LIBRARIES:
@@ -164,7 +164,7 @@ def _is_of_library(function: Any) -> bool:
 
 
 def _is_native(function: Any, home: str | None, name: str) -> bool:
-    """Whether a function is the one that its library defines under a name, in a module where one is given."""
+    """Return whether a function is the one that its library defines under a name, in a module where one is given."""
     *_, inner = _layers(function)
     code = getattr(inner, "__globals__", None)
     if code is None or not _is_of_library(function):
@@ -179,7 +179,7 @@ def _is_formula(module: nn.Module, value: Any) -> bool:
 
 
 def fingerprint(block: nn.Module, foreign: Mapping[str, str]) -> tuple[Hashable, ...]:
-    """What a verdict on a block rests on: equal as long as nothing in it is replaced, whatever its widths.
+    """Return what a verdict on a block rests on: equal as long as nothing in it is replaced, whatever its widths.
 
     Args:
         block: a transformer block.

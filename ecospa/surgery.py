@@ -45,7 +45,7 @@ def apply_plan(
     """Cut a model in place, with its gradients, its optimizer's state and its averages: all of it, or nothing.
 
     Whatever is raised on the way, a KeyboardInterrupt too, leaves everything as it was. For that the new tensors of
-    all that is cut stand beside the old ones for a moment: `by_block` cuts where that is too much memory.
+    all that is cut are in memory next to the old ones for a moment: `by_block` cuts where that is too much memory.
 
     Args:
         model: the model that the plan was made for.
@@ -184,7 +184,7 @@ def _target(
 
 
 def _follower(follower: nn.Module, plan: SparsityPlan) -> _Target:
-    """A follower with all checks done; beside the pairs it may have other parameters than the model."""
+    """A follower with all checks done; besides the pairs it may have other parameters than the model."""
     refuse_unsupported(follower, needs_weights=False)
     follower = unwrapped(follower)
     averaged = getattr(follower, "module", None)
@@ -251,7 +251,7 @@ def _new_shapes(model: nn.Module, cuts: Mapping[str, Cut], optimizer: Any) -> It
 
 
 def _new_features(module: Any, parameter: nn.Parameter, data: Tensor) -> Iterator[Change]:
-    """What a projection says about the shape of its weight."""
+    """Read the shape of a projection's weight off its own attributes."""
     if parameter is not module.weight:
         return
     names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("nx", "nf")

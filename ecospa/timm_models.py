@@ -37,7 +37,7 @@ _DATA = (
     "input_size test_input_size min_input_size fixed_input_size interpolation crop_pct test_crop_pct crop_mode mean "
     "std num_classes label_offset label_names pool_size first_conv classifier license"
 ).split()
-"""What a checkpoint keeps of `pretrained_cfg`: how images are prepared, never where weights come from."""
+"""Entries of `pretrained_cfg` that a checkpoint keeps: how images are prepared, never where weights come from."""
 
 
 def timm_config(model: Any, model_args: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a training step does, operation by operation, found out on the meta device: arithmetic, bytes moved, bytes held.
+"""Trace of a training step, operation by operation, on the meta device: FLOPs, bytes moved, bytes held.
 
-Traced shapes are those of the model as it is, so a cut model is compared with the whole one operation by operation, and
+Traced shapes are those of the model as it is, so a cut model is compared with the dense one operation by operation, and
 no memory is needed.
 """
 
@@ -30,9 +30,9 @@ class StepTrace:
     """One training step.
 
     Attributes:
-        operations: (floating-point operations, bytes read and written) of everything that touches memory.
+        operations: (FLOPs, bytes read and written) of everything that touches memory.
         saved: bytes that the forward pass keeps for the backward pass, parameters not counted.
-        transient: most bytes that a pass holds at once beside parameters and their gradients.
+        transient: most bytes that a pass holds at once besides parameters and their gradients.
         first_transient: the same with the gradients that the pass has made by then: that of a step's first pass, which
             finds none, and whose gradients come while activations go.
         trained: entries that the optimizer updates.
@@ -48,7 +48,7 @@ class StepTrace:
 
     @property
     def flops(self) -> int:
-        """Operations of all matrix products of the step."""
+        """FLOPs of all matrix products of the step."""
         return sum(flops for flops, _ in self.operations)
 
 
@@ -105,7 +105,7 @@ def trace_step(
         loss: the loss of a model for a batch.
 
     Returns:
-        Its operations. Scaled dot-product attention counts as a fused kernel does: score matrices cost arithmetic and
+        Its operations. Scaled dot-product attention counts as a fused kernel does: score matrices cost FLOPs and
         no memory; attention that a model writes out is counted as it is.
 
     Raises:
@@ -163,7 +163,7 @@ def _gradients_let_go(trained: list[nn.Parameter], meter: _Meter) -> Iterator[No
 
 
 class _Cost:
-    """What an operation on given shapes costs, and the shape of the tensor that it makes, if it is one."""
+    """Cost of an operation on given shapes, and the shape of the tensor that it makes, if it is one."""
 
     def __init__(self, flops: int, size: int, made: Tensor | None) -> None:
         self.flops, self.bytes = flops, size
@@ -177,7 +177,7 @@ class _Cost:
 
 
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes arithmetic and bytes of every operation that is more than another view, and the most that is alive."""
+    """Notes FLOPs and bytes of every operation that is more than another view, and the most that is alive."""
 
     def __init__(self, own: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -242,7 +242,7 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 _RESERVING = frozenset(
     {torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default, torch.ops.aten.new_empty.default}
 )
-"""What touches no memory yet."""
+"""Operations that touch no memory yet."""
 
 
 class _FusedAttention(TorchFunctionMode):
@@ -260,7 +260,7 @@ class _FusedAttention(TorchFunctionMode):
 
 
 class _Attention(torch.autograd.Function):
-    """Shapes, arithmetic and bytes of a fused attention: forwards two products per head, backwards five."""
+    """Shapes, FLOPs and bytes of a fused attention: forwards two products per head, backwards five."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, meter: _Meter) -> Tensor:
@@ -284,7 +284,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _attention_flops(query: Tensor, key: Tensor, value: Tensor, scores: int, outputs: int) -> int:
-    """Operations of so many products over the query/key width, and so many over the value width."""
+    """FLOPs of so many products over the query/key width, and so many over the value width."""
     batch, heads, time, width = query.shape
     return 2 * batch * heads * time * key.shape[2] * (scores * width + outputs * value.shape[3])
 
@@ -309,13 +309,13 @@ class _Kept:
 
 @functools.cache
 def _views(func: Any) -> bool:
-    """Whether an operation returns another view of what it was given."""
+    """Return whether an operation returns another view of its input."""
     return any(value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns)
 
 
 @functools.cache
 def _makes_new(func: Any) -> bool:
-    """Whether an operation only reads, and returns nothing that was there before."""
+    """Return whether an operation only reads, and returns nothing that was there before."""
     schema = func._schema
     return all(value.alias_info is None for value in (*schema.arguments, *schema.returns))
 

@@ -69,7 +69,7 @@ class Checkpoint:
 
     @property
     def shape(self) -> Shape:
-        """What was cut from its model."""
+        """Widths that were cut from its model."""
         if self.manifest.shape:
             return recorded_shape(self.manifest.shape, self.folder / MANIFEST)
         if (self.folder / CONFIG).is_file():
@@ -151,7 +151,7 @@ def newest_whole(output_dir: str | Path) -> Checkpoint:
 
 
 def chosen(resume: str | Path | bool | None, output_dir: str | Path) -> Checkpoint | None:
-    """What `Trainer.train(resume_from_checkpoint=...)` resumes from: None or False nothing, True the newest whole one.
+    """Find the checkpoint for `Trainer.train(resume_from_checkpoint=...)`: none for None or False, the newest for True.
 
     Args:
         resume: the argument.
@@ -217,7 +217,7 @@ def check_resumed(model: nn.Module, optimizer: Any, run: Mapping[str, Any]) -> N
 
 @contextmanager
 def model_folder(folder: Path) -> Iterator[Path]:
-    """Where to write a model that replaces the one in a folder, as a whole, whatever else lies there.
+    """Yield where to write a model that replaces the one in a folder, as a whole, whatever else lies there.
 
     A mount point and the working folder of the process cannot be swapped: there the old model is taken away first, and
     the manifest that comes last says whether the new one is whole.

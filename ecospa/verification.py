@@ -24,7 +24,7 @@ from ecospa.wrappers import unwrapped
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """Findings of `verify`.
 
     Attributes:
         blocks: one check per transformer block.
@@ -36,7 +36,7 @@ class Verification:
 
     @property
     def exact(self) -> bool:
-        """Whether every block can be cut without becoming another function, and the model agrees with itself."""
+        """True if every block can be cut without becoming another function, and the model agrees with itself."""
         return not self.disagreements and not any(block.problem for block in self.blocks)
 
     def __str__(self) -> str:

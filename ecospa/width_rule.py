@@ -1,4 +1,4 @@
-"""Which widths a device likes: multiples per kind of pair, and whether query/key and value widths stay equal.
+"""Widths that a device prefers: multiples per kind of pair, and whether query/key and value widths stay equal.
 
 A matrix that lost a few columns can be slower than it was: vector registers and matrix tiles are filled in multiples,
 and fused attention that wants equal widths pads the narrower side. The table names the multiples worth trying; the

@@ -39,7 +39,7 @@ class _Layer:
     repeats: int
     head_width: int
     inner: int
-    matrices: int  # 2 where a gate stands beside the first matrix
+    matrices: int  # 2 where a gate goes with the first matrix
     attention: str  # implementation, as transformers calls it
     device: str
     dtype: torch.dtype
@@ -109,7 +109,7 @@ def _layer(model: nn.Module, pairs: Sequence[CoupledPair], device: str | None) -
 
 
 def _tied(layer: _Layer, multiple: int) -> tuple[bool, str]:
-    """Whether heads of unequal widths cost more than equal ones that have as many parameters in all."""
+    """Return whether heads of unequal widths cost more than equal ones that have as many parameters in all."""
     if layer.attention == "eager":
         return False, "eager attention takes unequal head widths"
     whole, narrow = layer.head_width, odd_multiple(layer.head_width / 2, multiple)

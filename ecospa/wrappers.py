@@ -1,4 +1,4 @@
-"""What stands around a model: mere wrappers are seen through, what holds the weights another way is refused by name.
+"""Wrappers of a model: mere ones are seen through, what holds the weights another way is refused by name.
 
 Names of parameters and modules are those of the model itself, whether it, or a part of it, is compiled or not.
 """
@@ -17,9 +17,9 @@ from ecospa.config import ConfigError
 from ecospa.pairs import UnsupportedModelError
 
 _COMPILED = "_orig_mod"
-"""Where torch.compile keeps the module that it compiles."""
+"""Attribute in which torch.compile keeps the module that it compiles."""
 _BEFORE_AUTOCAST = "_original_forward"
-"""Where accelerate's `prepare` keeps the forward that it wraps, in mixed precision."""
+"""Attribute in which accelerate's `prepare` keeps the forward that it wraps, in mixed precision."""
 
 
 class _Holder(NamedTuple):

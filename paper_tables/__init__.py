@@ -1,4 +1,4 @@
-"""Records become tables, plots and one report: each published number beside the measured one, with a verdict.
+"""Records become tables, plots and one report: each published number vs. the measured one, with a verdict.
 
 Reads `results` and nothing else, never torch: whoever doubts a number can rebuild every page from the records on any
 machine. A table or plot is one file in `tables/` or `figures/`, found by scanning.

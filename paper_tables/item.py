@@ -1,7 +1,7 @@
-"""What a table or a plot is to the rest: a name, a title, the experiments it reads, and a function of records.
+"""Contract of a table or a plot: a name, a title, the experiments it reads, and a function of records.
 
 Two frozen dataclasses instead of a base class: an item has no behaviour of its own, only a pure function.
-`place` orders items in the report, small numbers first; a newcomer comes after those that have one.
+`place` orders items in the report, small numbers first; a custom item comes after those that have one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def no_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
 class Table:
     """A table: `build` turns the records of its experiments (none named: all) into rows of text; maybe no rows.
 
-    `failed` tables show what went wrong, too: they are given the records of failed runs beside the finished ones.
+    `failed` tables show what went wrong, too: they are given the records of failed runs besides the finished ones.
     """
 
     kind: ClassVar[str] = "table"

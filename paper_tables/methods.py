@@ -23,7 +23,7 @@ CONTROL = "dense control"
 
 @dataclass(frozen=True)
 class Method:
-    """How tables and plots show a method.
+    """Display of a method in tables and plots.
 
     Attributes:
         title: its name for people.

@@ -15,7 +15,7 @@ from results import RunRecord
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown: `kind` as in `analysis.formats.quantity` (plain, count, percent, ...)."""
+    """Display of a metric: `kind` as in `analysis.formats.quantity` (plain, count, percent, ...)."""
 
     header: str
     kind: str = "plain"
@@ -93,7 +93,7 @@ _ELSEWHERE = re.compile(
     r"|foretold_\w+|plain_\w+_over_flops|dense_throughput|dense_compile_seconds|training_seconds|heads_time(?:_ratio)?"
     r"|peer_heads_time|plan_and_apply_time|mean_memory|steady_memory|memory_limit|tried|works"
 )
-"""What tables show in other ways than a column of its own: per task, per part, beside something, as a ratio."""
+"""Metrics shown in other ways than a column of its own: per task, per part, compared with something, as a ratio."""
 
 
 def headers(columns: Iterable[Column]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Why two records disagree: every field of what was asked and where it ran in which they differ.
+"""Difference of two records: every field of what was asked and where it ran in which they disagree.
 
 Two runs of one configuration and seed on one machine agree bitwise; so when numbers differ, something named here does.
 Bookkeeping of the suite; no part of the paper.

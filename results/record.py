@@ -1,4 +1,4 @@
-"""What one run left behind, as an immutable value that is checked both when it is made and when it is read.
+"""Record of one run: an immutable value that is checked both when it is made and when it is read.
 
 A table is only as trustworthy as its weakest record, so nothing is guessed here: an unknown field, a missing field, a
 wrong type, a number that is not finite or a configuration that does not match its hash is an error, never a default.
@@ -38,7 +38,7 @@ READABLE = (1, SCHEMA_VERSION)
 MAX_CURVE_POINTS = 200
 STATUSES = ("finished", "failed")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
-"""What names a file: experiments, methods, tiers."""
+"""Pattern of names that become parts of a path: experiments, methods, tiers."""
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 

@@ -1,4 +1,4 @@
-"""Where records live: an append-only folder in which a file is either whole or absent.
+"""Store of records: an append-only folder in which a file is either whole or absent.
 
 Runs are expensive and several may end at once, on a full disk or under Ctrl-C. So a record is written to a temporary
 file, forced to disk, and only then given its final name by a hard link, which fails if that name is taken. Nothing here

@@ -1,4 +1,4 @@
-"""What every test runs under: no network, one thread, fixed seeds, tensor shapes checked.
+"""Conditions of every test: no network, one thread, fixed seeds, tensor shapes checked.
 
 The settings are environment variables where that is possible, so that tests which start another process inherit them.
 """

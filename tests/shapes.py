@@ -27,7 +27,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def holds_shape(hint: Any) -> bool:
-    """Whether a tensor shape stands in the annotation: `Float[...]` itself, or inside a dict, tuple, union."""
+    """Return whether a tensor shape stands in the annotation: `Float[...]` itself, or inside a dict, tuple, union."""
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return True
     return any(holds_shape(part) for part in get_args(hint))

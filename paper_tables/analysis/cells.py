@@ -1,4 +1,4 @@
-"""Which records may stand in one table: the same model, data and protocol, and one run per seed.
+"""Cells of one table: records of the same model, data and protocol, and one run per seed.
 
 Perplexities of different data or protocols do not compare, and a store keeps every run for ever, so a table has to
 choose. It takes the largest set of cells that belong together, the newest one if two are equally large, and says what

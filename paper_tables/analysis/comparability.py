@@ -1,4 +1,4 @@
-"""Whether two cells may be compared at all: trained for as long, on the same curve, measured on the same device.
+"""Comparability of two cells: trained for as long, on the same curve, measured on the same device.
 
 A difference is the method's only if nothing else differs; a store keeps runs of many settings and machines.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from paper_tables.analysis.cells import Cell, device_name
 
 TRAINING = ("steps", "batch_size")
-"""What must agree: a learning rate belongs to a method, as GaLore's own does."""
+"""Settings that must agree: a learning rate belongs to a method, as GaLore's own does."""
 CURVE = ("curve", "start_step", "end_step", "interval")
 """Size over steps; who stays large longer learns more."""
 TWICE = "dense_twice_steps"

@@ -88,7 +88,7 @@ def at_target(comparison: Comparison, target: float | None) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel of an experiment shows: cells that may be compared, at one target (None: none has a target)."""
+    """Content of one panel of an experiment: cells that may be compared, at one target (None: none has a target)."""
 
     title: str
     comparison: Comparison

@@ -19,7 +19,7 @@ PROCEDURES = ("one-shot", "fine-tuned")
 
 @dataclass(frozen=True)
 class Protocol:
-    """What may stand in one column: a model, a procedure, and their records."""
+    """Column of a table: a model, a procedure, and their records."""
 
     model: str
     procedure: str

@@ -46,7 +46,7 @@ class Stage:
 
     @property
     def others(self) -> tuple[Cell, ...]:
-        """The cells that are not of the grid: the control and newcomers."""
+        """The cells that are not of the grid: the control and custom methods."""
         own = {point.cell.method for point in self.points}
         return tuple(cell for cell in self.comparison.cells if cell.method not in own)
 

@@ -1,4 +1,4 @@
-"""What a table lacks because runs failed: a method that is not in it must not look like one that was never run."""
+"""Runs that failed, and so are missing from a table: such a method must not look like one that was never run."""
 
 from __future__ import annotations
 

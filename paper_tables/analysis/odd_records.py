@@ -1,8 +1,8 @@
 """Records that are whole and yet odd: a table must say so in one cell, not end because of it.
 
-A store keeps what runs wrote, for ever, and a newcomer's run may write anything that is JSON: numbers beyond what can
-be added up, settings of other types, half characters. What such a record spoils is left out and named; the rest is
-made.
+A store keeps what runs wrote, for ever, and the run of a custom method may write anything that is JSON: numbers beyond
+what can be added up, settings of other types, half characters. What such a record spoils is left out and named; the
+rest is made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much of the width is left by kind of pair: what a way of choosing pairs really cuts."""
+"""Width left by kind of pair: what a way of choosing pairs really cuts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Points at which a speed or bytes were measured: which records may stand in one row, and which are slower than whole.
 
-Every record of these experiments holds the whole model, too, measured in turns with the shrunk one, so that rows of
-different batches and models stand beside one another without being compared.
+Every record of these experiments holds the dense model, too, interleaved with the shrunk one, so that rows of
+different batches and models stand next to one another without being compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PHASES = {
     "prefill": "reading at once (prefill)",
     "decode": "writing token by token (decode)",
 }
-"""What was measured, and the titles of its panels."""
+"""Phases that are measured, and the titles of their panels."""
 _NAMES = {"gpt2": "GPT-2", "llama": "LLaMA", "llama_grouped": "LLaMA, grouped queries", "bert": "BERT", "vit": "ViT"}
 
 
@@ -46,12 +46,12 @@ class Point:
 
     @property
     def phase(self) -> str:
-        """What was measured: training, prefill or decode."""
+        """Phase that was measured: training, prefill or decode."""
         return str(self.protocol.get("phase", ""))
 
     @property
     def mode(self) -> str:
-        """How the models infer or train: plain, merged, static, compiled, fused or autocast."""
+        """Mode of inference or training: plain, merged, static, compiled, fused or autocast."""
         return str(self.protocol.get("mode", "plain"))
 
     def mean(self, metric: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Curves of `sparsity_limits`: perplexity, relative to the whole model's, against the width that one part keeps."""
+"""Curves of `sparsity_limits`: perplexity, relative to the dense model's, against the width that one part keeps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Part:
 
     Attributes:
         cell: its records.
-        curves: state -> {width kept: perplexity over that of the whole model}, mean and interval over seeds.
+        curves: state -> {width kept: perplexity over that of the dense model}, mean and interval over seeds.
         breaks: state -> width at which it breaks, over the seeds in which it does.
         unbroken: state -> seeds in which it does not.
         block_shares: width kept -> share of the block parameters left, of the first record.

@@ -224,9 +224,9 @@ def against_dense(
 
 
 def infers_faster(number: PublishedNumber, experiment: str, model: str, what: str, target: float = HALF) -> Judge:
-    """Return the judge of "the shrunk model infers faster than the dense one", reading a prompt and writing alike.
+    """Return the judge of "the shrunk model infers faster than the dense one", in prefill and decode alike.
 
-    Every run took both models in turns, so its `throughput_ratio` (shrunk / dense) needs no record of the dense model.
+    Every run interleaved both models, so its `throughput_ratio` (shrunk / dense) needs no record of the dense model.
     Of the two phases, prefill and decode, both are needed and the slower one decides.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a claim comes to, decided by an interval and nothing else.
+"""Verdict on a claim, decided by an interval and nothing else.
 
 A claim is turned into an effect for which less is better (perplexity of ours minus theirs, our time over theirs) and a
 neutral value (0 or 1). Three seeds at least; an interval that contains the neutral value shows no difference, unless it
@@ -68,7 +68,7 @@ Judge = Callable[[Sequence[RunRecord], str], Verdict]
 """From the finished records of one tier, and the tier, to a verdict."""
 
 Controls = tuple[tuple[str, Judge], ...]
-"""Who a headline's model is compared with, too, and how."""
+"""Further models that a headline's is compared with, and how."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What figures share: one style, and panels that several figures draw."""
+"""One style of all figures, and panels that several figures draw."""

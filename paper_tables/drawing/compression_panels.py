@@ -1,4 +1,4 @@
-"""Draws what `compare` found for one model: quality against parameters, against arithmetic, against measured time."""
+"""Draws what `compare` found for one model: quality against parameters, against FLOPs, against measured time."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def phase_figure(
         found: points of any phases.
         lines_of: from the points of a phase to what is drawn; empty for no panel.
         draw: into a panel.
-        texts: below the last panel, and beside each.
+        texts: below the last panel, and left of each.
         labels, left: inches right and left of the panels, see `panels`.
     """
     drawn = {phase: lines for phase in PHASES if (lines := lines_of([p for p in found if p.phase == phase]))}

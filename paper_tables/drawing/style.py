@@ -24,7 +24,7 @@ TALL = 4
 """Panels below one another from which a figure has twice the width and two of them abreast."""
 
 End = tuple[float, float, str, str]
-"""Where a line ends, x and y in data, its label and its colour."""
+"""End of a line: x and y in data, its label and its colour."""
 
 LEFT, _TOP, _BOTTOM, _LABELS = 0.68, 0.32, 0.5, 1.72  # inches around a panel
 

@@ -16,7 +16,7 @@ from results import RunRecord
 
 GROUPS = {"kind of pair": KINDS, "depth": DEPTHS}
 _HIGHEST = 1.6
-"""Times the whole model's perplexity: what lies above is broken, however far."""
+"""Times the dense model's perplexity: what lies above is broken, however far."""
 
 
 def build(records: Sequence[RunRecord]) -> Figure | None:

@@ -1,4 +1,4 @@
-"""What is left of a GPT-2 trained here when methods compress it at once."""
+"""Quality of a GPT-2 trained here, after one-shot compression by each method."""
 
 from __future__ import annotations
 

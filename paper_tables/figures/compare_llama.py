@@ -1,4 +1,4 @@
-"""What is left of a small LLaMA that was trained here when methods compress it at once."""
+"""Quality of a small LLaMA trained here, after one-shot compression by each method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of stories260K, a LLaMA of 260 k when methods compress it at once."""
+"""Quality of stories260K, a LLaMA of 260 k, after one-shot compression by each method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training loss over steps of every experiment that trains, and what it is beside the dense model's at the same step.
+"""Training loss over steps of every experiment that trains, compared with the dense model's at the same step.
 
 EcoSpa's shrink events are marked. Losses of one step scatter more than methods differ, but all methods see the same
 batches: the difference to the dense model with the same seed is what shows them apart.

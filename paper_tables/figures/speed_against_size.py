@@ -1,4 +1,4 @@
-"""Time of shrunk models against the share of their blocks that is kept, beside what the saved arithmetic allows."""
+"""Time of shrunk models against the share of their blocks that is kept, vs. what the saved FLOPs allow."""
 
 from __future__ import annotations
 

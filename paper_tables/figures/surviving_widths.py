@@ -1,4 +1,4 @@
-"""Which widths EcoSpa takes away, and when: one row per layer, one panel per kind of pair."""
+"""Widths that EcoSpa removes over training: one row per layer, one panel per kind of pair."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def _lines(found: Sequence[Point]) -> dict[str, Line]:
 
 
 def _whole(point: Point) -> float | None:
-    """Tokens per second of the whole model; of training, from the time of its step."""
+    """Tokens per second of the dense model; of training, from the time of its step."""
     written, own, step, whole = (
         point.mean(name) for name in ("dense_throughput", "throughput", "step_time", "dense_step_time")
     )

@@ -34,7 +34,7 @@ def findings(store: Store | None = None, folder: Path = RENDERED, readme: Path =
 
     Args:
         store: records; those of the checkout by default.
-        folder: of the committed output, one folder per tier; RESULTS.md lies beside it.
+        folder: of the committed output, one folder per tier; RESULTS.md lies next to it.
         readme: the blocks of records of it, and of the pages below its folder, are compared too.
     """
     chosen = Snapshot((store or Store()).folder)

@@ -27,7 +27,7 @@ _LONG_NUMBER = re.compile(r"\d+\.\d{2,}")
 
 @dataclass(frozen=True)
 class Content:
-    """What an item has to show: a table or an SVG, with its notes."""
+    """Content of an item: a table or an SVG, with its notes."""
 
     item: Item
     notes: tuple[str, ...]

@@ -48,7 +48,7 @@ _COLORS = 256
 
 @dataclass(frozen=True)
 class Formats:
-    """What is made besides Markdown tables and the PNGs of COMMITTED_FIGURES.
+    """Formats made besides Markdown tables and the PNGs of COMMITTED_FIGURES.
 
     Attributes:
         latex: every table as .tex.

@@ -9,7 +9,7 @@ from paper_tables.report.page import spoken
 from paper_tables.report.parts import Content
 
 TIER, PAGE = "cpu", "RESULTS.md"
-"""Whose results are committed, and the page's name, beside the folder of what is rendered."""
+"""Tier whose results are committed, and the page's name, next to the folder of what is rendered."""
 
 
 def results_page(contents: Sequence[Content], files: Sequence[str], folder: str) -> str:

@@ -36,14 +36,14 @@ _LATEX = {
 _MINUS = re.compile(r"(?<![\w.\])-])-(?=[\d.])")
 """A sign of a number: not the hyphen of a name or a range."""
 _INSIDE = re.compile(r"((?<=[a-z])\.|\\_)(?=[A-Za-z])")
-"""Where a long name in code may be broken."""
+"""Places in code where a long name may be broken."""
 _SPECIAL = re.compile(r"[\\`*<>~$|]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
-"""What Markdown may take for markup inside a line: emphasis, code, tags, links, formulas, entities; an underscore only
+"""Text that Markdown may take for markup in a line: emphasis, code, tags, links, formulas, entities; an underscore only
 at the edge of a word."""
 _LONG = 32  # letters, from which a cell is broken into lines
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _START = re.compile(r"^(\s*\d{0,9})([-+.)=#])(?=\s|$|[-=#])")
-"""What makes a list, a rule or a heading of a line at its beginning."""
+"""Beginnings that make a list, a rule or a heading of a line."""
 _NUMBERS = set("0123456789+-.")
 
 

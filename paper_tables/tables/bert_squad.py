@@ -1,4 +1,4 @@
-"""BERT on SQuAD at half of its blocks: every pair of K and theta of EcoSpa beside the other methods."""
+"""BERT on SQuAD at half of its blocks: every pair of K and theta of EcoSpa vs. the other methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each claim beside what was measured, with a verdict; the page that a reader in a hurry should see."""
+"""Each claim compared with what was measured, with a verdict; the page that a reader in a hurry should see."""
 
 from __future__ import annotations
 

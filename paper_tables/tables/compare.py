@@ -1,4 +1,4 @@
-"""Trained models compressed at once: quality beside what is stored, what is not zero, arithmetic and latency.
+"""One-shot compression of trained models: quality vs. stored and non-zero parameters, FLOPs and latency.
 
 Stands where the paper puts its fine-tuning tables, without the fine-tuning. Three counts of parameters are apart: masks
 store everything, and part of what they leave has no effect.

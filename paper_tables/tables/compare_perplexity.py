@@ -18,11 +18,11 @@ from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label, rank, removes
 from results import RunRecord
 
-_MISSED = 0.015  # of the blocks: then the share that is really left stands beside the perplexity
+_MISSED = 0.015  # of the blocks: then the share that is really left is shown next to the perplexity
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per model and method: the whole model first, then the best at the smallest size first."""
+    """Return one row per model and method: the dense model first, then the best at the smallest size first."""
     rows = [row for model, own in by_model(records).items() for row in _rows(model, compare(own))]
     return pd.DataFrame(rows)
 
@@ -36,7 +36,7 @@ def _rows(model: str, comparison: Comparison) -> list[dict[str, str]]:
 
 
 def _smallest(cells: Sequence[Cell]) -> tuple[float, float]:
-    """Return what rows are sorted by: the whole model first, then the perplexity of a method's smallest model."""
+    """Return what rows are sorted by: the dense model first, then the perplexity of a method's smallest model."""
     found = []
     for cell in cells:
         size, score = cell.interval("block_share"), cell.interval("perplexity")
@@ -59,7 +59,7 @@ def _row(model: str, method: str, cells: Sequence[Cell], sizes: Sequence[float])
 
 
 def _nearest(sizes: Sequence[float], measured: float) -> float | None:
-    """Return the column of a method that has one size only; None for the whole model."""
+    """Return the column of a method that has one size only; None for the dense model."""
     return None if measured == 1 else min(sizes, key=lambda size: abs(size - measured), default=None)
 
 

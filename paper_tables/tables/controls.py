@@ -1,6 +1,6 @@
 """EcoSpa against every other method, paired by seed: what the reviews of the paper's earlier version asked for.
 
-Sizes and training FLOPs of both sides stand beside the difference, because who stays large longer learns more.
+Sizes and training FLOPs of both sides are shown with the difference, because who stays large longer learns more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The main table: every method at every target share, quality beside size, arithmetic, time and memory.
+"""The main table: every method at every target share, quality vs. size, FLOPs, time and memory.
 
 Stands where the paper puts its pre-training tables. Stored and non-zero parameters are apart, because a mask saves
 nothing on ordinary hardware; step time and memory are measured, FLOPs are counted.

@@ -1,4 +1,4 @@
-"""DeiT from scratch: accuracy beside size, arithmetic, time and the bytes that training holds, model by model."""
+"""DeiT from scratch: accuracy vs. size, FLOPs, time and the bytes that training holds, model by model."""
 
 from __future__ import annotations
 

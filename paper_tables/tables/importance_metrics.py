@@ -1,4 +1,4 @@
-"""Which measure chooses the pairs to cut: quality beside what each of them took away."""
+"""Importance metrics that choose the pairs to cut: quality compared with what each of them removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time of reading and writing by compressed models against their floating-point operations, point by point."""
+"""Time of prefill and decode by compressed models against their FLOPs, point by point."""
 
 from __future__ import annotations
 

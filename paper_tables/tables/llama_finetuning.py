@@ -16,11 +16,11 @@ from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label, rank, removes
 from results import RunRecord
 
-_MISSED = 0.015  # of the blocks: then the share that is really left stands beside the perplexity
+_MISSED = 0.015  # of the blocks: then the share that is really left is shown next to the perplexity
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per method and size, the whole model first; per model and procedure one column."""
+    """Return one row per method and size, the dense model first; per model and procedure one column."""
     found = protocols(records)
     keys = {(cell.method, cell.target) for own in found for cell in own.comparison.cells}
     ordered = sorted(keys, key=lambda key: (key[1] is not None, -(key[1] or 0.0), rank(key[0])))

@@ -1,4 +1,4 @@
-"""LLaMA from scratch in the setting of GaLore's comparison: perplexity beside the bytes that training holds."""
+"""LLaMA from scratch in the setting of GaLore's comparison: perplexity vs. the bytes that training holds."""
 
 from __future__ import annotations
 

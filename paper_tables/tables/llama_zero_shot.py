@@ -1,4 +1,4 @@
-"""Zero-shot accuracies of a LLaMA that was made smaller, each beside what guessing would give."""
+"""Zero-shot accuracies of a LLaMA that was made smaller, each compared with chance."""
 
 from __future__ import annotations
 

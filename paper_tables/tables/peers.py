@@ -1,4 +1,4 @@
-"""What works in EcoSpa and in Torch-Pruning, as tried and checked on small models, and the time of a cut by both."""
+"""Capabilities of EcoSpa and Torch-Pruning, as tried and checked on small models, and the time of a cut by both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ecospa plan` foretells beside what was measured: every point, and whether it is as near as promised."""
+"""Predictions of `ecospa plan` vs. measurements: every point, and whether it is as near as promised."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from results import RunRecord
 
 @dataclass(frozen=True)
 class Promise:
-    """A number that is foretold, its measured counterpart, and how far they may be apart; None: no promise here."""
+    """A predicted number, its measured counterpart, and how far they may be apart; None: no promise here."""
 
     text: str
     foretold: str

@@ -36,7 +36,7 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return the whole model's perplexities, the texts that the model wrote before and after, then the protocol."""
+    """Return the dense model's perplexities, the texts that the model wrote before and after, then the protocol."""
     chosen = compare(records).records
     lines = [f"{text}: perplexity {quantity(mean_interval(found))}." for text, found in whole_model(chosen)]
     payload = chosen[0].payload if chosen else {}

@@ -1,4 +1,4 @@
-"""What compressing ten million parameters once costs, method by method and model by model."""
+"""Cost of compressing ten million parameters once, method by method and model by model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the literature prints for the settings of the paper, for comparison with records of the paper tier."""
+"""Published numbers for the settings of the paper, for comparison with records of the paper tier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How narrow each part of a trained model may become: its break points, and the curve that they are read from."""
+"""Width limits of each part of a trained model: its break points, and the curve that they are read from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return the margin and the whole model's perplexity, then the protocol."""
+    """Return the margin and the dense model's perplexity, then the protocol."""
     chosen = compare(records)
     margins = {record.payload["margin"] for record in chosen.records if "margin" in record.payload}
     lines = [f"Broken: perplexity more than {share(margin)} above the whole model's." for margin in sorted(margins)]
@@ -56,7 +56,7 @@ def _break_point(part: Part, state: str) -> str:
 
 
 def _excess(ratio: Interval | None) -> str:
-    """Return by how much perplexity exceeds the whole model's."""
+    """Return by how much perplexity exceeds the dense model's."""
     if ratio is None:
         return NOTHING
     return quantity(Interval(100 * (ratio.mean - 1), 100 * ratio.half_width, ratio.n)) + "%"

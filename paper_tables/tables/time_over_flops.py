@@ -1,4 +1,4 @@
-"""How much of the arithmetic that shrinking saves is not saved time, in every phase, beside what was aimed at."""
+"""Saved FLOPs that are not saved time, in every phase, compared with the aim."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Mode:
 
 
 MODES = (Mode("plain", "plain"), Mode("compiled", "compiled"), Mode("plain beside compiled", "compiled", "plain_"))
-"""Machines differ more than modes do, so a compiled model stands beside itself as it is, in the same runs."""
+"""Machines differ more than modes do, so a compiled model is compared with itself as it is, in the same runs."""
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:

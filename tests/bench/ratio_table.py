@@ -39,7 +39,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """Whether the promise holds."""
+        """Verdict on the promise: whether it holds."""
         if self.promised is None:
             return _NONE
         return "kept" if self.value <= self.promised else "missed"
@@ -108,7 +108,7 @@ def _told(run: Run) -> str:
 
 
 def _flat(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a run comes from, without nesting."""
+    """Return where a run comes from, without nesting."""
     found: dict[str, Any] = {}
     for name, value in origin.items():
         found |= dict(value) if isinstance(value, Mapping) else {name: value}

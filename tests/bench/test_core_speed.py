@@ -1,4 +1,4 @@
-"""How long the hot paths take, as ratios measured in one interleaved run: estimator, plan, surgery, a smaller model.
+"""Speed of the hot paths, as ratios measured in one interleaved run: estimator, plan, surgery, a smaller model.
 
 Run by `tox run -e bench`. Nothing absolute is asserted: every limit is a ratio to the dense training step or forward
 pass of the same model, timed alternately with it in the same process.

@@ -1,4 +1,4 @@
-"""What the micro-benchmarks share: models of about ten million parameters, and clocks that take turns.
+"""Shared parts of the micro-benchmarks: models of about ten million parameters, and interleaved clocks.
 
 The clock is the processor time of this process: on a machine that does other work, too, it says how much was computed
 and not how long it had to wait. With more than one thread (OMP_NUM_THREADS) it is the time of all of them together.

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def suite(folder: Path, *words: str) -> str:
-    """Run a command of the suite as a newcomer would, in processes of its own."""
+    """Run a command of the suite as a new user would, in processes of its own."""
     places = ["--records", str(folder / "records"), "--work", str(folder / "work"), "--threads", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *words, *places], cwd=ROOT, capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""What is foretold is what happens: sizes and bytes of a real run, operations of real steps, times in proportion."""
+"""Predictions against what happens: sizes and bytes of a real run, FLOPs of real steps, times in proportion."""
 
 from __future__ import annotations
 

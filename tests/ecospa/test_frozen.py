@@ -66,7 +66,7 @@ def test_what_frozen_pairs_make_unreachable_is_refused_with_the_smallest_value()
 
 
 def test_a_frozen_base_is_refused_with_the_reason_and_a_one_shot_plan_is_not():
-    with pytest.raises(ecospa.ConfigError, match=r"all 6 pairs are frozen.*adapters beside a frozen base"):
+    with pytest.raises(ecospa.ConfigError, match=r"all 6 pairs are frozen.*adapters on a frozen base"):
         frozen("gpt2", "transformer.h.")
     model = ZOO["gpt2"].build().requires_grad_(False)
     assert ecospa.plan_shrink(model, 0.6, target_scope="blocks", width_multiple=2).kept

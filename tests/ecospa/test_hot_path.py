@@ -1,4 +1,4 @@
-"""What shrinking costs a training loop: nothing but a sum between events, and no second model at one."""
+"""Cost of shrinking to a training loop: nothing but a sum between events, and no second model at one."""
 
 from __future__ import annotations
 

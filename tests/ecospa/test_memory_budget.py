@@ -168,7 +168,7 @@ def test_several_optimizers_and_compiled_models_are_foretold_as_one_and_plain() 
     size = 4 * sum(parameter.numel() for parameter in matrices)
     assert two.peak(batch, BATCH) - mixed.peak(batch, BATCH) == size  # one moment instead of two
     for optimizer in several:
-        optimizer.step()  # no gradients: no state, which is foretold all the same
+        optimizer.step()  # no gradients: no state, which is predicted all the same
     assert two.peak(batch, 4) == one.peak(batch, 4)
 
 

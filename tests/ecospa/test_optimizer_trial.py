@@ -1,4 +1,4 @@
-"""What an optimizer does after a cut is tried before the first step, on a fresh one of its class and settings."""
+"""Behaviour of an optimizer after a cut, tried before the first step on a fresh one of its class and settings."""
 
 import random
 import warnings

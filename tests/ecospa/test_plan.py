@@ -156,7 +156,7 @@ def edited(number):
 
 
 def judge(numbers):
-    """How many edited plans were accepted; each of them is exact, each other one changed nothing."""
+    """Count how many edited plans were accepted; each of them is exact, each other one changed nothing."""
     accepted, trials = 0, {kind: copy.deepcopy(original(kind)) for kind in KINDS}
     before = {kind: state_of(original(kind)) for kind in KINDS}
     for number in numbers:

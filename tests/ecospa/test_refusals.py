@@ -1,4 +1,4 @@
-"""What cannot be done right is refused, with a message that names the part and the way out."""
+"""Refusals of what cannot be done right, with a message that names the part and the way out."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""When a run shrinks, from which size to which, and what is said where its steps do not suffice."""
+"""Events of a run: steps, sizes before and after, and what is said where its steps do not suffice."""
 
 import copy
 import warnings

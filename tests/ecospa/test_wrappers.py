@@ -1,4 +1,4 @@
-"""What only wraps a model is seen through; what holds its weights in another way is refused by name."""
+"""Wrappers: one that only wraps is seen through; one that holds the weights in another way is refused by name."""
 
 import copy
 import sys

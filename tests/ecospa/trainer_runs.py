@@ -98,5 +98,5 @@ def weights(trainer: Any) -> list[torch.Tensor]:
 
 
 def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
-    """Whether two models are bitwise equal."""
+    """Return whether two models are bitwise equal."""
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))

@@ -97,9 +97,9 @@ SAMPLE = {
     *("transformers-adafactor", "transformers-lion_32bit", "timm-lookahead_adamw", "timm-adafactorbv", "timm-adamp"),
     *("pytorch-optimizer-soap", "pytorch-optimizer-lamb", "pytorch-optimizer-conda", "pytorch-optimizer-prodigy"),
 }
-"""What the ordinary run tries: every outcome, and every layout of state."""
+"""Optimizers that the ordinary run tries: every outcome, and every layout of state."""
 UNAVAILABLE = (ImportError, AssertionError, ValueError, RuntimeError)
-"""What is raised where an optimizer needs another package, CUDA or several processes."""
+"""Errors of an optimizer that needs another package, CUDA or several processes."""
 
 
 def is_needed(error):

@@ -1,4 +1,4 @@
-"""What is committed is compared with what the records render to, and every stale file is named."""
+"""Comparison of what is committed with what the records render to; every stale file is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names and errors may hold is shown as it is: in Markdown for a parser, in LaTeX read back by command."""
+"""Names and errors of any content are shown as they are: in Markdown for a parser, in LaTeX read back by command."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def table(text: str) -> pd.DataFrame:
 
 
 def seen(text: str) -> str:
-    """What a reader sees of a text on one line."""
+    """Return what a reader sees of a text on one line."""
     return " ".join(one_line(text).split())
 
 
@@ -89,7 +89,7 @@ _READ = re.compile("|".join(re.escape(command) for command in sorted(_COMMANDS, 
 
 
 def read(source: str) -> str:
-    """What LaTeX sets of a cell; fails where a character that steers it is left."""
+    """Return what LaTeX sets of a cell; fails where a character that steers it is left."""
     rest = _READ.sub("", source.removeprefix("{}"))
     assert not re.search(r"[\\&%$#_{}^~\n]", rest), f"{source!r} steers LaTeX"
     return _READ.sub(lambda found: _COMMANDS[found[0]], source.removeprefix("{}"))

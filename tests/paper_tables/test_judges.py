@@ -1,4 +1,4 @@
-"""Who may be compared: the right model, one device, equal training; and which of several models decides."""
+"""Models that may be compared: the right one, one device, equal training; and which of several decides."""
 
 from __future__ import annotations
 

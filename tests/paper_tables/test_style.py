@@ -88,7 +88,7 @@ def test_every_point_of_a_grid_over_k_and_theta_has_a_look_and_a_name_of_its_own
     assert len({(color(name), line_style(name)) for name in names}) == 9
     assert len({(color(name), marker(name)) for name in names}) == 9
     assert [label(names[0]), label(names[-1])] == ["K 10%, theta 70%", "K 50%, theta 95%"]
-    other = "ecospa_k12_theta70"  # a grid without looks of its own: a newcomer
+    other = "ecospa_k12_theta70"  # a grid without looks of its own: a custom method
     assert color(other) in SPARE_COLORS and label(other) == "K 12%, theta 70%"
 
 

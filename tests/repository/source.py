@@ -34,7 +34,7 @@ def files(root: Path = ROOT) -> Iterator[Path]:
 
 
 def is_generated(folder: Path) -> bool:
-    """Whether the folder is left by a tool: hidden, a cache, or build output."""
+    """Return whether the folder is left by a tool: hidden, a cache, or build output."""
     hidden = folder.name.startswith(".") and folder.name not in _VISIBLE_DOT_FOLDERS
     return hidden or folder.name in _GENERATED or folder.name.endswith(".egg-info")
 
@@ -103,6 +103,6 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 def place(path: Path, line: int = 0, root: Path = ROOT) -> str:
-    """Where something is, for messages: path from the root, and the line."""
+    """Format a place for messages: path from the root, and the line."""
     where = path.relative_to(root).as_posix()
     return f"{where}:{line}" if line else where

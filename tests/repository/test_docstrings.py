@@ -32,7 +32,7 @@ def public(body: list[ast.stmt]) -> Iterator[Definition]:
 
 
 def is_overload(node: Definition) -> bool:
-    """Whether the definition only states a further signature: the implementation carries the docstring."""
+    """Return whether the definition only states a further signature: the implementation carries the docstring."""
     return any(ast.unparse(decorator).split(".")[-1] in ("overload", "setter") for decorator in node.decorator_list)
 
 

@@ -1,4 +1,4 @@
-"""What is installed: the wheel's content, declared dependencies, and how little `import ecospa` loads."""
+"""Content of an installation: the wheel's files, declared dependencies, and how little `import ecospa` loads."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def with_commands() -> list[Path]:
 
 
 def surroundings() -> dict[str, Any]:
-    """What a reader has before a block: a tiny model after a backward pass, its optimizer, data."""
+    """Make the names that a block may use: a tiny model after a backward pass, its optimizer, data."""
     torch.manual_seed(0)
     model = ZOO["gpt2"].build()
     rows = torch.randint(1, VOCABULARY, (96, 8), generator=torch.Generator().manual_seed(0))

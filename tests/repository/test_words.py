@@ -21,7 +21,6 @@ UNTRACKED = (
     "paper_tables/rendered/smoke/*",
 )  # left by the smoke tier, see .gitignore
 THIS = Path("tests/repository/test_words.py")
-PACKAGES_WITH_NOUNS = ("benchmarks", "baselines")
 
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX|HACK|NotImplementedError)\b|(?i:\bstub\b|\bnot (?:yet )?implemented\b)")
 MACHINE_PATH = re.compile(r"(?<![\w.:/~<])/(?:work|tmp|root|home)\b|\bshared/")
@@ -81,7 +80,7 @@ def test_no_package_registry_is_named() -> None:
 
 
 def test_no_docstring_begins_with_a_question_word() -> None:
-    assert list(docstrings_that_ask(*PACKAGES_WITH_NOUNS, root=ROOT)) == []
+    assert list(docstrings_that_ask(*FOLDERS, root=ROOT)) == []
 
 
 def test_docstrings_that_begin_with_a_question_word_are_found(tmp_path: Path) -> None:

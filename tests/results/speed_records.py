@@ -57,7 +57,7 @@ def memories(seeds: int) -> Iterator[dict[str, Any]]:
 def speed_run(
     experiment: str, model: str, target: float | None, seed: int, method: str = "ecospa", **protocol: Any
 ) -> dict[str, Any]:
-    """What decides a run of a speed, in the protocol that is given beside the usual one."""
+    """Return the fields that decide a speed run, in the protocol that is given besides the usual one."""
     return {
         **{"experiment": experiment, "method": method, "target": target, "seed": seed},
         "model": {"name": model, "layers": 6, "width": 512, "length": 128, "hidden": None, "patch": 4},
