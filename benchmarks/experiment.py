@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from results.record import Metric, PlanEvent, config_hash
+from results.plan_history import PlanEvent
+from results.record import Metric, config_hash
 
 if TYPE_CHECKING:
     from benchmarks.data.source import BoundSource

@@ -24,7 +24,8 @@ from benchmarks.tasks.language_model import PackedText
 from benchmarks.timing.latency import latency_metrics
 from benchmarks.training.compress import compress, one_event_method
 from ecospa.accounting import parameters
-from results.record import Metric, PlanEvent
+from results.plan_history import PlanEvent
+from results.record import Metric
 
 _TURNS = 23  # forward passes behind a latency, the first three of which warm up
 

@@ -17,7 +17,8 @@ from benchmarks.models.language import silence_transformers
 from benchmarks.specs.training import TrainingSettings
 from benchmarks.training.compress import compress
 from benchmarks.training.methods import build_method
-from results.record import Metric, PlanEvent
+from results.plan_history import PlanEvent
+from results.record import Metric
 
 
 def execute(run: Run, context: RunContext) -> RunResult:

@@ -21,7 +21,8 @@ from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.models.language import silence_transformers
 from benchmarks.pretrained.stories import held_out_text, sample_stories
 from benchmarks.specs.prune_and_recover import PretrainedSettings
-from results.record import Metric, PlanEvent
+from results.plan_history import PlanEvent
+from results.record import Metric
 
 _SMOOTHING = 20  # steps behind one point of the loss curve
 

@@ -23,7 +23,8 @@ from benchmarks.metrics.training_state import training_state_metrics
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.timing.step_time import final_step_time_ratio, step_time_metrics
 from benchmarks.training.loop import Started, train
-from results.record import Metric, PlanEvent
+from results.plan_history import PlanEvent
+from results.record import Metric
 
 if TYPE_CHECKING:
     pass

@@ -22,7 +22,8 @@ from benchmarks.specs.synthetic import SpeedSettings
 from benchmarks.specs.training_memory import METHODS, MemoryProtocol
 from benchmarks.timing.candidates import DTYPES, WithLoss, batches
 from ecospa.forecast import Forecast, Workload, forecast
-from results.record import Metric, PlanEvent
+from results.plan_history import PlanEvent
+from results.record import Metric
 
 _DENSE_STEPS = 2  # the first makes the optimizer's state, the second is like all that follow
 _NO_LIMIT = 2**62

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.recording import method_info
 
 from benchmarks import registry
+from benchmarks.execution.recording import method_info
 from benchmarks.experiment import Cell, MethodRef, Run
 from results import MethodInfo
 
