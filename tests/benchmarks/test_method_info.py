@@ -60,5 +60,5 @@ def test_a_custom_method(
 ) -> None:
     (tmp_path / "methods_with_titles.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    reference = MethodRef(name, f"methods_with_titles:{of_class}", newcomer=True)
+    reference = MethodRef(name, f"methods_with_titles:{of_class}", custom=True)
     assert method_info(Run(cell("coupled_vs_uncoupled", reference), 0)) == expected
