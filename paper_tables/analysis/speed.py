@@ -19,8 +19,8 @@ from results import RunRecord
 SLOWER = "compressed but slower"
 PHASES = {
     "training": "a training step",
-    "prefill": "reading at once (prefill)",
-    "decode": "writing token by token (decode)",
+    "prefill": "prefill",
+    "decode": "decode",
 }
 """Phases that are measured, and the titles of their panels."""
 _NAMES = {"gpt2": "GPT-2", "llama": "LLaMA", "llama_grouped": "LLaMA, grouped queries", "bert": "BERT", "vit": "ViT"}

@@ -48,7 +48,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
         if place % 2:
             label_ends(panel, ends)
         else:
-            panel.set_ylabel("perplexity / whole model's")
+            panel.set_ylabel("perplexity / dense model's")
     return figure
 
 
@@ -70,7 +70,7 @@ ITEM = Plot(
     name="break_points",
     title="Where each part breaks",
     caption="Mean over seeds with the 95% interval; dashed: the margin, thick ticks: the width at which a part passes "
-    f"it. Curves that rise above {share(_HIGHEST)} of the whole model's perplexity leave the panel.",
+    f"it. Curves that rise above {share(_HIGHEST)} of the dense model's perplexity leave the panel.",
     experiments=("sparsity_limits",),
     build=build,
     place=6,

@@ -34,7 +34,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     for axis, (title, metric) in zip(axes, KINDS, strict=True):
         _draw(axis, found, metric)
         axis.set_title(title)
-        axis.set_ylabel("bytes / whole peak")
+        axis.set_ylabel("bytes / dense peak")
     axes[-1].set_xlabel("share of the block parameters that is kept")
     return figure
 
@@ -69,7 +69,7 @@ def _budget(point: Point) -> float | None:
 ITEM = Plot(
     name="bytes_against_size",
     title="What shrinking saves in memory: peak, average, end",
-    caption="Against the peak of the whole model, mean over seeds. Circles: training starts whole, so the peak "
+    caption="Against the peak of the dense model, mean over seeds. Circles: training starts dense, so the peak "
     "stays; squares: the run keeps to a budget from its first step on.",
     experiments=("training_memory",),
     build=build,

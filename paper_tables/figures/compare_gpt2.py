@@ -18,7 +18,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 
 ITEM = Plot(
     name="compare_gpt2",
-    title="Compressed at once: a GPT-2 trained here",
+    title="One-shot compression: a GPT-2 trained here",
     caption="Mean over calibration seeds with the 95% interval; lower left is better. A line joins the sizes of a "
     "method; the key is ordered by perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. "
     "The worst points may lie above the panel.",

@@ -18,7 +18,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 
 ITEM = Plot(
     name="compare_stories260k",
-    title="Compressed at once: stories260K, a LLaMA of 260 k",
+    title="One-shot compression: stories260K, a LLaMA of 260 k",
     caption="Mean over calibration seeds with the 95% interval; lower left is better. A line joins the sizes of a "
     "method; the key is ordered by perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. "
     "The worst points may lie above the panel.",

@@ -30,7 +30,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     whole = None if dense is None else dense.mean
     shown = [
         ("F1", "F1 (%)", "{:.1f}", _grid(cells, lambda cell: _mean(cell, "f1"))),
-        ("training arithmetic", "of the dense run (%)", "{:.0f}%", _grid(cells, lambda cell: _share(cell, whole))),
+        ("training FLOPs", "of the dense run (%)", "{:.0f}%", _grid(cells, lambda cell: _share(cell, whole))),
     ]
     if _differ(sizes := _grid(cells, _kept)):
         shown.append(("blocks kept", "of the dense blocks (%)", "{:.0f}%", sizes))

@@ -76,9 +76,9 @@ def _draw(panel: Axes, method: str, points: Sequence[tuple[float, float, float]]
 
 ITEM = Plot(
     name="llama_finetuning_sizes",
-    title="A trained LLaMA, cut at once or with fine-tuning",
+    title="A trained LLaMA, one-shot or with fine-tuning",
     caption="Mean over seeds with the 95% interval; logarithmic, each panel with its own scale, which wide intervals "
-    "leave: models and procedures do not compare. Dashed: the whole model, after as many steps. Dotted: masks, whose "
+    "leave: models and procedures do not compare. Dashed: the dense model, after as many steps. Dotted: masks, whose "
     "zeros are stored.",
     experiments=("llama_finetuning",),
     build=build,

@@ -75,7 +75,7 @@ ITEM = Plot(
     name="memory_by_category",
     title="Where the bytes are while a model shrinks",
     caption="Peak of every step by the account of the allocator, first seed, half of the block parameters kept in "
-    "the end; vertical lines are events. Dashed: the peak of the whole model; dotted: the budget. The numbers are MB "
+    "the end; vertical lines are events. Dashed: the peak of the dense model; dotted: the budget. The numbers are MB "
     "in the last step. Activations are what the peak holds on top of weights, gradients and optimizer state.",
     experiments=("training_memory",),
     build=build,

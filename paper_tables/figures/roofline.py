@@ -47,7 +47,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel("floating-point operations per byte")
+    axis.set_xlabel("FLOPs per byte")
     axis.set_ylabel("GFLOP/s")
     label_ends(axis, list(ends.values()))
     return figure
@@ -61,7 +61,7 @@ def _roofline(point: Point) -> dict[str, Any]:
 ITEM = Plot(
     name="roofline",
     title="Roofline of training steps",
-    caption="Stars: whole models; circles: shrunk ones, at all sizes and batches, first seed. The roof is made of "
+    caption="Stars: dense models; circles: shrunk ones, at all sizes and batches, first seed. The roof is made of "
     "the rates of a large matrix product and a large copy, measured in the same processes (median); operations and "
     "bytes are those of a trace, every operation reading and writing memory.",
     experiments=("training_speed",),

@@ -22,7 +22,7 @@ from paper_tables.drawing.style import GREY, label_ends
 from paper_tables.item import Plot
 from results import RunRecord
 
-TEXTS = ("tokens that are read", "time / whole model's")
+TEXTS = ("tokens of the prefill", "time / dense model's")
 
 Line = list[tuple[int, float, float]]
 
@@ -64,8 +64,8 @@ def _draw(axis: Axes, lines: dict[str, Line]) -> None:
 ITEM = Plot(
     name="speed_against_length",
     title="Does a half model stay faster on long texts?",
-    caption="One text at a time, half of the block parameters, time against that of the whole model in the same "
-    "process; mean over seeds. Dotted: the ratio of floating-point operations, attention between tokens counted.",
+    caption="One text at a time, half of the block parameters, time against that of the dense model in the same "
+    "process; mean over seeds. Dotted: the ratio of FLOPs, attention between tokens counted.",
     experiments=("inference_speed",),
     build=build,
     notes=model_notes,

@@ -22,7 +22,7 @@ from paper_tables.drawing.style import GREY, INK, label_ends
 from paper_tables.item import Plot
 from results import RunRecord
 
-TEXTS = ("share of the block parameters that is kept", "time / whole model's")
+TEXTS = ("share of the block parameters that is kept", "time / dense model's")
 
 Line = list[tuple[float, float, float]]
 
@@ -68,8 +68,8 @@ def _draw(axis: Axes, lines: dict[str, Line]) -> None:
 ITEM = Plot(
     name="speed_against_size",
     title="Is a smaller model faster?",
-    caption="Time against that of the whole model, measured in turns, at the batch with most sizes; mean over seeds. "
-    "Dotted: the ratio of floating-point operations, the least that the arithmetic allows. A cross marks a model "
+    caption="Time vs. that of the dense model, measured interleaved, at the batch with most sizes; mean over seeds. "
+    "Dotted: the ratio of FLOPs, the least that FLOPs allow. A cross marks a model "
     "that is compressed but slower.",
     experiments=("training_speed", "inference_speed"),
     build=build,

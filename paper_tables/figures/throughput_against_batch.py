@@ -72,8 +72,8 @@ def _draw(axis: Axes, lines: dict[str, Line]) -> None:
 ITEM = Plot(
     name="throughput_against_batch",
     title="Throughput against the batch",
-    caption="Half of the block parameters (circles) and the whole model (stars, dashed) in the same process; mean "
-    "over seeds. Beside each line how much faster the half model is at the largest batch.",
+    caption="Half of the block parameters (circles) and the dense model (stars, dashed) in the same process; mean "
+    "over seeds. At each line: how much faster the half model is at the largest batch.",
     experiments=("training_speed", "inference_speed"),
     build=build,
     notes=model_notes,

@@ -73,7 +73,7 @@ def _row(model: str, cell: Cell) -> dict[str, str]:
 
 ITEM = Table(
     name="compare",
-    title="Trained models compressed at once",
+    title="One-shot compression of trained models",
     caption="No training after the compression. Mean over calibration seeds ± half the width of the 95% interval "
     "(Student's t). Methods that belong to training had one event on calibration gradients, so this is the quality of "
     "their cut alone. Stored, non-zero and effective parameters are apart: masks save nothing on ordinary hardware.",

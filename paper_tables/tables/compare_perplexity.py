@@ -69,7 +69,7 @@ def _ids(cells: Sequence[Cell]) -> list[str]:
 
 ITEM = Table(
     name="compare_perplexity",
-    title="Trained models compressed at once, in short",
+    title="One-shot compression of trained models, in short",
     caption="Perplexity at each share of the block parameters that is left, without any training afterwards; "
     "mean over calibration seeds ± half the width of the 95% interval. A method that ended at another size has "
     "its own share beside the number: whole blocks are coarse, and a 2:4 pattern leaves biases and norms.",

@@ -23,7 +23,7 @@ ITEM = Table(
     name="deit_imagenet",
     title="DeiT from scratch",
     caption="Mean over seeds ± half the width of the 95% interval (Student's t), on whole, unaugmented images. S2ViTE "
-    "stores the whole model until its last step. Step times leave out augmentation: batches are made between steps.",
+    "stores the dense model until its last step. Step times leave out augmentation: batches are made between steps.",
     experiments=("deit_imagenet",),
     build=accuracy_table,
     notes=notes,

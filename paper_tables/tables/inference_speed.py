@@ -22,7 +22,7 @@ from results import RunRecord
 COLUMNS: tuple[Column, ...] = (
     ("parameters", "Parameters"),
     "throughput_ratio",
-    ("forward_flops_ratio", "FLOPs / whole"),
+    ("forward_flops_ratio", "FLOPs / dense"),
     "latency_over_flops",
     "dense_latency",
     "latency",
@@ -57,13 +57,13 @@ def _row(point: Point) -> dict[str, str]:
 
 ITEM = Table(
     name="inference_speed",
-    title="Time of inference against its operations",
+    title="Time of inference vs. its FLOPs",
     caption="Mean over seeds ± half the width of the 95% interval. Prefill: a batch at once; latency is that of the "
     "batch. Decode: token by token from a cache of keys and values; latency is that of one token of all sequences. "
-    "Whole and compressed model take turns in one process. Time / FLOPs: 1 is all that the saved arithmetic allows, "
+    "Dense and compressed model are measured interleaved. Time / FLOPs: 1 is all that the saved FLOPs allow, "
     "the aim is 1.10; a mask saves none. Mode is that of both models: as they are (plain), merged projections, a "
     "cache of fixed size (static), a compiled step; Mode / plain is what it does for each. Other "
-    "classes alone: the whole model with the attention classes that shrinking brings.",
+    "classes alone: the dense model with the attention classes that shrinking brings.",
     experiments=("inference_speed",),
     build=build,
     notes=model_notes,

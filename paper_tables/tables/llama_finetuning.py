@@ -53,7 +53,7 @@ def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
 ITEM = Table(
     name="llama_finetuning",
-    title="A trained LLaMA at 80, 70, 60 and 50 %: cut at once, or with fine-tuning",
+    title="A trained LLaMA at 80, 70, 60 and 50 %: one-shot, or with fine-tuning",
     caption="Perplexity, mean over seeds ± half the width of the 95% interval. One-shot: cut once, no step. "
     "Fine-tuned: the same number of steps for every method, dense too; methods that belong to training shrink on the "
     "way, one-shot ones cut first and train what is left, LLM-Pruner cuts first and trains adapters. A method that "

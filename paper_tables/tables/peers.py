@@ -81,7 +81,7 @@ def _seconds(value: Interval) -> str:
 ITEM = Table(
     name="peers",
     title="What works in EcoSpa and in Torch-Pruning",
-    caption="Each capability was tried and checked on a small model: a cut model must give what the whole one gives "
+    caption="Each capability was tried and checked on a small model: a cut model must give what the dense one gives "
     "with those entries at zero, a loaded one what it gave before it was saved, one that trains on what masked "
     "training gives. What failed stands with its own error. The time is the median of turns on copies of one larger "
     "model, heads chosen by the size of the weights.",

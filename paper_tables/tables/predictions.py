@@ -32,7 +32,7 @@ class Promise:
 
 
 PROMISES = (
-    Promise("step time / whole", "foretold_step_time_ratio", "step_time_ratio", "plain", 0.10),
+    Promise("step time / dense", "foretold_step_time_ratio", "step_time_ratio", "plain", 0.10),
     Promise("weights, gradients, optimizer", "foretold_training_bytes", "training_bytes", "megabytes", 0.01),
     Promise("peak of a step at the end", "foretold_steady_memory", "steady_memory", "megabytes", None),
 )
@@ -59,9 +59,9 @@ def _row(point: Point, promise: Promise) -> dict[str, str]:
         "What": promise.text,
         **{name: text for name, text in named(point).items() if name != "Method"},
         "Budget": "" if budget is None else share(budget),
-        "Foretold": quantity(mean_interval(foretold.values()), promise.kind),
+        "Predicted": quantity(mean_interval(foretold.values()), promise.kind),
         "Measured": quantity(mean_interval(found.values()), promise.kind),
-        "Foretold / measured": quantity(ratio),
+        "Predicted / measured": quantity(ratio),
         "Promise": "none here" if limit is None else f"within {share(limit)}: {_kept(ratio.mean, limit)}",
         **provenance(point.cell),
     }
@@ -73,7 +73,7 @@ def _kept(ratio: float, limit: float) -> str:
 
 ITEM = Table(
     name="predictions",
-    title="Foretold and measured",
+    title="Predicted and measured",
     caption="Mean over seeds ± half the width of the 95% interval. Step times: from rates of matrix products and "
     "copies that are measured in the same process, and a trace of both models. Bytes: from the configuration alone, "
     "to the end of the schedule. Peaks: from a trace of one step, without the safety margin that a budget adds; "

@@ -47,7 +47,7 @@ def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
 def whole_model(records: Sequence[RunRecord]) -> list[tuple[str, list[float]]]:
     """Return (label, perplexities) of the uncut model: as it came, and trained on as many steps of the same text."""
-    names = (("before any cut", "perplexity_before"), ("whole, equal steps", "perplexity_dense_same_steps"))
+    names = (("before any cut", "perplexity_before"), ("dense, equal steps", "perplexity_dense_same_steps"))
     found = [
         (text, [record.metrics[name].value for record in records if name in record.metrics]) for text, name in names
     ]

@@ -25,11 +25,11 @@ def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the margin and the dense model's perplexity, then the protocol."""
     chosen = compare(records)
     margins = {record.payload["margin"] for record in chosen.records if "margin" in record.payload}
-    lines = [f"Broken: perplexity more than {share(margin)} above the whole model's." for margin in sorted(margins)]
+    lines = [f"Broken: perplexity more than {share(margin)} above the dense model's." for margin in sorted(margins)]
     for metric, text in (("perplexity_dense", "as it is"), ("perplexity_dense_recovered", "after recovery steps")):
         found = next((cell.interval(metric) for cell in chosen.cells if cell.interval(metric) is not None), None)
         if found is not None:
-            lines.append(f"Perplexity of the whole model {text}: {quantity(found)}.")
+            lines.append(f"Perplexity of the dense model {text}: {quantity(found)}.")
     return (*lines, *protocol_notes(records))
 
 
@@ -66,7 +66,7 @@ ITEM = Table(
     name="sparsity_limits",
     title="How narrow each part may become",
     caption="One part of a trained model is cut, all else stays whole. Breaks at width: share of its width at which "
-    "perplexity passes the margin. Loss: by how much perplexity exceeds that of the whole model. Mean over seeds ± "
+    "perplexity passes the margin. Loss: by how much perplexity exceeds that of the dense model. Mean over seeds ± "
     "half the width of the 95% interval.",
     experiments=("sparsity_limits",),
     build=build,

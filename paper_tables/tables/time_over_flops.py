@@ -36,7 +36,7 @@ class Mode:
     prefix: str = ""
 
 
-MODES = (Mode("plain", "plain"), Mode("compiled", "compiled"), Mode("plain beside compiled", "compiled", "plain_"))
+MODES = (Mode("plain", "plain"), Mode("compiled", "compiled"), Mode("plain next to compiled", "compiled", "plain_"))
 """Machines differ more than modes do, so a compiled model is compared with itself as it is, in the same runs."""
 
 
@@ -88,13 +88,13 @@ def _row(
 
 ITEM = Table(
     name="time_over_flops",
-    title="Does time follow the arithmetic?",
-    caption="Time of the shrunk model over that of the whole one, divided by the same ratio of floating-point "
-    "operations (embedding and head counted), by share of the block parameters that is kept: 1 is all that the saved "
-    "arithmetic allows. Mean over seeds ± half the width of the 95% interval; whole and shrunk model take turns in one "
-    "process. Training: a step with AdamW. Prefill: a batch at once. Decode: token by token from a cache of keys and "
-    "values, of fixed size if compiled. Compiled: both models by torch.compile; the same two as they are took turns "
-    "with them (plain beside compiled). Missed at: the sizes at which the mean is above the aim.",
+    title="Time vs. FLOPs",
+    caption="Time of the shrunk model over that of the dense one, divided by the same ratio of FLOPs "
+    "(embedding and head counted), by share of the block parameters that is kept: 1 is all that the saved "
+    "FLOPs allow. Mean over seeds ± half the width of the 95% interval; dense and shrunk model are measured "
+    "interleaved in one process. Training: a step with AdamW. Prefill: a batch at once. Decode: token by token from a "
+    "cache of keys and values, of fixed size if compiled. Compiled: both models by torch.compile; the same two as they "
+    "are were interleaved with them (plain next to compiled). Missed at: the sizes at which the mean is above the aim.",
     experiments=("training_speed", "inference_speed"),
     build=build,
     notes=model_notes,

@@ -52,7 +52,7 @@ ITEM = Table(
     name="training_memory",
     title="Bytes of training: peak, average and at the end",
     caption="Mean over seeds ± half the width of the 95% interval, by the account of the allocator: tensors, not the "
-    "process. Training starts whole, so the peak is that of the whole model, unless a budget (a share of the whole "
+    "process. Training starts dense, so the peak is that of the dense model, unless a budget (a share of the dense "
     "model's peak) makes passes smaller at first; average is over all steps of the run, at the end means after the "
     "last cut. Weights, gradients and optimizer are those at the end; what is left of the peak are activations.",
     experiments=("training_memory",),

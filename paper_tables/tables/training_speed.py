@@ -52,13 +52,13 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 ITEM = Table(
     name="training_speed",
-    title="Time of a training step against its operations",
-    caption="Mean over seeds ± half the width of the 95% interval. Whole and shrunk model take turns in one process, "
-    "and a ratio is the median over turns. Time / FLOPs is how much of the saved arithmetic is not saved time: 1 is "
-    "all of it, the aim is 1.05. Other classes alone: the whole model with the attention classes that shrinking "
-    "brings, nothing cut; the aim is 1.02. Mode is that of both models: as they are (plain), a fused optimizer, "
-    "products in bfloat16 (autocast), a compiled step; Mode / plain is what it does for each. Estimator "
-    "and events are measured beside steps of the whole model; the aims are 1% and one step.",
+    title="Time of a training step vs. its FLOPs",
+    caption="Mean over seeds ± half the width of the 95% interval. Dense and shrunk model are measured "
+    "interleaved in one process, and a ratio is the median over turns. Time / FLOPs tells how many of the saved FLOPs "
+    "save no time: at 1 none, the aim is 1.05. Other classes alone: the dense model with the attention classes that "
+    "shrinking brings, nothing cut; the aim is 1.02. Mode is that of both models: as they are (plain), a fused "
+    "optimizer, products in bfloat16 (autocast), a compiled step; Mode / plain is what it does for each. Estimator "
+    "and events are measured next to steps of the dense model; the aims are 1% and one step.",
     experiments=("training_speed",),
     build=build,
     notes=model_notes,

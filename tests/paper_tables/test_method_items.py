@@ -250,7 +250,7 @@ def test_break_points_and_those_that_never_come() -> None:
     assert some.iloc[0]["Breaks at width"] == "50.00%; below 10% in 1 of 3"
     notes = sparsity_limits.notes(limits((0.5,)))
     assert notes[:2] == (
-        "Broken: perplexity more than 5% above the whole model's.", "Perplexity of the whole model as it is: 10.00.",
+        "Broken: perplexity more than 5% above the dense model's.", "Perplexity of the dense model as it is: 10.00.",
     )  # fmt: skip
     assert sparsity_limits.build([]).empty and parts([]) == {}
 

@@ -45,8 +45,8 @@ def test_every_model_size_and_batch_has_a_row_of_its_own(records: list[RunRecord
     table = training_speed.build(records_of(training_speed.ITEM, records))
     assert len(table) == 4 * 5 + 2 and set(table["Seeds"]) == {"2"}
     (row,) = rows(table, Mode="plain", Model="GPT-2", Blocks_kept="50%", Batch="4").to_dict("records")
-    assert row["FLOPs / whole"] == "0.5500" and row["Time / FLOPs"].startswith("1.02")
-    assert row["Whole step"] == "400.0 ms"
+    assert row["FLOPs / dense"] == "0.5500" and row["Time / FLOPs"].startswith("1.02")
+    assert row["Dense step"] == "400.0 ms"
 
 
 def test_a_model_that_is_compressed_but_slower_is_marked(records: list[RunRecord]) -> None:
@@ -119,15 +119,15 @@ def test_peak_average_and_end_stand_apart_and_a_budget_has_its_row(records: list
     table = training_memory.build(records_of(training_memory.ITEM, records))
     (free,) = rows(table, Model="BERT", Blocks_kept="50%", Budget="-").to_dict("records")
     (within,) = rows(table, Model="BERT", Blocks_kept="50%", Budget="70%").to_dict("records")
-    assert free["Peak / whole"] == "1.000" and within["Peak / whole"] == "0.7000"
-    assert free["At the end / whole"] == "0.7000" and 0.7 < float(free["Average / whole"]) < 1.0
+    assert free["Peak / dense"] == "1.000" and within["Peak / dense"] == "0.7000"
+    assert free["At the end / dense"] == "0.7000" and 0.7 < float(free["Average / dense"]) < 1.0
     assert free["Optimizer"] == "40.00 MB"
 
 
 def test_a_promise_is_kept_or_missed_by_its_mean_and_the_cpu_has_no_promise_for_peaks() -> None:
     far = [{**one, "metrics": {**one["metrics"], "foretold_step_time_ratio": 2.0}} for one in speeds(1)][:1]
     table = predictions.build(made(far, memories(1)))
-    assert rows(table, What="step time / whole")["Promise"].tolist() == ["within 10%: MISSED"]
+    assert rows(table, What="step time / dense")["Promise"].tolist() == ["within 10%: MISSED"]
     assert set(rows(table, What="weights, gradients, optimizer")["Promise"]) == {"within 1%: kept"}
     assert set(rows(table, What="peak of a step at the end")["Promise"]) == {"none here"}
     on_gpu = [{**one, "protocol": {**one["protocol"], "device": "cuda"}} for one in memories(1)]
