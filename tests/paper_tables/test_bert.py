@@ -109,7 +109,7 @@ def test_what_it_took_and_unequal_sizes_stand_below(records: list[RunRecord]) ->
     titles = [
         [axis.get_title(loc="left") for axis in one.axes if axis.get_title(loc="left")] for one in (figure, equal)
     ]
-    assert titles == [["F1", "training arithmetic", "blocks kept"], ["F1", "training arithmetic"]]
+    assert titles == [["F1", "training FLOPs", "blocks kept"], ["F1", "training FLOPs"]]
     # 0.5 + 0.4 * 0.9 * 0.7 of the dense run
     assert figure.axes[1].texts[0].get_text() == "75%" and figure.axes[2].texts[-1].get_text() == "50%"
     assert [axis.get_title(loc="left") for axis in alone.axes if axis.get_title(loc="left")] == ["F1"]

@@ -65,7 +65,7 @@ def test_another_mode_has_a_row_of_its_own_and_no_place_in_the_figures(records: 
     assert list(merged["Mode / plain"]) == ["0.9000"] * 2 and list(plain["Mode / plain"]) == ["-"] * 2
     trained = training_speed.build(records_of(training_speed.ITEM, records))
     fused = rows(trained, Mode="fused")
-    assert list(fused["Mode / plain"]) == ["0.7800"] * 2 and list(fused["Mode / plain, whole"]) == ["0.8000"] * 2
+    assert list(fused["Mode / plain"]) == ["0.7800"] * 2 and list(fused["Mode / plain, dense"]) == ["0.8000"] * 2
     assert set(fused["Estimator / step"]) == {"-"}
     only = [r for r in records if r.config["protocol"].get("mode")]
     assert only and speed_against_size.build(only) is None and throughput_against_batch.build(only) is None
@@ -99,7 +99,7 @@ def test_compiled_models_have_rows_of_their_own_and_sizes_that_were_not_measured
         )
     ]
     table = time_over_flops.build(made(fields))
-    assert list(table["Mode"]) == ["plain", "compiled", "plain beside compiled"]
+    assert list(table["Mode"]) == ["plain", "compiled", "plain next to compiled"]
     assert list(table["30%"]) == ["1.200", "0.9000", "1.300"]
     assert list(table["50%"]) == ["1.080", "0.8000", "-"]
     assert list(table["Missed at"]) == ["30%", "-", "30%"]
