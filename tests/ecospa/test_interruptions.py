@@ -160,6 +160,14 @@ def unchecked_shapes():
     jaxtyping.config.update("jaxtyping_disable", before)
 
 
+@pytest.fixture(autouse=True)
+def heard_interrupts():
+    """A process that a shell has put into the background ignores Ctrl-C from its start on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_what_is_thrown_into_a_cut_leaves_the_model_before_or_after_it():
     assert inject_all(range(COUNT)) < COUNT / 2
