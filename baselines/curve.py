@@ -143,7 +143,8 @@ class SizeCurve(PacedSparsity):
         estimator: type[CoupledEstimator] | None = None,
         scorer: Scorer | None = None,
     ) -> None:
-        super().__init__(budget.config(), estimator=self._made if rank else estimator, scorer=scorer)
+        maker: EstimatorMaker | None = self._made if rank else estimator
+        super().__init__(budget.config(), estimator=maker, scorer=scorer)
         self._rank, self._measured_by = rank, estimator
         self._model: nn.Module | None = None
         self._state: TrainingState | None = None

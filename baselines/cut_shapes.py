@@ -129,6 +129,5 @@ def _reshape(dense: Any, shapes: Mapping[str, Any], counts: Mapping[str, Any], p
             if count > known[name][key]:
                 raise CheckpointError(f"{path}: {key} of {name} is {count}; this model has {known[name][key]}")
             setattr(holder, key, count)
-        weight = getattr(holder, "weight", None)
-        if isinstance(holder, nn.Linear) and tuple(weight.shape) != (holder.out_features, holder.in_features):
-            raise CheckpointError(f"{path}: the features of {name} do not fit its shape {list(weight.shape)}")
+        if isinstance(holder, nn.Linear) and tuple(holder.weight.shape) != (holder.out_features, holder.in_features):
+            raise CheckpointError(f"{path}: the features of {name} do not fit its shape {list(holder.weight.shape)}")

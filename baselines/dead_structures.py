@@ -71,7 +71,7 @@ class DeadStructures:
         for name, own in axes.items():
             hook = functools.partial(self._masked, name, watch)
             weight = model.get_parameter(_output(own).parameter)
-            self._hooks.append(weight.register_hook(hook))  # type: ignore[no-untyped-call]
+            self._hooks.append(weight.register_hook(hook))
         self._hold()
 
     def detach(self) -> None:

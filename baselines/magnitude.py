@@ -37,6 +37,7 @@ from ecospa.config import TargetScope
 class Magnitude(TrainingMethod):
     """Gradual unstructured magnitude pruning on the budget's size curve."""
 
+    masks: Masks
     name: ClassVar[str] = "magnitude"
     title = "magnitude mask"
     removes = "zeros"
@@ -57,6 +58,7 @@ class Magnitude(TrainingMethod):
 class MagnitudeGlobal(TrainingMethod):
     """Gradual, all matrices in one ranking."""
 
+    masks: Masks
     name: ClassVar[str] = "magnitude_global"
     title = "magnitude, global, gradual"
     removes = "zeros"
@@ -73,6 +75,7 @@ class MagnitudeGlobal(TrainingMethod):
 class MagnitudeOneShot(TrainingMethod):
     """At the end, the same share of every matrix."""
 
+    masks: Masks
     name: ClassVar[str] = "magnitude_one_shot"
     title = "magnitude, one shot"
     removes = "zeros"
@@ -91,6 +94,7 @@ class MagnitudeOneShot(TrainingMethod):
 class MagnitudeGlobalOneShot(TrainingMethod):
     """At the end, all matrices in one ranking."""
 
+    masks: Masks
     name: ClassVar[str] = "magnitude_global_one_shot"
     title = "magnitude, global"
     removes = "zeros"
@@ -107,6 +111,7 @@ class MagnitudeGlobalOneShot(TrainingMethod):
 class MagnitudeNM(TrainingMethod):
     """At the end, 2 of every 4 consecutive inputs stay; the size is what this gives, and another target is refused."""
 
+    masks: Masks
     name: ClassVar[str] = "magnitude_2_4"
     title = "magnitude 2:4"
     removes = "zeros"

@@ -59,7 +59,7 @@ class Masks:
         self.removed[name] = entries | self.removed[name].to(parameter.device) if name in self.removed else entries
         if name not in self._hooks and parameter.requires_grad:
             hook = functools.partial(self._masked, name)
-            self._hooks[name] = parameter.register_hook(hook)  # type: ignore[no-untyped-call]
+            self._hooks[name] = parameter.register_hook(hook)
 
     @torch.no_grad()
     def zero_weights(self, model: nn.Module) -> None:

@@ -290,8 +290,9 @@ class TrainingMethod:
             dense: the experiment's dense model, freshly built, for methods that rebuild its modules; it may be
                 changed and returned.
         """
-        if hasattr(self.shrinker, "load"):
-            return self.shrinker.load(folder, dense)
+        if self.shrinker is not None and hasattr(self.shrinker, "load"):
+            rebuilt: nn.Module = self.shrinker.load(folder, dense)
+            return rebuilt
         # a class of the suite's own is not known to transformers, which could not build it from its name
         custom = hasattr(dense, "config") and not type(dense).__module__.startswith("transformers.")
         loaded: nn.Module = ecospa.from_pretrained(folder, dense if custom else None)

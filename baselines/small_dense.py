@@ -50,9 +50,8 @@ class SmallDense(TrainingMethod):
         """
         sparsifier = CoupledSparsifier(model, self.config)
         small = _fresh(model, self.budget.seed)
-        apply_plan(
-            small, uniform_plan(small, sparsifier.size(model) - sparsifier.target_size, self.config.width_multiple)
-        )
+        excess = sparsifier.size(model) - sparsifier.target_size
+        apply_plan(small, uniform_plan(small, excess, self.budget.width_multiple))
         self.history[:] = [size_entry(0, small)]
         return small
 

@@ -206,7 +206,9 @@ class _Sums:
     def __init__(self, module: Any, side: str) -> None:
         self.module, self.side = module, side
         self.output: Any = None
-        self._forward, self._backward, self._positions = 0.0, 0.0, 0
+        self._forward: Tensor | float = 0.0
+        self._backward: Tensor | float = 0.0
+        self._positions = 0
 
     def see(self, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Forward hook: W x without the bias, or x."""

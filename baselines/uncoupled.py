@@ -33,6 +33,7 @@ _SIDES = ("left", "right")
 class Uncoupled(TrainingMethod):
     """Both matrices of a pair lose as many indices, each its own."""
 
+    masks: Masks
     name: ClassVar[str] = "uncoupled"
     title = "uncoupled indices"
     removes = "zeros"

@@ -41,6 +41,7 @@ Choice = Callable[[str, Tensor, Tensor], Tensor]
 class Wanda(TrainingMethod):
     """Unstructured, the same share of every matrix and row."""
 
+    masks: Masks
     name: ClassVar[str] = "wanda"
     title = "Wanda"
     removes = "zeros"
@@ -59,6 +60,7 @@ class Wanda(TrainingMethod):
 class WandaNM(TrainingMethod):
     """2 of every 4 consecutive inputs stay; the size is what this gives, and another target is refused."""
 
+    masks: Masks
     name: ClassVar[str] = "wanda_2_4"
     title = "Wanda 2:4"
     removes = "zeros"
@@ -123,6 +125,7 @@ def prune_blocks(method: Wanda | WandaNM, model: nn.Module, choose: Choice) -> N
         choose: (parameter name, weight (out, in), squared sums of its inputs (in,)) -> bool (out, in), True where an
             entry goes.
     """
+    assert method.calibration is not None  # needs_calibration
     for step in walk_blocks(model, method.calibration):
         matrices = projections(step.block)
         squares, _ = step.summed(matrices, lambda inputs: inputs.to(wide(inputs)).square().sum(0))
@@ -131,7 +134,7 @@ def prune_blocks(method: Wanda | WandaNM, model: nn.Module, choose: Choice) -> N
             removed = oriented(module, choose(parameter, matrix(module), squares[name]))
             method.masks.remove(model, parameter, removed)
             with torch.no_grad():
-                module.weight.masked_fill_(removed, 0)
+                module.get_parameter("weight").masked_fill_(removed, 0)
 
 
 def check_inputs(inputs: Tensor, weight: Tensor) -> None:

@@ -43,13 +43,14 @@ class ImportanceEstimator(Protocol):
 
     `CoupledEstimator` is one, and a subclass of it that overrides `step_sums` the shortest way to another: it keeps
     window, resuming and rewinding. Larger is more important; values need no unit, only their order counts.
-
-    Attributes:
-        steps: optimizer steps measured since the last event; at 0 an event cuts nothing. A constant 1 suits an
-            importance that needs no gradients.
     """
 
-    steps: int
+    @property
+    def steps(self) -> int:
+        """Optimizer steps measured since the last event; at 0 an event cuts nothing.
+
+        A constant 1 suits an importance that needs no gradients.
+        """
 
     def update(self) -> None:
         """Measure one step: gradients are in `.grad`, and weights are those that they belong to."""
