@@ -161,7 +161,10 @@ def run(command: Run, console: Console, execute: Executor = run_in_subprocess) -
     if not command.names:
         raise ValueError(f"names is empty; give one or more of {', '.join(registry.experiments())}")
     experiments = [registry.experiment(name) for name in each_once(command.names)]
-    return _plan_and_run(experiments, command, console, execute)
+    code = _plan_and_run(experiments, command, console, execute)
+    if not command.dry_run:
+        console.print(f"tables and plots of the records: python -m paper_tables --tier {command.tier} --all")
+    return code
 
 
 def reproduce(command: Reproduce, console: Console, execute: Executor = run_in_subprocess) -> int:

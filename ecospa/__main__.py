@@ -127,6 +127,7 @@ def _plan_arguments(given: Namespace) -> PlanArguments:
 
 def _verify(folder: str) -> int:
     from ecospa.checkpoint import CheckpointError
+    from ecospa.manifest import MANIFEST
 
     if not Path(folder).is_dir():
         raise ConfigError(f"FOLDER is {folder!r}, which is no folder; give one that ecospa.save_pretrained wrote")
@@ -136,6 +137,8 @@ def _verify(folder: str) -> int:
         print(f"damaged: {error}")
         return _FOUND
     print(found)
+    if not (Path(folder) / MANIFEST).is_file():
+        print(f"no {MANIFEST} here: the files were not compared with checksums")
     return 0 if found.exact else _FOUND
 
 

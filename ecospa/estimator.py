@@ -10,10 +10,11 @@ that only a gradient that is infinite counts as infinite, and only one that is z
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float64
@@ -76,6 +77,8 @@ class ImportanceEstimator(Protocol):
 
 EstimatorMaker = Callable[[nn.Module, Sequence[CoupledPair]], ImportanceEstimator]
 """(model, pairs that may be cut) -> estimator: the class of one, as a rule."""
+_ASKED = ("steps", "update", "importances", "rebind", "mark", "rewind", "state_dict", "load_state_dict")
+_WANTED = "give a subclass of CoupledEstimator, an ImportanceEstimator, or what makes one from (model, pairs)"
 
 
 class TiedImportanceWarning(RuntimeWarning):
@@ -164,6 +167,12 @@ class CoupledEstimator:
         if not used:
             raise RuntimeError("no coupled matrix has a gradient; call after backward() and before zero_grad()")
         added = self.step_sums(weights, gradients)
+        if not isinstance(added, Tensor) or added.shape != (len(used),):
+            found = f"shape {tuple(added.shape)}" if isinstance(added, Tensor) else repr(added)
+            raise ValueError(
+                f"step_sums of {type(self).__name__} returned {found}; it must return one number per matrix, "
+                f"a tensor ({len(used)},): torch.stack([... for gradient in gradients])"
+            )
         if len(used) < len(self._matrices):
             every = added.new_zeros(len(self._matrices))
             added = every.index_copy_(0, torch.tensor(used, device=added.device), added)
@@ -285,16 +294,34 @@ def estimator_of(
         optimizer: of the run.
 
     Raises:
-        ConfigError: the configuration names one besides.
+        ConfigError: the configuration names one besides, or what is given is none and makes none.
     """
     if given is None:
         return CoupledEstimator(model, pairs, config.estimator, optimizer)
     if config.estimator != "fisher":
         raise ConfigError(f"config.estimator is {config.estimator!r} and another estimator is given; leave one out")
-    if callable(given):
-        return given(model, pairs)
-    given.rebind(pairs)
-    return given
+    makes_one = isinstance(given, type) or (callable(given) and _lacks(given))
+    if makes_one and not _takes(given, model, pairs):
+        raise ConfigError(f"estimator is {given!r}, which cannot be called with (model, pairs); {_WANTED}")
+    estimator = cast(EstimatorMaker, given)(model, pairs) if makes_one else given
+    if missing := _lacks(estimator):
+        raise ConfigError(f"estimator is {estimator!r}, which has no {', '.join(missing)}; {_WANTED}")
+    own = cast(ImportanceEstimator, estimator)
+    if not makes_one:
+        own.rebind(pairs)
+    return own
+
+
+def _lacks(estimator: object) -> list[str]:
+    return [name for name in _ASKED if not hasattr(estimator, name)]
+
+
+def _takes(maker: Any, *arguments: Any) -> bool:
+    try:
+        inspect.signature(maker).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

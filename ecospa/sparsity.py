@@ -312,7 +312,8 @@ class CoupledSparsity:
         if found.problem:
             self._new_window(pairs)
             self._skipped += 1
-            warnings.warn(f"step {self.step}: {found.problem}", SkippedEventWarning, stacklevel=5)
+            if self._skipped & (self._skipped - 1) == 0:  # the 1st, 2nd, 4th, ...: an event that is due stays due
+                warnings.warn(f"step {self.step}: {found.problem}", SkippedEventWarning, stacklevel=5)
         elif found.doubt:
             warnings.warn(found.doubt, TiedImportanceWarning, stacklevel=5)
         return found.importances
