@@ -40,8 +40,9 @@ def as_markdown(
     name: str, config: EcoSpaConfig, workload: Workload, found: Forecast, times: StepTimes | None = None
 ) -> str:
     """Render first what a reader wants to know, then stages and widths."""
+    whose = "the dense model's" if config.relative_to == "dense" else "its"
     parts = [
-        f"# {name} to {config.target_size:.0%} of its {config.target_scope}",
+        f"# {name} to {config.target_size:.0%} of {whose} {config.target_scope}",
         "\n".join(f"- {line}" for line in _summary(config, workload, found, times)),
         "## Over the run",
         _table(_HEADERS, [_stage_row(stage) for stage in _shown(found.stages)]),

@@ -217,3 +217,34 @@ def test_a_callback_takes_both(tmp_path: Path) -> None:
     Trainer(model_of("gpt2"), arguments, train_dataset=Rows(), callbacks=[callback]).train()
     assert callback.sparsity is not None and callback.sparsity.reached
     assert isinstance(callback.sparsity.estimator, AbsoluteGradient)
+
+
+class SumOfAll(ecospa.CoupledEstimator):
+    """One number for all matrices, where one for each is asked for."""
+
+    def step_sums(self, weights: list[torch.Tensor], gradients: list[torch.Tensor]) -> Any:
+        """Return a float."""
+        return float(sum(gradient.abs().sum() for gradient in gradients))
+
+
+class OfNothing:
+    """A class that takes no model."""
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ("taylor", r"estimator is 'taylor', which has no steps, update, importances"),
+        (OfNothing, r"OfNothing.*which cannot be called with \(model, pairs\); give a subclass of CoupledEstimator"),
+        (lambda model, pairs: len(pairs), r"estimator is \d+, which has no steps"),
+    ],
+)
+def test_what_is_no_estimator_is_refused_by_name(estimator: Any, message: str) -> None:
+    with pytest.raises(ecospa.ConfigError, match=message):
+        attached(estimator=estimator)
+
+
+def test_one_number_for_all_matrices_is_refused() -> None:
+    model, optimizer, sparsity = attached(estimator=SumOfAll)
+    with pytest.raises(ValueError, match=r"step_sums of SumOfAll returned .*; it must return one number per matrix"):
+        step(model, optimizer, sparsity)
