@@ -240,7 +240,13 @@ def test_the_page_says_what_matters(tmp_path: Path, capsys: pytest.CaptureFixtur
                          num_key_value_heads=2, vocab_size=100)  # fmt: skip
     assert main(["plan", small, "--target_scope", "blocks", "--device", "h100", "--batch", "4", "--seq", "16"]) == 0
     page = capsys.readouterr().out
-    for piece in ("to 50% of the dense model's blocks", "## Over the run", "NVIDIA H100", "activations of a pass over 4", "| ffn"):
+    for piece in (
+        "to 50% of the dense model's blocks",
+        "## Over the run",
+        "NVIDIA H100",
+        "activations of a pass over 4",
+        "| ffn",
+    ):
         assert piece in page
     assert main(["plan", small, "--steps", "10", "--start-step", "1", "--end-step", "400"]) == 0
     assert "THE TARGET IS NOT REACHED" in capsys.readouterr().out
