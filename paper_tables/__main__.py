@@ -33,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--latex", action="store_true", help="also write every table as .tex")
     parser.add_argument("--svg", action="store_true", help="also write every figure as .svg")
     parser.add_argument("--html", action="store_true", help=f"also write {REPORT}, which holds everything")
-    parser.add_argument("--all", action="store_true", help="write all of these, and every figure as .png")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="write all of these, and every figure as .png; what is not asked for and was made before is removed",
+    )
     parser.add_argument("--readme", action="store_true", help="also fill the tables of the pages")
     parser.add_argument(
         "--check",

@@ -92,17 +92,15 @@ def render(
 
 
 def write(made: Rendering, folder: str | os.PathLike[str]) -> Path:
-    """Write what was made, each file whole, and remove what an earlier rendering left of its kinds; return the folder.
+    """Write what was made, each file whole, and remove what an earlier rendering left; return the folder.
 
     Raises:
         OSError: the folder cannot be written to.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    kinds = {Path(name).suffix for name in made.files}  # what was made in other formats before stays
     for path in target.iterdir():
-        ours = path.name == REPORT or is_ours(path.name)
-        if path.name not in made.files and path.suffix in kinds and ours:
+        if path.name not in made.files and (path.name == REPORT or is_ours(path.name)):
             path.unlink()
     for name, content in made.files.items():
         partial = target / f".{name}.part"
