@@ -36,9 +36,9 @@ def _digest(files: tuple[tuple[Path, int], ...]) -> str:
     return f"{LOCAL}{digest.hexdigest()}"
 
 
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of the files of weights in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+def weights_digest(folder: Path, before: str = "") -> str:
+    """SHA-256 of the files of weights in a folder, and of a text before them, such as the fingerprint of data."""
+    digest = hashlib.sha256(before.encode())
+    for path in sorted(folder.glob(PATTERN)):
         digest.update(path.read_bytes())
     return digest.hexdigest()

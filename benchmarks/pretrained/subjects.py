@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import ecospa
+from benchmarks.data.fingerprints import weights_digest
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import RunContext
@@ -62,7 +62,7 @@ def _own(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
         text=HeldOut(inputs, labels, text.words, text.size, text.fingerprint),
         sequences=training_sequences(text.train, settings.protocol.sequence_length),
         source=f"{settings.data.source} {settings.data.configuration}, training side",
-        fingerprint=_fingerprint(text.fingerprint, folder),
+        fingerprint=weights_digest(folder, before=text.fingerprint),
     )
 
 
@@ -74,13 +74,5 @@ def _stories(settings: CompareSettings, tier: str, context: RunContext) -> Subje
         text=text,
         sequences=loading.told_stories(told_by, settings.protocol.sequence_length, context.folder),
         source="stories that the whole model has told itself, at temperature 1",
-        fingerprint=_fingerprint(text.fingerprint, Path(told_by.place)),
+        fingerprint=weights_digest(Path(told_by.place), before=text.fingerprint),
     )
-
-
-def _fingerprint(text: str, folder: Path) -> str:
-    """SHA-256 of the text's fingerprint and of the weights' files."""
-    digest = hashlib.sha256(text.encode())
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
