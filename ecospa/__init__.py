@@ -8,7 +8,6 @@ what needs a trainer or a checkpoint is imported when it is first used.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from ecospa import accounting, importance, schedule, selection
@@ -83,7 +82,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version("ecospa")
+        from importlib.metadata import version
+
+        return version("ecospa")
     if name in _LAZY:
         return getattr(importlib.import_module(f"ecospa.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'ecospa' has no attribute {name!r}")

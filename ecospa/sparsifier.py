@@ -332,9 +332,7 @@ def _check_widths(
     config: EcoSpaConfig,
     rule: WidthRule,
 ) -> None:
-    dense = dense_shape(
-        model, pairs
-    )  # a pair that earlier cuts left narrower than a multiple is at its floor, which is fine
+    dense = dense_shape(model, pairs)  # a pair that earlier cuts left below a multiple is at its floor, which is fine
     for pair in sorted(mine, key=lambda pair: pair.width):
         width = max(pair.width, dense[pair.name][1])
         for field, value in (

@@ -121,13 +121,12 @@ class CoupledSparsity:
         pairs = coupled_pairs(self.model)
         self.sparsifier = CoupledSparsifier(self.model, config, saved.get("full_size"), rule, pairs=pairs)
         check_held(self.model, _parameter_names(pairs), optimizer)
-        self.estimator = estimator_of(
-            estimator, self.model, self.sparsifier.pairs(self.model, pairs), config, optimizer
-        )
+        mine = self.sparsifier.pairs(self.model, pairs)
+        self.estimator = estimator_of(estimator, self.model, mine, config, optimizer)
         self.schedule = self._scheduled()
         self.step, self.finished = 0, self.sparsifier.landed(self.model, pairs)
         self.history = [self._event(pairs)]
-        self._next, self._skipped, self._closed = self._next_event(0), 0, False
+        self._next, self._problem, self._skipped, self._closed = self._next_event(0), "", 0, False
         self._shapes = self._current_shapes(pairs)
         self._counter = StepCounter(optimizer)
         self._window = GradientWindow(self.estimator, self._counter)
@@ -312,10 +311,11 @@ class CoupledSparsity:
         if found.problem:
             self._new_window(pairs)
             self._skipped += 1
-            if self._skipped & (self._skipped - 1) == 0:  # the 1st, 2nd, 4th, ...: an event that is due stays due
+            if found.problem != self._problem:  # an event that is due stays due: once is enough
                 warnings.warn(f"step {self.step}: {found.problem}", SkippedEventWarning, stacklevel=5)
         elif found.doubt:
             warnings.warn(found.doubt, TiedImportanceWarning, stacklevel=5)
+        self._problem = found.problem
         return found.importances
 
     def _goal(self) -> int | None:
@@ -381,7 +381,7 @@ class CoupledSparsity:
         return ShrinkEvent(self.step, parameters(self.model), parameters(self.model, "blocks"), widths)
 
     def _current_shapes(self, pairs: Sequence[CoupledPair]) -> list[tuple[nn.Parameter, torch.Size]]:
-        return [(parameter, parameter.shape) for parameter in map(self.model.get_parameter, _parameter_names(pairs))]
+        return [(one, one.shape) for one in map(self.model.get_parameter, _parameter_names(pairs))]
 
     def _cut_since(self) -> bool:
         return any(parameter.shape != shape for parameter, shape in self._shapes)

@@ -23,11 +23,12 @@ import baselines
 import benchmarks.procedures.compression
 import benchmarks.procedures.pruning_cost
 import benchmarks.procedures.training  # noqa: F401
-from benchmarks import registry
+from benchmarks import metrics, registry
 from benchmarks.execution.recording import Ended, carry_out
 from benchmarks.experiment import Run, RunContext
 
 baselines.methods()
+metrics.measures()
 registry.experiments()  # read once: a file that is edited during a long call changes none of its runs
 
 

@@ -33,7 +33,7 @@ def model_metrics(model: nn.Module, method: TrainingMethod | None = None) -> dic
         ValueError: two files measure something of the same name.
     """
     measured: dict[str, Metric] = {}
-    for name, of_model in _measures().items():
+    for name, of_model in measures().items():
         found = of_model(model, method)
         if twice := sorted(set(found) & set(measured)):
             raise ValueError(f"metrics/{name}.py measures {twice[0]!r}, which another file measures; rename it")
@@ -42,8 +42,8 @@ def model_metrics(model: nn.Module, method: TrainingMethod | None = None) -> dic
 
 
 @functools.cache
-def _measures() -> dict[str, OfModel]:
-    """The functions `of_model` of this folder by the names of their files."""
+def measures() -> dict[str, OfModel]:
+    """The functions `of_model` of this folder by the names of their files, read once."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
     return {name: module.of_model for name, module in modules.items() if hasattr(module, "of_model")}

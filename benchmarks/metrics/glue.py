@@ -1,6 +1,7 @@
 """GLUE's metrics: accuracy, F1 of class 1, Matthews' correlation, Pearson's and Spearman's correlation.
 
 scikit-learn and scipy count; whoever says the same of everything has a correlation of 0 here, where they say NaN.
+They are imported when they count: this folder is scanned in every run, whose memory may be what is measured.
 Matthews' correlation is 0 for chance as well; accuracy and F1 are not.
 """
 
@@ -8,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 Labels = NDArray[np.int64]
 
@@ -25,12 +24,16 @@ def accuracy(predicted: Labels, true: Labels) -> float:
         ValueError: there are no examples, or not equally many.
     """
     _check(predicted, true)
+    from sklearn.metrics import accuracy_score
+
     return float(accuracy_score(true, predicted))
 
 
 def f1(predicted: Labels, true: Labels) -> float:
     """F1 of class 1: 2 tp / (2 tp + fp + fn), 0 where that class is neither there nor predicted; as `accuracy`."""
     _check(predicted, true)
+    from sklearn.metrics import f1_score
+
     return float(f1_score(true == 1, predicted == 1, zero_division=0.0))
 
 
@@ -45,6 +48,8 @@ def matthews(predicted: Labels, true: Labels) -> float:
     _check(predicted, true)
     if len(np.union1d(predicted, true)) == 1:
         return 0.0  # scikit-learn warns of a single class
+    from sklearn.metrics import matthews_corrcoef
+
     return float(matthews_corrcoef(true, predicted))
 
 
@@ -58,12 +63,16 @@ def pearson(one: ArrayLike, other: ArrayLike) -> float:
     Raises:
         ValueError: fewer than two examples, not equally many, or a number that is not finite.
     """
+    from scipy import stats
+
     x, y = _sides(one, other)
     return 0.0 if _constant(x, y) else float(stats.pearsonr(x, y).statistic)
 
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:
     """Pearson's correlation of the ranks, equal numbers sharing the mean of theirs; arguments as `pearson`."""
+    from scipy import stats
+
     x, y = _sides(one, other)
     return 0.0 if _constant(x, y) else float(stats.spearmanr(x, y).statistic)
 

@@ -10,6 +10,7 @@ from paper_tables.analysis.intervals import Interval
 
 NOTHING = "-"
 """Stands where the records of a row hold no such number; never a guess."""
+_MISSED = 0.015  # of the blocks; less is the rounding of widths
 OUT_OF_RANGE = "out of range"
 """Stands where they hold one that is no measurement: too large to be added up, or a ratio to nothing."""
 
@@ -62,6 +63,11 @@ def share(value: float | None) -> str:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         return str(value)  # what no run of this suite writes is shown as it is
     return "all" if value is None else f"{100.0 * value:.4g}%"
+
+
+def missed(target: float | None, left: float | None) -> bool:
+    """Return True when a size was missed: then the share that is really left is shown next to the one asked for."""
+    return target is not None and left is not None and abs(left - target) > _MISSED
 
 
 def flat(settings: Mapping[str, Any]) -> str:

@@ -19,14 +19,12 @@ from paper_tables.analysis.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.analysis.formats import share
+from paper_tables.analysis.formats import missed, share
 from paper_tables.item import Table
 from paper_tables.methods import label
 from paper_tables.metrics import Column
 from results import RunRecord
 
-MISSED = 0.015
-"""Share of the blocks by which a size is missed: then the share that is really left is shown next to it."""
 COLUMNS: tuple[Column, ...] = (
     "perplexity",
     "bits_per_byte",
@@ -76,7 +74,7 @@ def _kept(target: float | None, measured: float) -> str:
     """Return the share that was asked for, with the one that is there where it was missed; that alone if none was."""
     if target is None:
         return share(round(measured, 4)) if measured < 1 else share(None)
-    return f"{share(target)}, is {share(round(measured, 2))}" if abs(measured - target) > MISSED else share(target)
+    return f"{share(target)}, is {share(round(measured, 2))}" if missed(target, measured) else share(target)
 
 
 ITEM = Table(

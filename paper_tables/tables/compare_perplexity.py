@@ -13,10 +13,9 @@ from paper_tables.analysis.cells import (
     by_model,
     compare,
 )
-from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.formats import NOTHING, missed, quantity, share
 from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label, rank, removes
-from paper_tables.tables.compare import MISSED
 from results import RunRecord
 
 
@@ -51,9 +50,8 @@ def _row(model: str, method: str, cells: Sequence[Cell], sizes: Sequence[float])
         measured = cell.interval("block_share")
         size = 1.0 if measured is None else measured.mean
         at = cell.target if cell.target is not None else _nearest(sizes, size)
-        missed = at is not None and abs(size - at) > MISSED
         text = quantity(cell.interval("perplexity"))
-        row["100%" if at is None else share(at)] = f"{text} at {share(round(size, 2))}" if missed else text
+        row["100%" if at is None else share(at)] = f"{text} at {share(round(size, 2))}" if missed(at, size) else text
     return {**row, "Seeds": str(max(len(cell.records) for cell in cells)), RECORDS: " ".join(_ids(cells))}
 
 

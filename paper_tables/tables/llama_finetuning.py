@@ -11,12 +11,10 @@ import pandas as pd
 
 from paper_tables.analysis.cells import protocol_notes
 from paper_tables.analysis.fine_tuning import Protocol, kept_share, protocols
-from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.formats import NOTHING, missed, quantity, share
 from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label, rank, removes
 from results import RunRecord
-
-_MISSED = 0.015  # of the blocks: then the share that is really left is shown next to the perplexity
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -37,8 +35,8 @@ def _row(method: str, target: float | None, found: Sequence[Protocol]) -> dict[s
         if cell is None:
             continue
         text, left = quantity(cell.interval("perplexity")), kept_share(cell, own.comparison)
-        missed = target is not None and left is not None and abs(left - target) > _MISSED
-        row[f"{own.model}, {own.procedure}"] = f"{text} at {share(round(left or 0, 2))}" if missed else text
+        real = f"{text} at {share(round(left or 0, 2))}"
+        row[f"{own.model}, {own.procedure}"] = real if missed(target, left) else text
         seeds.add(len(cell.records))
         ids += cell.ids
     return {**row, "Seeds": " to ".join(str(n) for n in sorted({min(seeds), max(seeds)})), RECORDS: " ".join(ids)}

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
 
+from benchmarks import metrics
 from benchmarks.metrics.glue import accuracy, f1, matthews, pearson, spearman
 from benchmarks.metrics.squad import answer_metrics, exact_match, normalised, word_f1
+from results.record import Metric
+
+
+def test_looking_for_metrics_loads_no_library_that_counts() -> None:
+    """The folder is scanned in every run, and the memory of a run may be what is measured."""
+    code = "import sys; from benchmarks import metrics; metrics.measures(); print({'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_two_files_do_not_measure_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = {"parameters": Metric(1.0, "parameters", False)}
+    monkeypatch.setattr(metrics, "measures", lambda: {"first": lambda *of: one, "second": lambda *of: one})
+    with pytest.raises(ValueError, match=r"metrics/second\.py measures 'parameters', which another file measures"):
+        metrics.model_metrics(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

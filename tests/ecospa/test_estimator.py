@@ -91,6 +91,29 @@ def test_missing_gradients_and_empty_windows_are_told():
         estimator.update()
 
 
+def test_events_that_are_skipped_in_a_row_are_told_once_for_each_reason():
+    model = ZOO["gpt2"].build()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    config = ecospa.EcoSpaConfig(interval=1, top_k=1.0, target_size=0.6, target_scope="blocks", width_multiple=2)
+    sparsity = ecospa.CoupledSparsity(model, optimizer, config)
+    told = []
+    for step, given in enumerate(("nothing", "nothing", "nan", "nan", "nothing", "good", "nothing")):
+        optimizer.zero_grad()
+        if given != "nothing":
+            backward(model, "gpt2", step)
+            if given == "nan":
+                model.transformer.h[1].mlp.c_fc.weight.grad[0, 0] = float("nan")
+            sparsity.after_backward()
+            optimizer.zero_grad()
+        optimizer.step()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sparsity.after_step()
+        told.append([word for one in caught for word in ("no gradient", "NaN") if word in str(one.message)])
+    assert told == [["no gradient"], [], ["NaN"], [], ["no gradient"], [], ["no gradient"]]
+    assert len(sparsity.history) == 2
+
+
 def test_an_event_without_gradients_is_told_and_training_goes_on():
     """Loss scaling can skip every step between two events."""
     model = ZOO["gpt2"].build()

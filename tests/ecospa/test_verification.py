@@ -89,7 +89,11 @@ def test_a_model_without_pairs_is_refused():
 def test_the_command_verifies_a_folder(tmp_path, capsys):
     ecospa.save_pretrained(cut("gpt2"), tmp_path / "good")
     assert main(["verify", str(tmp_path / "good")]) == 0
-    assert "| transformer.h.0 | stock |" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "| transformer.h.0 | stock |" in out and "ecospa.json" not in out
+    cut("gpt2").save_pretrained(tmp_path / "unsealed")
+    assert main(["verify", str(tmp_path / "unsealed")]) == 0
+    assert "no ecospa.json here: the files were not compared with checksums" in capsys.readouterr().out
     weights = next((tmp_path / "good").glob("*.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

@@ -65,6 +65,10 @@ def test_a_size_that_was_missed_stands_beside_the_number() -> None:
     assert dict(zip(table["Method"], table["70%"], strict=True)) == {
         "ShortGPT": "30.00 at 75%", "FLAP": "30.00", "SliceGPT": "30.00 at 65%",
     }  # fmt: skip
+    full = compare.build(records)
+    assert dict(zip(full["Method"], full["Blocks kept"], strict=True)) == {
+        "ShortGPT": "70%, is 75%", "FLAP": "70%", "SliceGPT": "70%, is 65%",
+    }  # fmt: skip
 
 
 def test_notes_name_calibration_and_protocol_of_each_model(records: list[RunRecord]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+import ecospa
 from tests.repository.source import FOLDERS, ROOT, imports, modules, place
 
 # Where the name that is imported is not the name that is installed.
@@ -112,6 +113,11 @@ def test_every_import_of_the_checkout_is_declared() -> None:
 def test_no_requirement_has_an_upper_bound() -> None:
     tables = [project()["dependencies"], *project()["optional-dependencies"].values()]
     assert [requirement for table in tables for requirement in table if re.search(r"<|==|~=", requirement)] == []
+
+
+def test_ecospa_says_its_version() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        assert ecospa.__version__ == tomllib.load(stream)["project"]["version"]
 
 
 def test_importing_ecospa_is_light() -> None:
