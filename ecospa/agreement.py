@@ -24,7 +24,7 @@ from ecospa.wrappers import unwrapped, without_autocast_forward
 
 
 @contextmanager
-def as_saved(model: nn.Module, copy: bool = False) -> Iterator[None]:
+def as_saved(model: nn.Module, copy: bool = False) -> Iterator[dict[str, Any]]:
     """The model's own modules under their own names, for a while.
 
     Compiled parts, merged projections and accelerate's forward stand aside; `config.ecospa` records the model as it is.
@@ -32,15 +32,18 @@ def as_saved(model: nn.Module, copy: bool = False) -> Iterator[None]:
     Args:
         model: any model, itself not compiled.
         copy: weights of merged projections are copies.
+
+    Yields:
+        The shape that a manifest records: "widths", "heads" and "biases".
     """
     with ExitStack() as stack:
         stack.enter_context(without_autocast_forward(model))
         stack.enter_context(_uncompiled(model))
         stack.enter_context(separated(model, copy))
         with unpatched(model):
-            shape = model_shape(model)
-        stack.enter_context(_recorded(model, shape.as_json()))
-        yield
+            shape = model_shape(model).as_json()
+        stack.enter_context(_recorded(model, shape))
+        yield shape
 
 
 def check_agreement(model: nn.Module) -> None:

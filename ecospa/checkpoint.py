@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ecospa.agreement import as_saved, check_agreement, unpatched
+from ecospa.agreement import as_saved, check_agreement
 from ecospa.filling import fill
 from ecospa.folders import recover, replacing
 from ecospa.loading import from_config, known_class, load_transformers, stored_dtype
@@ -26,13 +26,14 @@ from ecospa.manifest import (
     CONFIG,
     MANIFEST,
     CheckpointError,
+    Manifest,
     read_json,
     read_manifest,
     write_manifest,
 )
 from ecospa.manifest import verify as verified
 from ecospa.probe import first_difference
-from ecospa.saved_shape import checkpoint_shape, model_shape
+from ecospa.saved_shape import checkpoint_shape
 from ecospa.timm_models import timm_config, timm_model
 from ecospa.wrappers import unwrapped
 
@@ -76,9 +77,8 @@ def save_pretrained(
     if not options.get("is_main_process", True):
         return  # another process writes
     model, target = unwrapped(model), Path(folder)
-    with as_saved(model, copy=not hasattr(model, "save_pretrained")):
+    with as_saved(model, copy=not hasattr(model, "save_pretrained")) as shape:
         check_agreement(model)
-        shape = _shape(model)
         config = timm_config(model, model_args or {}) if _is_timm(model) else {}
         with replacing(target, _replaced_with(target)) as side:
             _write(model, side, config, options)
@@ -115,7 +115,13 @@ def from_pretrained(
     """
     source = Path(folder)
     recover(source)
-    manifest = verified(source, model_only=True)
+    return _loaded(source, verified(source, model_only=True), model, into, options)
+
+
+def _loaded(
+    source: Path, manifest: Manifest, model: nn.Module | None, into: type[nn.Module] | None, options: Mapping[str, Any]
+) -> Any:
+    """Read a folder whose files are known to be those of its manifest."""
     config = read_json(source / CONFIG)
     if model is not None and into is not None:
         raise CheckpointError("model and into are both given; give the model to fill, or the class to build")
@@ -133,11 +139,6 @@ def from_pretrained(
 
 def _is_timm(model: nn.Module) -> bool:
     return hasattr(model, "pretrained_cfg") and not hasattr(model, "save_pretrained")
-
-
-def _shape(model: nn.Module) -> dict[str, Any]:
-    with unpatched(model):
-        return model_shape(model).as_json()
 
 
 def _replaced_with(target: Path) -> Callable[[str], bool]:
@@ -166,18 +167,14 @@ def _write(model: nn.Module, side: Path, config: dict[str, Any], options: Mappin
 
 def _difference(model: nn.Module, side: Path, options: Mapping[str, Any]) -> str | None:
     """Return how a load of the folder differs; None if it does not, or can only be filled into the user's class."""
-    manifest = verified(side)
-    config = read_json(side / CONFIG)
-    loading = {"variant": options["variant"]} if options.get("variant") else {}
+    manifest, config = read_manifest(side), read_json(side / CONFIG)
+    loading: dict[str, Any] = {"variant": options["variant"]} if options.get("variant") else {}
+    if "architectures" in config and known_class(config):
+        if implementation := cast(Any, model).config._attn_implementation:
+            loading["attn_implementation"] = implementation
+    elif "architectures" in config or "architecture" not in config:
+        return None
+    assert manifest is not None  # it was written a moment ago, with the digests of these files
     with torch.random.fork_rng(devices=[]):
-        if "architectures" in config and not known_class(config):
-            return None
-        if "architectures" in config:
-            implementation = cast(Any, model).config._attn_implementation
-            stock = {"attn_implementation": implementation} if implementation else {}
-            rebuilt = load_transformers(side, manifest, {**stock, **loading})
-        elif "architecture" in config:
-            rebuilt = from_pretrained(side)
-        else:
-            return None
+        rebuilt = _loaded(side, manifest, None, None, loading)
     return first_difference(model, rebuilt)

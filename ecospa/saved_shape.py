@@ -90,7 +90,8 @@ def narrow_to(model: nn.Module, shape: Shape, source: Path) -> None:
     Raises:
         CheckpointError: the model has no such pair, or is narrower already.
     """
-    pairs = {pair.name: pair for pair in coupled_pairs(model)}
+    every = coupled_pairs(model)
+    pairs = {pair.name: pair for pair in every}
     if unknown := sorted(set(shape.widths) - set(pairs)):
         raise CheckpointError(
             f"{source}: it has the pair {unknown[0]}, this model does not; it belongs to another model"
@@ -106,8 +107,11 @@ def narrow_to(model: nn.Module, shape: Shape, source: Path) -> None:
         units = torch.arange(width // pair.unit, device="cpu").repeat(groups, 1)
         kept[name] = unit_positions(pair, units)
     try:
-        keep_heads(model, {name: torch.arange(heads, device="cpu") for name, heads in shape.heads.items()})
-        apply_plan(model, SparsityPlan.build(model, kept))
+        present = {pair.module: pair.groups for pair in every if pair.kind is not PairKind.FFN}
+        if fewer := {name: heads for name, heads in shape.heads.items() if heads != present.get(name)}:
+            keep_heads(model, {name: torch.arange(heads, device="cpu") for name, heads in fewer.items()})
+            every = coupled_pairs(model)
+        apply_plan(model, SparsityPlan.build(model, kept, pairs=every), pairs=every)
         _make_biases(model, shape.biases)
     except (PlanError, AttributeError) as error:
         raise CheckpointError(f"{source}: {error}") from error
