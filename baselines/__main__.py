@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import baselines
+from baselines.generated import filled, markdown_table
 from baselines.method import TrainingMethod
 
 README = Path(__file__).parent / "README.md"
-_OPENING, _CLOSING = "<!-- methods -->\n", "<!-- end -->"
 _COLUMNS = ("Method", "In tables", "File", "What it does", "Removes", "Acts", "Calibration", "Models")
 
 
@@ -23,21 +23,7 @@ def method_table() -> str:
     """Return the table of all methods in Markdown, in the order of their files and names."""
     methods = sorted(baselines.methods().values(), key=lambda method: (method.__module__, method.name))
     everything = frozenset().union(*(method.architectures for method in methods))
-    rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_cells(method, everything) for method in methods)]
-    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in rows)
-
-
-def filled(text: str) -> str:
-    """Return the README with the table between its markers.
-
-    Raises:
-        ValueError: the markers are missing.
-    """
-    before, opening, rest = text.partition(_OPENING)
-    _, closing, after = rest.partition(_CLOSING)
-    if not opening or not closing:
-        raise ValueError(f"{README.name} lacks the markers {_OPENING.strip()} and {_CLOSING}")
-    return f"{before}{opening}{method_table()}{closing}{after}"
+    return markdown_table(_COLUMNS, (_cells(method, everything) for method in methods))
 
 
 def _cells(method: type[TrainingMethod], everything: frozenset[str]) -> tuple[str, ...]:
@@ -54,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m baselines", description="The table of all methods.")
     parser.add_argument("--readme", action="store_true", help="write it between the markers of baselines/README.md")
     if parser.parse_args(arguments).readme:
-        README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+        README.write_text(filled(README.read_text(encoding="utf-8"), "methods", method_table()), encoding="utf-8")
     else:
         print(method_table(), end="")
     return 0

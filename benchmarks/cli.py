@@ -38,7 +38,7 @@ def obey(arguments: Sequence[str] | None = None) -> int:
 def _obey(command: object, console: Console) -> int:
     match command:
         case commands.List():
-            return commands.list_experiments(console)
+            return commands.list_experiments(command, console)
         case commands.Show():
             return commands.show(command, console)
         case commands.Run():

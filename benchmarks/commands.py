@@ -32,6 +32,7 @@ from benchmarks.experiments import compare as one_shot
 from results.record import RunRecord
 from results.store import DEFAULT_FOLDER, Store
 
+README = ROOT / "benchmarks" / "README.md"
 WORK_FOLDER = ROOT / ".ecospa-runs"
 _MOST_THREADS = 8  # the models of the small tiers get slower beyond
 _MOST_JOBS = 4  # each holds about a gigabyte
@@ -41,7 +42,13 @@ MethodNames = Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--method"], met
 
 @dataclass(frozen=True)
 class List:
-    """List the experiments: what each asks, in which tiers, with which methods."""
+    """List the experiments: what each asks, in which tiers, with which methods.
+
+    Attributes:
+        readme: write the table of experiments into benchmarks/README.md instead.
+    """
+
+    readme: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,8 +139,14 @@ class WhyDifferent:
     records: Path = DEFAULT_FOLDER
 
 
-def list_experiments(console: Console) -> int:
-    """Print every experiment with its question."""
+def list_experiments(command: List, console: Console) -> int:
+    """Print every experiment with its question, or write them into the page."""
+    if command.readme:
+        from baselines.generated import filled  # imports torch, which a list does without
+
+        page = README.read_text(encoding="utf-8")
+        README.write_text(filled(page, "experiments", experiment_table()), encoding="utf-8")
+        return 0
     for name, experiment in registry.experiments().items():
         console.print(f"[bold]{name}[/bold]: {experiment.question}")
         for tier, plan in experiment.tiers.items():
@@ -141,6 +154,17 @@ def list_experiments(console: Console) -> int:
             console.print(f"  {tier:6} {plan.hours:g} h, {seeds}, {plan.machine}", highlight=False)
         console.print(f"  methods: {', '.join(experiment.methods)}", highlight=False)
     return 0
+
+
+def experiment_table() -> str:
+    """Return the table of all experiments in Markdown, as benchmarks/README.md shows it."""
+    from baselines.generated import markdown_table  # imports torch, which a list does without
+
+    rows = (
+        (f"[`{name}`](experiments/{name}.py)", one.question, ", ".join(one.tiers))
+        for name, one in registry.experiments().items()
+    )
+    return markdown_table(("Experiment", "Question", "Tiers"), rows)
 
 
 def show(command: Show, console: Console) -> int:

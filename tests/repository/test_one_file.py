@@ -69,6 +69,9 @@ def test_baseline_and_importance_stand_in_the_table_of_methods(place: Path) -> N
 
 def test_the_experiment_stands_in_list_and_plan(place: Path) -> None:
     assert "is one file enough?" in run(place, "-m", "benchmarks", "list").stdout
+    assert run(place, "-m", "benchmarks", "list", "--readme").returncode == 0
+    page = (place / "benchmarks" / "README.md").read_text()
+    assert "| [`one_of_each`](experiments/one_of_each.py) | is one file enough? | smoke |" in page
     shown = run(place, "-m", "benchmarks", "show", "one_of_each").stdout
     assert "half_time" in shown and "importance_size" in shown
     plan = run(place, "-m", "benchmarks", "run", "one_of_each", "--dry-run", "--records", "made", "--work", "work")

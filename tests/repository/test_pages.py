@@ -18,7 +18,9 @@ import tyro
 
 import baselines
 import ecospa
-from baselines.__main__ import filled
+from baselines.__main__ import method_table
+from baselines.generated import filled
+from benchmarks import commands as commands_of_suite
 from benchmarks.registry import experiments
 from tests.baselines.runs import BUDGET, Run
 from tests.model_zoo import VOCABULARY, ZOO
@@ -199,20 +201,19 @@ def test_the_two_commands_stand_in_the_readme() -> None:
 
 def test_the_table_of_methods_is_that_of_the_classes() -> None:
     text = METHODS.read_text(encoding="utf-8")
-    assert filled(text) == text, "run: python -m baselines --readme"
+    assert filled(text, "methods", method_table()) == text, "run: python -m baselines --readme"
     assert all(f"| `{name}` | " in text for name in baselines.methods())
 
 
 def test_a_page_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks the markers"):
-        filled("# baselines\n")
+        filled("# baselines\n", "methods", "")
 
 
 def test_every_experiment_is_listed() -> None:
-    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    rows = text.partition("## Experiments")[2].partition("\n## ")[0].splitlines()
-    named = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert sorted(named) == list(experiments())
+    text = commands_of_suite.README.read_text(encoding="utf-8")
+    table = commands_of_suite.experiment_table()
+    assert filled(text, "experiments", table) == text, "run: python -m benchmarks list --readme"
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if page.name != "RESULTS.md"], ids=label)
