@@ -23,7 +23,7 @@ from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.specs.from_scratch import TARGETS, scale, schedule
 
 NAME = "learning_rates"
-RATES = (2e-3, 4e-3, 8e-3)
+RATES = (4e-3, 8e-3, 1.6e-2)
 TARGET = TARGETS[-1]
 WITHOUT_TARGET = ("dense",)
 METHODS = ("dense", "small_dense", "ecospa", "random_pairs", "uncoupled", "ecospa_at_start", "ecospa_at_end")
