@@ -52,6 +52,7 @@ class Budget:
         seed: decides every random choice of a method.
         learning_rate: peak rate of the experiment's AdamW, for methods that build an optimizer of their own.
         weight_decay: of the experiment's AdamW, likewise.
+        widths: width of every pair, for a control that has a given shape; None where the target decides.
 
     Raises:
         ConfigError: a field is outside its range.
@@ -70,6 +71,7 @@ class Budget:
     seed: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    widths: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("total_steps", 1), ("start_step", 0), ("end_step", 1), ("interval", 1), ("seed", 0)):

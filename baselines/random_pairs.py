@@ -40,10 +40,22 @@ class RandomPairs(TrainingMethod):
         importances = {}
         for pair in coupled_pairs(event.state.model):
             importances[pair.name] = float(torch.rand((), generator=generator, dtype=torch.float64))
-            # nearly equal scores: theta then keeps its own share of the width, as it does of untrained weights
-            noise = torch.rand(pair.groups, pair.units, generator=generator, dtype=torch.float64)
-            self._scores[pair.name] = 1 + _SPREAD * noise
+            self._scores[pair.name] = nearly_equal(pair, generator)
         return importances
 
     def _drawn(self, model: nn.Module, pairs: Sequence[CoupledPair]) -> Mapping[str, Tensor]:
         return self._scores
+
+
+def nearly_equal(pair: CoupledPair, generator: torch.Generator) -> Tensor:
+    """Random index scores of a pair, nearly equal: theta keeps its own share of the width, as of untrained weights.
+
+    Args:
+        pair: the pair as it is now.
+        generator: on the CPU.
+
+    Returns:
+        float64 (groups, units), in [1, 1 + a thousandth].
+    """
+    noise = torch.rand(pair.groups, pair.units, generator=generator, dtype=torch.float64)
+    return 1 + _SPREAD * noise

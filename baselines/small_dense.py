@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from baselines.curve import narrowed
+from baselines.initialization import scale_residual_outputs
 from baselines.method import Budget, TrainingMethod, size_entry
 from ecospa import ConfigError, CoupledPair, CoupledSparsifier, SparsityPlan, apply_plan, coupled_pairs
 from ecospa.plan import index_parameters
@@ -51,7 +52,10 @@ class SmallDense(TrainingMethod):
         sparsifier = CoupledSparsifier(model, self.config)
         small = _fresh(model, self.budget.seed)
         excess = sparsifier.size(model) - sparsifier.target_size
-        apply_plan(small, uniform_plan(small, excess, self.budget.width_multiple))
+        given = self.budget.widths
+        uniform = given is None
+        plan = uniform_plan(small, excess, self.budget.width_multiple) if uniform else narrowed(small, given)
+        apply_plan(small, plan)
         self.history[:] = [size_entry(0, small)]
         return small
 
@@ -97,6 +101,7 @@ def _fresh(model: Any, seed: int) -> nn.Module:
         torch.manual_seed(seed + 0x5D5D5D5D)
         if hasattr(model, "config") and hasattr(model, "init_weights"):
             fresh: nn.Module = type(model)(copy.deepcopy(model.config))
+            scale_residual_outputs(fresh)
         elif hasattr(model, "pretrained_cfg"):
             fresh = timm_model(timm_config(model, {}), Path("pretrained_cfg"))
         else:

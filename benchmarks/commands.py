@@ -263,7 +263,7 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
         return make_plan(experiments, options.tier, Store(options.records), methods, seeds, options.force)
 
     plan, jobs = planned(), _jobs(options)
-    held = [f"{options.tier}-{experiment.name}" for experiment in experiments]
+    held = list(dict.fromkeys(f"{options.tier}-{name}" for name in _written_under(plan, experiments)))
     if options.dry_run or not plan.in_state("pending"):
         terminal.print_plan(plan, console, jobs)
         if not options.dry_run:
@@ -279,6 +279,11 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
         return _run_held(planned(), options, jobs, console, execute)
 
 
+def _written_under(plan: Plan, experiments: Sequence[Experiment]) -> list[str]:
+    """Names of the experiments, and of those that own cells which they share."""
+    return [*(experiment.name for experiment in experiments), *(one.run.cell.experiment for one in plan.runs)]
+
+
 def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, execute: Executor) -> int:
     """Carry out a plan that was made while no other call could change what it is about."""
     terminal.print_plan(plan, console, jobs)
@@ -287,7 +292,7 @@ def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, exec
         return int(bool(plan.in_state("unavailable")))
     # smoke models are so small that threads cost more than they bring, and nobody quotes their times
     threads = 1 if options.tier == "smoke" else min(_cores(), _MOST_THREADS)
-    context = RunContext(options.work, options.threads or threads, jobs)
+    context = RunContext(options.work, options.threads or threads, jobs, records=options.records)
     raise_from_now_on()
     summary = carry_out_plan(plan, Store(options.records), context, console, execute)
     terminal.print_summary(summary, options.records, console)

@@ -59,12 +59,17 @@ class MethodRef:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: an experiment, a tier, a method and its settings; `settings` has `to_config()`."""
+    """One cell of a table: an experiment, a tier, a method and its settings; `settings` has `to_config()`.
+
+    A cell that another experiment has as well names the one whose records it is written under, and is run once.
+    `seeds` are its own where they are not those of the tier: more for a comparison that a claim hangs on.
+    """
 
     experiment: str
     tier: Tier
     method: str
     settings: Any
+    seeds: tuple[int, ...] | None = field(default=None, compare=False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -92,6 +97,22 @@ class Run:
     seed: int
 
     @property
+    def key(self) -> tuple[str, int]:
+        """What tells runs apart: the hash of the cell's configuration, and the seed."""
+        return self.cell.config_hash, self.seed
+
+    @property
+    def reference(self) -> tuple[str, int] | None:
+        """Hash and seed of the run whose record this one is matched to, and has to wait for; None for most."""
+        reference = getattr(self.cell.settings, "reference", None)
+        return None if reference is None else (reference.config_hash, reference.seed(self.seed))
+
+    @property
+    def row(self) -> int:
+        """Seed that has to be run before, or with, this one."""
+        return self.seed if self.reference is None else max(self.seed, self.reference[1])
+
+    @property
     def folder_name(self) -> str:
         """Name of the run's folder of unfinished work."""
         return f"{self.cell.config_hash}-{self.seed}"
@@ -108,6 +129,7 @@ class RunContext:
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
     a checkpoint is written when `checkpoint_seconds` have passed since the last was there, and twenty times as long as
     it took; with 0 at every step whose loss is logged. `jobs` runs are carried out at a time, with `threads` each.
+    `records` is the folder of the store, for runs that are matched to the record of another.
     """
 
     folder: Path
@@ -115,6 +137,7 @@ class RunContext:
     jobs: int = 1
     checkpoint_seconds: float = 30.0
     progress: Callable[[int, int], None] = ignore_progress
+    records: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 
 from rich.console import Console
 
@@ -62,15 +63,23 @@ def carry_out_plan(
     origin = provenance.commit()
     records: list[RunRecord] = []
     unwritten: list[Path] = []
+    written = {planned.run.key: Event() for planned in pending}
     with Watch(console, [planned.seconds for planned in pending]) as watch:
 
         def work(number: int) -> RunRecord:
             run = pending[number].run
+            if run.reference in written:  # it reads the record of that run, which stands before it in the plan
+                written[run.reference].wait()
             label = f"{run.cell.experiment} {run.cell.label} seed {run.seed}"
             with watch.run(number, label) as report:
                 return execute(run, replace(context, progress=report), origin)
 
-        for planned, record in _as_they_come(pending, work, context.jobs, watch.stop):
+        def stop() -> None:
+            watch.stop()
+            for event in written.values():  # nobody waits for a run that will not come
+                event.set()
+
+        for planned, record in _as_they_come(pending, work, context.jobs, stop):
             if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
                 _clear(planned.run, context.folder)  # meet the same end
             records.append(record)
@@ -79,6 +88,7 @@ def carry_out_plan(
             except RecordError as error:
                 unwritten.append(keep(record, store, context.folder))
                 _alarm(watch.console, f"{error}; the record is kept in {unwritten[-1]}")
+            written[planned.run.key].set()
             _say(watch.console, record, planned.run)
             _clear(planned.run, context.folder)
     return Summary(

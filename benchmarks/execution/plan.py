@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.execution import requirements
@@ -96,7 +97,10 @@ def make_plan(
     everything = store.records(tier=tier, status=None)
     records = [record for record in everything if record.status == "finished"]
     done = {(record.config_hash, record.seed) for record in (*records, *filter(is_refusal, everything))}
-    runs: list[PlannedRun] = []
+    of: defaultdict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        of[record.experiment].append(record)
+    runs: dict[tuple[str, int], PlannedRun] = {}  # a cell that two experiments share is run once
     absent: list[tuple[str, str]] = []
     needs: list[Needs] = []
     for experiment in experiments:
@@ -106,15 +110,27 @@ def make_plan(
             continue
         sources = experiment.sources(tier)
         reasons = [*(source.missing(tier) for source in sources), requirements.no_hub(sources, tier)]
-        earlier = [record for record in records if record.experiment == experiment.name]
         planned = [
-            _planned(run, (run.cell.config_hash, run.seed) in done and not force, reasons, earlier)
+            _planned(run, run.key in done and not force, reasons, of[run.cell.experiment])
             for run in _runs(experiment, tier, methods, seeds)
+            if run.key not in runs
         ]
-        runs += planned
+        runs |= {one.run.key: one for one in planned}
         if left := sum(one.state != "done" for one in planned):
             needs.append(_needs(experiment, tier, left))
-    return Plan(tier, tuple(runs), tuple(absent), tuple(needs))
+    finished = {(record.config_hash, record.seed) for record in records}
+    there = finished | {key for key, one in runs.items() if one.state == "pending"}
+    return Plan(tier, tuple(_with_reference(one, there) for one in runs.values()), tuple(absent), tuple(needs))
+
+
+def _with_reference(planned: PlannedRun, there: Collection[tuple[str, int]]) -> PlannedRun:
+    """A run as it is, or unavailable where what it is matched to has no record and is not about to get one."""
+    reference = planned.run.reference
+    if planned.state != "pending" or reference is None or reference in there:
+        return planned
+    method = planned.run.cell.settings.reference.method
+    reason = f"{planned.run.cell.method} is matched to a run of {method} without a record; run that method and seed too"
+    return replace(planned, state="unavailable", reason=reason)
 
 
 def _needs(experiment: Experiment, tier: Tier, left: int) -> Needs:
@@ -126,9 +142,11 @@ def _needs(experiment: Experiment, tier: Tier, left: int) -> Needs:
 
 
 def _runs(experiment: Experiment, tier: Tier, methods: Sequence[MethodRef], seeds: Sequence[int]) -> list[Run]:
-    """Seed by seed, so that an interrupted call leaves whole rows of the first seeds."""
+    """Seed by seed, so that an interrupted call leaves whole rows; what is matched to a run comes after it."""
     cells = experiment.cells(tier, tuple(methods) or tuple(MethodRef(name) for name in experiment.methods))
-    return [Run(cell, seed) for seed in (tuple(seeds) or experiment.tiers[tier].seeds) for cell in cells]
+    of_tier = experiment.tiers[tier].seeds
+    runs = [Run(cell, seed) for cell in cells for seed in (tuple(seeds) or cell.seeds or of_tier)]
+    return sorted(runs, key=lambda run: (run.row, run.reference is not None))
 
 
 def _planned(run: Run, done: bool, missing: Sequence[str | None], records: Sequence[RunRecord]) -> PlannedRun:

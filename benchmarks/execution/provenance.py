@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -15,6 +17,8 @@ _PACKAGES = (
 )
 _OUTPUT = (":(exclude)results/records", ":(exclude)paper_tables/rendered")
 _UNKNOWN = "unknown"
+_WITHOUT_EFFECT = ("experiments", "specs", "execution")
+"""Folders of `benchmarks` that decide no result but through the configuration, which has a hash of its own."""
 
 
 def commit() -> tuple[str, bool]:
@@ -29,14 +33,31 @@ def commit() -> tuple[str, bool]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result; packages that are not installed are left out."""
-    installed = {"python": platform.python_version()}
+    """Versions of Python and of the packages that decide a result; packages that are not installed are left out.
+
+    "code" is a digest of the sources that carry out a run: two records of one commit may differ in it, where the
+    checkout was not clean, and two of different commits may agree.
+    """
+    installed = {"python": platform.python_version(), "code": code_digest()}
     for name in _PACKAGES:
         try:
             installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
+
+
+@functools.cache
+def code_digest() -> str:
+    """First 16 hexadecimal digits of the SHA-256 of all sources that decide a result, as this process found them."""
+    digest = hashlib.sha256()
+    for package in ("ecospa", "baselines", "benchmarks"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            inner = path.relative_to(ROOT / package)
+            if package == "benchmarks" and (len(inner.parts) == 1 or inner.parts[0] in _WITHOUT_EFFECT):
+                continue
+            digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:

@@ -24,11 +24,13 @@ import benchmarks.procedures.compression
 import benchmarks.procedures.pruning_cost
 import benchmarks.procedures.training  # noqa: F401
 from benchmarks import metrics, registry
+from benchmarks.execution import provenance
 from benchmarks.execution.recording import Ended, carry_out
 from benchmarks.experiment import Run, RunContext
 
 baselines.methods()
 metrics.measures()
+provenance.code_digest()
 registry.experiments()  # read once: a file that is edited during a long call changes none of its runs
 
 

@@ -19,47 +19,66 @@ to their floors, as if all events of the gradual one fell on one step:
 - ecospa_at_start: where the others begin. It trains small for nearly all steps, and costs least.
 - ecospa_at_end: where the others end, so that all have as many steps left to recover. It costs most.
 
-Two controls: dense (equal steps) and small_dense (equal final size, that size from the first step on).
+What part of the method earns what: alignment (ecospa vs. uncoupled), joint importance (vs. uncoupled_importance), the
+choice of indices (vs. random_indices), of pairs (vs. uniform_pairs, random_pairs), the gradual way (vs. the two single
+cuts), and the shape that it ends with (vs. final_shape).
 
-Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu
+Controls, dense from the first step to the last:
 
-Hours for all runs of a tier: smoke 0.06 (17 runs, 2 cores), cpu 1.3 (57 runs, 2 cores), gpu 5 (57 runs, one H200-class
-GPU), paper 250 (57 runs, one H200-class GPU).
+- dense: equal steps.
+- small_dense: equal final size and steps. small_dense_equal_flops: trained on until it has cost as much as ecospa.
+- dense_average_size: as large as ecospa is on average over its steps.
+- final_shape: a fresh model with ecospa's final widths, equal steps; final_shape_other_seed with those that another seed
+  led to; final_shape_equal_flops trained on until it has cost as much as ecospa.
 
-Data: smoke: docstrings of the installed packages. cpu: WikiText-2. gpu: OpenDocs (about 45 M tokens, once over).
-paper: WikiText-103, 50 epochs, GPT-2 Small, 1024 tokens, 512 sequences per step, AdamW, learning rate 6e-4.
+Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu --jobs 2 --threads 1
 
-Expected result: at equal size over steps, ecospa is ahead of uncoupled, and the more so at 30 %; it is ahead of
-random_pairs, and uncoupled_importance is near ecospa. Whether it beats small_dense, which has trained at its final size
-all along, is an open question at every scale. One cut at the start loses what the importance of untrained weights does
-not tell; one at the end has most to repair. The smoke tier shows that everything works; its order means nothing.
-Tier cpu is too short as well: the dense model is not ahead of the small one there, so it cannot rank the rules.
+Hours for all runs of a tier: smoke 0.08 (28 runs, 2 cores), cpu 6 (164 runs, 2 cores), gpu 8 (102 runs, one H200-class
+GPU), paper 420 (102 runs, one H200-class GPU).
+
+Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names; cpu
+takes 20 tokens per block parameter (specs/from_scratch.py), eight seeds at 30 % and three at 50 %. paper: WikiText-103,
+50 epochs, GPT-2 Small, 1024 tokens, 512 sequences per step, AdamW, learning rate 6e-4.
+
+Expected result: ecospa is ahead of uniform_pairs, random_pairs and small_dense at equal steps, and level with uncoupled
+and random_indices: which pairs give way is what counts. If final_shape is as good as ecospa at equal steps, the way
+there is worth nothing, and the method finds shapes. The smoke tier shows that everything works and no more.
 """
 
 from __future__ import annotations
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.specs.from_scratch import CLAIM_SEEDS, scale
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
+from benchmarks.specs.matched import CONTROLS, control_cell
 from benchmarks.specs.scale import Scale
-from benchmarks.specs.training import TrainingSettings, TrainingSpec
+from benchmarks.specs.training import TrainingSpec
 
 NAME = "coupled_vs_uncoupled"
 TARGETS = (0.5, 0.3)
 WITHOUT_TARGET = "dense"
+ONE_CUT = ("ecospa_at_start", "ecospa_at_end")
+OTHER_SEED = "final_shape_other_seed"
 METHODS = (
     "ecospa",
     "ecospa_own_pace",
     "uncoupled",
     "uncoupled_importance",
+    "random_indices",
+    "uniform_pairs",
     "random_pairs",
     "magnitude",
     WITHOUT_TARGET,
     "small_dense",
-    "ecospa_at_start",
-    "ecospa_at_end",
+    *CONTROLS,
+    *ONE_CUT,
 )
-ONE_CUT = ("ecospa_at_start", "ecospa_at_end")
 ECOSPA = "baselines.coupled_sparsity:EcoSpa"
+NO_CLAIM = ("ecospa_own_pace", "magnitude")
+"""Arms of tier cpu with three seeds at either target."""
+AT_HALF = ("ecospa", "uncoupled", "random_pairs", "uniform_pairs", "magnitude", "small_dense", "uncoupled_importance",
+           "small_dense_equal_flops", "final_shape", "final_shape_equal_flops")  # fmt: skip
+"""Arms of tier cpu at its larger target, where three seeds repeat what eight decide at the smaller one."""
 
 
 SCALES: dict[Tier, Scale] = {
@@ -73,16 +92,7 @@ SCALES: dict[Tier, Scale] = {
         interval=2,
         width_multiple=4,
     ),
-    "cpu": Scale(
-        ModelSpec(layers=4, width=128, heads=4, vocabulary=2048, positions=128),
-        DataSpec("wikitext", "wikitext-2-v1", evaluation_tokens=60_000),
-        ProtocolSpec("bpe-2048", sequence_length=128, stride=127, split="test"),
-        TrainingSpec(steps=600, batch_size=8, learning_rate=2e-3, micro_batch_size=8, warmup_steps=40),
-        start_step=40,
-        end_step=440,
-        interval=10,
-        width_multiple=4,
-    ),
+    "cpu": scale(),
     "gpu": Scale(
         ModelSpec(layers=12, width=768, heads=12, vocabulary=50257, positions=1024),
         DataSpec("opendocs", "default", evaluation_tokens=500_000),
@@ -113,30 +123,55 @@ SCALES: dict[Tier, Scale] = {
 
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
-    """Every method at every target, and the dense model once; at tier smoke the single cuts to one target only."""
-    wanted: list[tuple[MethodRef, float | None]] = []
-    for target in TARGETS:
-        skipped = (WITHOUT_TARGET, *(ONE_CUT if tier == "smoke" and target != TARGETS[0] else ()))
-        wanted += [(method, target) for method in methods if method.name not in skipped]
+    """Every method at every target, and the dense model once; fewer at the larger target of tier cpu and at smoke."""
+    wanted = [
+        (method, target)
+        for target in TARGETS
+        for method in methods
+        if method.name != WITHOUT_TARGET and not _left_out(tier, method, target)
+    ]
     wanted += [(method, None) for method in methods if method.name == WITHOUT_TARGET]
-    return tuple(Cell(NAME, tier, method.name, _settings(SCALES[tier], method, target)) for method, target in wanted)
+    return tuple(cell(tier, method, target) for method, target in wanted)
 
 
-def _settings(scale: Scale, method: MethodRef, target: float | None) -> TrainingSettings:
+def cell(tier: Tier, method: MethodRef, target: float | None) -> Cell:
+    """One cell; other experiments of tier cpu take theirs from here, where they have the same.
+
+    Args:
+        tier: of the run.
+        method: an arm.
+        target: share of the block parameters that is left; None for the dense model.
+    """
+    own = SCALES[tier]
+    seeds = CLAIM_SEEDS if tier == "cpu" and target != TARGETS[0] and method.name not in NO_CLAIM else None
+    if method.name in CONTROLS:
+        return control_cell(method.name, own, cell(tier, MethodRef("ecospa"), target), seeds)
+    reference, shrink = one_cut(own, method)
+    return Cell(NAME, tier, method.name, own.settings(reference, target, **shrink), seeds)
+
+
+def one_cut(own: Scale, method: MethodRef) -> tuple[MethodRef, dict[str, int]]:
+    """Class and schedule of a method; two arms are EcoSpa with one event, where those of the others begin or end."""
     if method.name not in ONE_CUT:
-        return scale.settings(method, target)
-    step = scale.end_step if method.name == "ecospa_at_end" else scale.start_step + scale.interval
-    return scale.settings(MethodRef(method.name, ECOSPA), target, start_step=step - scale.interval, end_step=step)
+        return method, {}
+    step = own.end_step if method.name == "ecospa_at_end" else own.start_step + own.interval
+    return MethodRef(method.name, ECOSPA), {"start_step": step - own.interval, "end_step": step}
+
+
+def _left_out(tier: Tier, method: MethodRef, target: float) -> bool:
+    if tier == "smoke":  # one seed has no other, and the single cuts go to one target only
+        return method.name == OTHER_SEED or (method.name in ONE_CUT and target != TARGETS[0])
+    return tier == "cpu" and target == TARGETS[0] and method.name in METHODS and method.name not in AT_HALF
 
 
 EXPERIMENT = Experiment(
     name=NAME,
     question="GPT-2 from scratch to 50 % and 30 %: aligned removal by joint scores vs. uncoupled, random and dense",
     tiers={
-        "smoke": TierPlan(seeds=(0,), hours=0.06, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=1.3, machine="2 cores, 8 GB"),
-        "gpu": TierPlan(seeds=(0, 1, 2), hours=5, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=250, machine="one H200-class GPU", memory=46, data=0.3, disk=7),
+        "smoke": TierPlan(seeds=(0,), hours=0.08, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=6, machine="2 cores, 8 GB"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=8, machine="one H200-class GPU"),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=420, machine="one H200-class GPU", memory=46, data=0.3, disk=7),
     },
     methods=METHODS,
     cells=cells,

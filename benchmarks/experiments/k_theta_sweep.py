@@ -8,13 +8,14 @@ theta 70 %, in about 110 small ones for K 10 % and theta 95 %. What K and theta 
 many pairs share a step, and how deep a pair is cut at once. At a fixed interval instead, they would mostly change how
 long a model stays large; on a prescribed curve theta would change almost nothing.
 
-Control: dense, equal steps, in both stages. No small dense model: it could not start from what the trained stage starts
-from, and what is asked is which K and theta, not whether shrinking pays.
+Control: dense, equal steps, in both stages. No small dense model in the trained stage: it could not start from what
+that one starts from. From scratch, tier cpu has the scale of coupled_vs_uncoupled, whose dense model and controls it
+shares (at 30 % of the blocks).
 
 Command: python -m benchmarks run k_theta_sweep --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (10 runs), cpu 0.65 (60 runs and three models to train, 2 cores), gpu 6 (60
-runs, one H200-class GPU).
+Hours for all runs of a tier: smoke 0.01 (10 runs), cpu 1.3 (65 runs, 8 of them shared, and three models to train,
+2 cores), gpu 6 (60 runs, one H200-class GPU).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names.
 Fine-tuning goes on with the text of the pre-training, at a quarter of its learning rate: there are no trained weights
@@ -30,15 +31,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.experiments import sparsity_limits
+from benchmarks.experiments import coupled_vs_uncoupled, sparsity_limits
+from benchmarks.specs import from_scratch
 from benchmarks.specs.language import ProtocolSpec
-from benchmarks.specs.pretrained import NamedModel
+from benchmarks.specs.pretrained import NamedModel, TrainedModel
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 
 NAME = "k_theta_sweep"
 TARGET = 0.4
-"""Share of the block parameters that every run ends with."""
+"""Share of the block parameters that every run ends with, but those from scratch of tier cpu."""
 SHARES_OF_PAIRS = (0.1, 0.3, 0.5)
 SHARES_OF_SCORE = (0.7, 0.9, 0.95)
 CLASS = "baselines.coupled_sparsity:EcoSpaSpaced"
@@ -75,10 +77,13 @@ SCALES: dict[Tier, tuple[Scale, Scale]] = {
         TrainingSpec(steps=24, batch_size=8, learning_rate=4e-3, micro_batch_size=8, warmup_steps=4),
         TrainingSpec(steps=24, batch_size=8, learning_rate=1e-3, micro_batch_size=8, warmup_steps=4),
     ),
-    "cpu": _stages(
-        "cpu",
-        TrainingSpec(steps=800, batch_size=8, learning_rate=3e-3, micro_batch_size=8, warmup_steps=60),
-        TrainingSpec(steps=400, batch_size=8, learning_rate=7.5e-4, micro_batch_size=8, warmup_steps=20),
+    "cpu": (
+        from_scratch.scale(),
+        _stages(
+            "cpu",
+            TrainingSpec(steps=800, batch_size=8, learning_rate=3e-3, micro_batch_size=8, warmup_steps=60),
+            TrainingSpec(steps=400, batch_size=8, learning_rate=7.5e-4, micro_batch_size=8, warmup_steps=20),
+        )[1],
     ),
     "gpu": _stages(
         "gpu",
@@ -101,13 +106,17 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 
 
 def _cell(tier: Tier, scale: Scale, method: MethodRef) -> Cell:
+    shared = tier == "cpu" and not isinstance(scale.model, TrainedModel)
+    if shared and method.name in coupled_vs_uncoupled.METHODS:
+        return coupled_vs_uncoupled.cell(tier, method, None if method.name == CONTROL else from_scratch.TARGETS[-1])
     if method.name == CONTROL:
         return Cell(NAME, tier, CONTROL, scale.settings(method, None))
+    target = from_scratch.TARGETS[-1] if shared else TARGET
     if method.name not in GRID:
-        return Cell(NAME, tier, method.name, scale.settings(method, TARGET))
+        return Cell(NAME, tier, method.name, scale.settings(method, target))
     top_k, theta = GRID[method.name]
     reference = MethodRef(method.name, CLASS)
-    return Cell(NAME, tier, method.name, scale.settings(reference, TARGET, top_k=top_k, importance_threshold=theta))
+    return Cell(NAME, tier, method.name, scale.settings(reference, target, top_k=top_k, importance_threshold=theta))
 
 
 EXPERIMENT = Experiment(
@@ -115,7 +124,7 @@ EXPERIMENT = Experiment(
     question="K in 10, 30, 50 % and theta in 70, 90, 95 %, from scratch and on a trained model, to one final size",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.65, machine="2 cores, 8 GB"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=1.3, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=6, machine="one H200-class GPU"),
     },
     methods=(*GRID, CONTROL),

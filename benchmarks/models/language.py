@@ -9,7 +9,8 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, set_seed
 from transformers.utils import logging as transformers_logging
 
-from benchmarks.specs.language import ModelSpec
+from baselines.initialization import SCALED, scale_residual_outputs
+from benchmarks.specs.language import ModelSpec, ScaledModel
 
 
 def silence_transformers() -> None:
@@ -68,7 +69,11 @@ def _llama(spec: ModelSpec, end_of_text: int) -> nn.Module:
         eos_token_id=end_of_text,
         attn_implementation="sdpa",  # type: ignore[call-arg]  # of its base class
     )
-    return LlamaForCausalLM(config)
+    if isinstance(spec, ScaledModel):
+        setattr(config, SCALED, spec.scaled_residual_outputs)
+    model = LlamaForCausalLM(config)
+    scale_residual_outputs(model)
+    return model
 
 
 def hidden_width(width: int) -> int:

@@ -8,7 +8,7 @@ checkpoint.
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,15 +19,15 @@ from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics import model_metrics
 from benchmarks.metrics.flops import flops_metrics, step_flops
 from benchmarks.metrics.memory import memory_metrics
+from benchmarks.metrics.training_length import training_length_metrics
 from benchmarks.metrics.training_state import training_state_metrics
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.timing.step_time import final_step_time_ratio, step_time_metrics
 from benchmarks.training.loop import Started, train
+from ecospa import UnsupportedModelError
+from ecospa.dense import dense_parameters
 from results.plan_history import PlanEvent
 from results.record import Metric
-
-if TYPE_CHECKING:
-    pass
 
 _TURNS = 10  # steps behind the ratio of step times
 _RATIO = "final_step_time_ratio"
@@ -69,15 +69,28 @@ def _measure(run: Run, started: Started, loaded: task.Task) -> dict[str, Metric]
     sizes = model_metrics(model, started.method)
     final_flops = step_flops(model, training.batch_size, loaded.tokens, loaded.batch(1, training.device))
     ratio = _step_time_ratio(model, loaded, training)
+    history = _plan_history(started)
     return {
         **quality,
         **sizes,
+        **_length(model, history, loaded, training),
         **flops_metrics(final_flops, started.progress.run_flops),
         **step_time_metrics(started.progress.step_seconds, ratio, _TURNS),
         **memory_metrics(started.progress.peak_memory),
         **training_state_metrics(started.progress.training_bytes_peak, started.progress.training_bytes),
-        "shrink_events": Metric(float(len(_plan_history(started)) - 1), "events", None),
+        "shrink_events": Metric(float(len(history) - 1), "events", None),
     }
+
+
+def _length(
+    model: nn.Module, history: tuple[PlanEvent, ...], loaded: task.Task, training: TrainingSpec
+) -> dict[str, Metric]:
+    try:
+        dense = dense_parameters(model, "blocks")  # a small dense model tells, too, what it was narrowed from
+    except UnsupportedModelError:  # blocks that a method has rebuilt: they began at full size
+        dense = history[0].block_parameters
+    tokens = training.steps * training.batch_size * loaded.tokens
+    return training_length_metrics(history, training.steps, tokens, dense)
 
 
 def _step_time_ratio(model: nn.Module, loaded: task.Task, training: TrainingSpec) -> float | None:

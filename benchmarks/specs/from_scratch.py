@@ -1,4 +1,4 @@
-"""The one scale at which tier cpu trains language models from scratch: 20 tokens per block parameter.
+"""The scales at which tier cpu trains language models from scratch: 20 tokens per block parameter.
 
 A dense model is ahead of one of 30 % its size only when it has seen enough text; on 0.2 to 5 tokens per parameter both
 are equally good, and nothing about shrinking can be decided. 20 is the ratio that compute-optimal training asks for
@@ -8,28 +8,29 @@ cell that two of them share is run once.
 
 from __future__ import annotations
 
-from benchmarks.experiment import MethodRef
-from benchmarks.specs.language import DataSpec, ProtocolSpec
+from benchmarks.specs.language import DataSpec, ProtocolSpec, ScaledModel
 from benchmarks.specs.pretrained import NamedModel
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 
 TARGETS = (0.5, 0.3)
 """Shares of the block parameters: this model is then 1.6 and 2.2 times smaller as a whole, as in the paper's table."""
+CLAIM_SEEDS = tuple(range(8))
+"""Seeds of the comparisons at the smaller target, that carry a claim."""
 
 TOKENS_PER_PARAMETER = 20
 STEPS = 3_906
 """20 tokens for each of 199,936 block parameters, 1,024 tokens per step."""
 
-ONE_CUT = {"ecospa_at_start": "start", "ecospa_at_end": "end"}
-ECOSPA = "baselines.coupled_sparsity:EcoSpa"
+RATE = 8e-3
+"""Peak learning rate of every arm: of 4e-3, 8e-3 and 1.6e-2 the best for each (experiment learning_rates)."""
 
 
-def scale(learning_rate: float, split: str = "test") -> Scale:
+def scale(learning_rate: float = RATE, split: str = "test") -> Scale:
     """Model, text and training of every run.
 
     Args:
-        learning_rate: peak; experiment learning_rates says how those of the arms were chosen.
+        learning_rate: peak; experiment learning_rates says how it was chosen.
         split: held-out text; "validation" is for choosing rates, "test" for all that is reported.
     """
     return Scale(
@@ -41,10 +42,26 @@ def scale(learning_rate: float, split: str = "test") -> Scale:
     )  # fmt: skip
 
 
-def schedule(method: MethodRef, made: Scale) -> tuple[MethodRef, dict[str, int]]:
-    """Class and schedule of an arm: two of them are EcoSpa with a single event, where the others begin or end."""
-    where = ONE_CUT.get(method.name)
-    if where is None:
-        return method, {}
-    step = made.end_step if where == "end" else made.start_step + made.interval
-    return MethodRef(method.name, ECOSPA), {"start_step": step - made.interval, "end_step": step}
+LLAMA_STEPS = 3_930
+"""20 tokens for each of 201,216 block parameters, 1,024 tokens per step."""
+LLAMA_RATE = 8e-3
+
+
+def llama_scale(learning_rate: float = LLAMA_RATE, split: str = "test") -> Scale:
+    """The same for a LLaMA of that size: gated feed-forward, rotary positions, head not tied, no weight decay.
+
+    Args:
+        learning_rate: peak; experiment learning_rates says how it was chosen.
+        split: as for `scale`.
+    """
+    gpt2 = scale()
+    return Scale(
+        ScaledModel(layers=4, width=64, heads=2, vocabulary=768, positions=128, family="llama"),
+        gpt2.data,
+        ProtocolSpec("bpe-768", sequence_length=128, stride=127, split=split),
+        TrainingSpec(
+            LLAMA_STEPS, batch_size=8, learning_rate=learning_rate, micro_batch_size=8, warmup_steps=393,
+            weight_decay=0.0,
+        ),
+        start_step=393, end_step=2_948, interval=63, width_multiple=4,
+    )  # fmt: skip

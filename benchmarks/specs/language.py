@@ -20,6 +20,17 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class ScaledModel(ModelSpec):
+    """A model whose matrices that write into the residual stream start divided by sqrt(2 layers).
+
+    Deviation: the published LLaMAs do without. Four layers of 64 hardly train so, and whatever is smaller then looks
+    better; GPT-2 has the scaling by itself.
+    """
+
+    scaled_residual_outputs: bool = True
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """Source of the text: a file of `benchmarks/data`, its configuration, and how much of it is used."""
 

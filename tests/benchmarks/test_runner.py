@@ -20,7 +20,8 @@ LANGUAGE_MODEL_METRICS = {
     "perplexity", "word_perplexity", "bits_per_byte", "eval_loss", "parameters", "parameters_nonzero",
     "parameters_effective", "block_parameters", "block_parameters_nonzero", "block_parameters_effective", "step_flops",
     "run_flops", "step_time", "training_seconds", "final_step_time_ratio", "peak_memory", "training_bytes_peak",
-    "training_bytes", "shrink_events",
+    "training_bytes", "shrink_events", "training_steps", "tokens_per_parameter", "average_parameters",
+    "average_block_parameters",
 }  # fmt: skip
 
 
