@@ -27,9 +27,7 @@ def training_length_metrics(
     return {
         "training_steps": Metric(float(steps), "steps", None),
         "tokens_per_parameter": Metric(tokens / dense_blocks, "tokens per block parameter", None),
-        "average_parameters": Metric(
-            average([event.parameters for event in history], history, steps), "parameters", None
-        ),
+        "average_parameters": Metric(mean, "parameters", None),
         "average_block_parameters": Metric(average_blocks(history, steps), "parameters", None),
     }
 
