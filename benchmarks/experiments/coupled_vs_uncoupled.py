@@ -29,7 +29,7 @@ Controls, dense from the first step to the last:
 - small_dense: equal final size and steps. small_dense_equal_flops: trained on until it has cost as much as ecospa.
 - dense_average_size: as large as ecospa is on average over its steps.
 - final_shape: a fresh model with ecospa's final widths, equal steps; final_shape_other_seed with those of another
-  seed's; final_shape_equal_flops trained on until it has cost as much as ecospa.
+  seed; final_shape_equal_flops trained on until it has cost as much as ecospa.
 
 Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu --jobs 2 --threads 1
 
