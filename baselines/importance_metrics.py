@@ -28,7 +28,6 @@ from baselines.curve import Event, SizeCurve
 from baselines.method import EVERY_FAMILY, Budget, TrainingMethod
 from baselines.pair_metrics import (
     AbsoluteGradient,
-    FirstOrderTaylor,
     attention_focuses,
     inner_activations,
     ranks,
@@ -36,6 +35,7 @@ from baselines.pair_metrics import (
 )
 from ecospa import CoupledEstimator, coupled_pairs
 from ecospa.pairs import PairKind
+from ecospa.scaled_importance import FirstOrderTaylor
 
 
 class GradientImportance(TrainingMethod):

@@ -31,15 +31,6 @@ class AbsoluteGradient(CoupledEstimator):
         return torch.stack(torch._foreach_norm(gradients, 1)).to(torch.float64)
 
 
-class FirstOrderTaylor(CoupledEstimator):
-    """I(W) = mean over steps of mean_ij |W_ij dL/dW_ij|: what the loss changes by, to first order, entry by entry."""
-
-    def step_sums(self, weights: list[Tensor], gradients: list[Tensor]) -> Tensor:
-        """sum_ij |W_ij dL/dW_ij| of every matrix."""
-        products = torch._foreach_mul(gradients, weights)
-        return torch.stack(torch._foreach_norm(products, 1)).to(torch.float64)
-
-
 @torch.no_grad()
 def weight_norms(model: nn.Module) -> dict[str, float]:
     """Root mean square of the weights of every pair, the mean over its matrices.

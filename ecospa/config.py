@@ -22,6 +22,9 @@ Curve = Literal["linear", "cubic"]
 Granularity = Literal["layer", "head"]
 EstimatorMode = Literal["fisher", "adam"]
 RelativeTo = Literal["dense", "current"]
+ImportanceScale = Literal["none", "weight_norm", "first_order", "kind"]
+SelectWithin = Literal["all", "kind"]
+RankedBy = Literal["pairs", "units"]
 
 _CHOICES = {
     "target_scope": TargetScope,
@@ -30,12 +33,17 @@ _CHOICES = {
     "granularity": Granularity,
     "estimator": EstimatorMode,
     "relative_to": RelativeTo,
+    "importance_scale": ImportanceScale,
+    "select_within": SelectWithin,
+    "ranking": RankedBy,
 }
 _SHARES = (
     ("top_k", False, "0.30 is the paper's value"),
     ("importance_threshold", True, "0.90 is the paper's value"),
     ("target_size", False, "0.5 keeps half of the parameters"),
 )
+_OF_PAIRS = {"importance_scale": "none", "select_within": "all", "granularity": "layer", "estimator": "fisher"}
+"""Fields that ranking='units' does not look at, with the value that they keep."""
 _LARGEST = 2**53
 """Whole numbers up to here are exact in floating point too, which the size curve counts steps in."""
 
@@ -69,6 +77,17 @@ class EcoSpaConfig:
         estimator: "fisher" accumulates squared gradients between events, "adam" reads the optimizer's second moment.
         relative_to: what `target_size` is a share of: the "dense" model, however often it has been cut since, so that
             training twice ends where training once does, or the "current" model, as it is when the run begins.
+        importance_scale: normalisation of the importance of pairs, of which I(pair) is the mean over matrices.
+            "none": I(W) = mean_ij (dL/dW_ij)^2, the paper's empirical Fisher information.
+            "weight_norm": I(W) * mean_ij W_ij^2, the same for W as for s W.
+            "first_order": I(W) = mean over steps of mean_ij |W_ij dL/dW_ij|.
+            "kind": I(pair) / mean of I over all pairs of its kind (QK, VO, FFN).
+        select_within: K takes the least important ceil(K n) of "all" n pairs, or ceil(K n_kind) of every "kind".
+        min_share: no pair is cut below this share of its width in the dense model; in [0, 1).
+        ranking: "pairs" cuts K pairs by theta. "units" ranks the indices of all pairs together and cuts the least
+            until the size of the event is reached, by their effect on the loss to first order for each parameter that
+            goes with them: (|sum_left W dL/dW| + |sum_right W dL/dW|) / 2, the mean over steps, of one unit. It needs
+            a size to cut down to, pace="curve"; K and theta say nothing then.
 
     Numbers may be numpy's; they are kept as Python's.
 
@@ -77,6 +96,9 @@ class EcoSpaConfig:
 
     Deviation: the summary of the paper gives K = 30 % and theta = 90 % only; interval, curve, scope and rounding are
     choices of this implementation.
+    Deviation: every value of `importance_scale`, `select_within`, `min_share` and `ranking` but the default is a choice
+    that the paper does not make: its Fisher information depends on the scale and the kind of a matrix, its K looks at
+    all pairs alike, nothing keeps a pair from the floor of its widths, and a whole pair is what is ranked.
     """
 
     top_k: float = 0.30
@@ -93,10 +115,15 @@ class EcoSpaConfig:
     granularity: Granularity = "layer"
     estimator: EstimatorMode = "fisher"
     relative_to: RelativeTo = "dense"
+    importance_scale: ImportanceScale = "none"
+    select_within: SelectWithin = "all"
+    min_share: float = 0.0
+    ranking: RankedBy = "pairs"
 
     def __post_init__(self) -> None:
         for name, upper_open, way_out in _SHARES:
             self._set(name, _share(name, getattr(self, name), upper_open=upper_open, way_out=way_out))
+        self._set("min_share", _share_or_none(self.min_share))
         self._set("width_multiple", _multiple(self.width_multiple))
         self._set("start_step", _whole("start_step", self.start_step, 0))
         for name in ("interval", "end_step", "min_width"):
@@ -112,6 +139,28 @@ class EcoSpaConfig:
             raise ConfigError(f"end_step is {self.end_step}; it must come after start_step, {self.start_step}")
         if self.pace == "curve" and self.end_step is None:
             raise ConfigError("end_step is None; pace='curve' needs the step at which the target is reached")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        """Refuse choices of which one would be silently ignored."""
+        if self.importance_scale == "first_order" and self.estimator == "adam":
+            raise ConfigError(
+                "importance_scale is 'first_order' and estimator is 'adam', whose second moments hold no sums of "
+                "W dL/dW; use estimator='fisher', which then measures them"
+            )
+        if self.ranking == "pairs":
+            return
+        if self.pace != "curve":
+            raise ConfigError(
+                f"ranking is 'units' and pace is {self.pace!r}, at which theta alone decides how much of a pair goes; "
+                "units are cut down to a size, use pace='curve' with an end_step, or ranking='pairs'"
+            )
+        for name, kept in _OF_PAIRS.items():
+            if getattr(self, name) != kept:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}, which ranking='units' does not look at; leave it at {kept!r}, "
+                    "or use ranking='pairs'"
+                )
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # frozen, but still being made
@@ -156,6 +205,17 @@ def _share(name: str, value: Any, *, upper_open: bool, way_out: str) -> float:
             f"{name} is {_shown(value)}; it must be a share in (0, 1{')' if upper_open else ']'}; {way_out}"
         )
     return value if type(value) is int else share
+
+
+def _share_or_none(value: Any) -> float:
+    inside = _is_number(value, Real) and 0 <= value < 1
+    share = float(value) if inside else math.nan  # just below 1 may become 1
+    if not 0 <= share < 1:
+        raise ConfigError(
+            f"min_share is {_shown(value)}; it must be a share in [0, 1); 0 leaves the floors to min_width and "
+            "width_multiple"
+        )
+    return share + 0.0  # -0.0 is written as 0.0
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -10,17 +10,16 @@ that only a gradient that is infinite counts as infinite, and only one that is z
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ecospa.config import ConfigError, EcoSpaConfig, EstimatorMode
+from ecospa.config import ConfigError, EstimatorMode
 from ecospa.importance import FLOORS, mean_of_matrices, mean_square, scaled, scaled_norm, square_sums
 from ecospa.optimizers import all_of, names_of
 from ecospa.pairs import CoupledPair, WeightAxis, pair_matrices
@@ -34,6 +33,9 @@ _EXPONENTS = 480
 
 WindowMark = Mapping[str, Any]
 """Note taken by `CoupledEstimator.mark`."""
+
+NO_GRADIENT = "no coupled matrix has a gradient; call after backward() and before zero_grad()"
+EMPTY_WINDOW = "no gradient was seen since the last event; call update() after every backward()"
 
 _WINDOW = ("steps", "_sums", "_shift")
 """Fields that a step changes."""
@@ -77,8 +79,6 @@ class ImportanceEstimator(Protocol):
 
 EstimatorMaker = Callable[[nn.Module, Sequence[CoupledPair]], ImportanceEstimator]
 """(model, pairs that may be cut) -> estimator: the class of one, as a rule."""
-_ASKED = ("steps", "update", "importances", "rebind", "mark", "rewind", "state_dict", "load_state_dict")
-_WANTED = "give a subclass of CoupledEstimator, an ImportanceEstimator, or what makes one from (model, pairs)"
 
 
 class TiedImportanceWarning(RuntimeWarning):
@@ -157,15 +157,14 @@ class CoupledEstimator:
             return
         weights, gradients, used = [], [], []
         for number, ((_, _, name), matrix) in enumerate(self._matrices.items()):
-            if matrix.parameter.grad is None:
+            gradient = dense_gradient(name, matrix.parameter)
+            if gradient is None:
                 continue
-            if matrix.parameter.grad.layout is not torch.strided:
-                raise RuntimeError(f"the gradient of {name} is sparse; a coupled matrix is cut whole, make it dense")
             weights.append(matrix.part(matrix.parameter))
-            gradients.append(matrix.part(matrix.parameter.grad))
+            gradients.append(matrix.part(gradient))
             used.append(number)
         if not used:
-            raise RuntimeError("no coupled matrix has a gradient; call after backward() and before zero_grad()")
+            raise RuntimeError(NO_GRADIENT)
         added = self.step_sums(weights, gradients)
         if not isinstance(added, Tensor) or added.shape != (len(used),):
             found = f"shape {tuple(added.shape)}" if isinstance(added, Tensor) else repr(added)
@@ -236,7 +235,7 @@ class CoupledEstimator:
         if self.mode == "adam":
             return {key: self._second_moment(matrix) for key, matrix in self._matrices.items()}
         if self._sums is None:
-            raise RuntimeError("no gradient was seen since the last event; call update() after every backward()")
+            raise RuntimeError(EMPTY_WINDOW)
         values = self._sums.tolist()
         return {
             key: mean_square(value, matrix.entries, self.steps)
@@ -277,53 +276,6 @@ class CoupledEstimator:
         raise RuntimeError(f"{kind} keeps no exp_avg_sq of the parameter's shape; use estimator='fisher'")
 
 
-def estimator_of(
-    given: ImportanceEstimator | EstimatorMaker | None,
-    model: nn.Module,
-    pairs: Sequence[CoupledPair],
-    config: EcoSpaConfig,
-    optimizer: Any,
-) -> ImportanceEstimator:
-    """The estimator of a run, about to measure its first window.
-
-    Args:
-        given: an estimator, what makes one, or None for the one that the configuration names.
-        model: the model that is trained.
-        pairs: those of it that may be cut.
-        config: of the run.
-        optimizer: of the run.
-
-    Raises:
-        ConfigError: the configuration names one besides, or what is given is none and makes none.
-    """
-    if given is None:
-        return CoupledEstimator(model, pairs, config.estimator, optimizer)
-    if config.estimator != "fisher":
-        raise ConfigError(f"config.estimator is {config.estimator!r} and another estimator is given; leave one out")
-    makes_one = isinstance(given, type) or (callable(given) and _lacks(given))
-    if makes_one and not _takes(given, model, pairs):
-        raise ConfigError(f"estimator is {given!r}, which cannot be called with (model, pairs); {_WANTED}")
-    estimator = cast(EstimatorMaker, given)(model, pairs) if makes_one else given
-    if missing := _lacks(estimator):
-        raise ConfigError(f"estimator is {estimator!r}, which has no {', '.join(missing)}; {_WANTED}")
-    own = cast(ImportanceEstimator, estimator)
-    if not makes_one:
-        own.rebind(pairs)
-    return own
-
-
-def _lacks(estimator: object) -> list[str]:
-    return [name for name in _ASKED if not hasattr(estimator, name)]
-
-
-def _takes(maker: Any, *arguments: Any) -> bool:
-    try:
-        inspect.signature(maker).bind(*arguments)
-    except TypeError:
-        return False
-    return True
-
-
 @dataclass(frozen=True)
 class _Matrix:
     """One matrix inside its parameter: `count` positions from `start` on, looked up once and not at every step."""
@@ -346,6 +298,21 @@ class _Matrix:
     def part(self, value: Tensor) -> Tensor:
         """Its part of a tensor of the parameter's shape: a view."""
         return value if self.count == value.shape[self.axis] else value.narrow(self.axis, self.start, self.count)
+
+
+def dense_gradient(name: str, parameter: nn.Parameter) -> Tensor | None:
+    """The gradient of a coupled parameter; None where the step did not use it, which is a gradient of zero.
+
+    Args:
+        name: of the parameter.
+        parameter: the parameter.
+
+    Raises:
+        RuntimeError: it is sparse.
+    """
+    if parameter.grad is not None and parameter.grad.layout is not torch.strided:
+        raise RuntimeError(f"the gradient of {name} is sparse; a coupled matrix is cut whole, make it dense")
+    return parameter.grad
 
 
 def tied_at_zero(importances: Mapping[str, float], chosen: int) -> tuple[str, ...]:

@@ -179,6 +179,7 @@ class Simulation:
         self.schedule = Schedule(config, self.sparsifier.start_size, self.sparsifier.target_size)
         self.now = {pair.name: pair.width for pair in pairs}
         self.unit = {pair.name: pair.unit for pair in pairs}
+        self.kinds = {pair.name: pair.kind for pair in pairs} if config.select_within == "kind" else None
         self.tied = twins(self.sparsifier.pairs(model, pairs)) if self.sparsifier.rule.tied else ()
         self.pairs = tie(self.tied, self.sparsifier.pair_widths(model, pairs))
         self.whole = {name: pair.width for name, pair in self.pairs.items()}
@@ -269,6 +270,7 @@ class Simulation:
             max(0, self.size - goal),
             compound=land or curve,
             land=goal == self.sparsifier.target_size,
+            kinds=self.kinds,
         )
         for name, pair in self.pairs.items():
             width = widths.get(name, pair.width)

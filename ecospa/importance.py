@@ -7,7 +7,8 @@ they contribute to the product of the two matrices, as a truncated SVD drops its
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -83,6 +84,31 @@ def mean_of_matrices(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if all(math.isfinite(value) for value in values) else math.nan
 
 
+def divided_by_kind(importances: Mapping[str, float], kinds: Mapping[str, str]) -> dict[str, float]:
+    """Importances over the mean of their kind, so that no kind is cut first for the scale of its gradients alone.
+
+    I'(pair) = I(pair) / mean of I over the pairs of its kind
+
+    Args:
+        importances: importance of every pair.
+        kinds: kind of every pair, such as its `PairKind`.
+
+    Returns:
+        Values of mean 1 within every kind; a kind of which all are zero stays at zero. NaN and infinite values, which
+        rank no pair, stay as they are, and their kind with them.
+
+    Deviation: the paper compares the Fisher information of query, value and feed-forward matrices as it is.
+    """
+    of_kind: dict[str, list[float]] = defaultdict(list)
+    for name, value in importances.items():
+        of_kind[kinds[name]].append(value)
+    means = {kind: mean_of_matrices(values) for kind, values in of_kind.items()}
+    return {
+        name: value / mean if (mean := means[kinds[name]]) > 0 else value  # false for NaN as well
+        for name, value in importances.items()
+    }
+
+
 FLOORS = {torch.float64: 2.0**-980, torch.float32: 2.0**-100, torch.bfloat16: 2.0**-100, torch.float16: 2.0**-28}
 """Mean square of gradients of a format below which squares of single entries begin to be lost in `square_sums`."""
 
@@ -148,6 +174,55 @@ def unit_norms(
     squares = torch.stack([_index_squares(*matrix) for matrix in matrices]).sum(0)
     groups, width = squares.shape
     return squares.view(groups, unit, width // unit).sum(1).sqrt()
+
+
+def position_sums(values: Float[Tensor, ...], axis: int) -> Float64[Tensor, " positions"]:
+    """Sum of a tensor over all axes but one, in float64, on its device."""
+    others = [position for position in range(values.ndim) if position != axis]
+    return values.sum(others, dtype=torch.float64) if others else values.to(torch.float64)
+
+
+def unit_sums(
+    values: Float64[Tensor, " positions"], index: Int64[Tensor, "groups width repeats"], unit: int
+) -> Float64[Tensor, "groups units"]:
+    """Sum of the values at the positions of every removable unit.
+
+    s_gu = sum over copies and the indices of unit u of values[position]
+
+    Args:
+        values: one per position of an axis, such as `position_sums` of W * dL/dW.
+        index: positions of the indices along that axis, on the same device.
+        unit: indices that leave together; index j belongs to unit j mod (width / unit).
+
+    Returns:
+        (groups, width / unit), on the device.
+    """
+    sums = values[index].sum(-1)
+    groups, width = sums.shape
+    return sums.view(groups, unit, width // unit).sum(1)
+
+
+def removal_effects(
+    left: Float64[Tensor, "groups units"], right: Float64[Tensor, "groups units"]
+) -> Float64[Tensor, "groups units"]:
+    """Effect on the loss, to first order, of the removal of every unit of a pair.
+
+    e_u = (|sum over the left entries of unit u of W * dL/dW| + |the same of the right entries|) / 2
+
+    Taking a unit off either side removes it from the product. The factors s and 1/s on the two sides leave a product as
+    it is, so both sums are equal in size wherever nothing lies between the two matrices, and where ReLU does; behind
+    another activation function, or a norm of heads, they differ and their mean stands for both.
+
+    Args:
+        left: `unit_sums` of W * dL/dW over all tensors of the left side, biases too.
+        right: of the right side.
+
+    Returns:
+        (groups, units), in the unit of the loss.
+
+    Source: Molchanov et al., arXiv 1611.06440, equation 8, of a unit of weights instead of an activation.
+    """
+    return (left.abs() + right.abs()) / 2
 
 
 def _index_squares(parameter: Tensor, axis: int, index: Tensor) -> Tensor:

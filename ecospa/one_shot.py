@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ecospa.config import ConfigError, EcoSpaConfig, RelativeTo, TargetScope
+from ecospa.config import ConfigError, EcoSpaConfig, RankedBy, RelativeTo, SelectWithin, TargetScope
 from ecospa.families import coupled_pairs
 from ecospa.pairs import CoupledPair
 from ecospa.plan import SparsityPlan
@@ -35,6 +35,9 @@ def plan_shrink(
     importances: Mapping[str, float] | None = None,
     scores: Mapping[str, Float[Tensor, "groups units"]] | None = None,
     relative_to: RelativeTo = "dense",
+    select_within: SelectWithin = "all",
+    min_share: float = 0.0,
+    ranking: RankedBy = "pairs",
 ) -> SparsityPlan:
     """One-shot plan that brings a model to a size at once.
 
@@ -49,6 +52,7 @@ def plan_shrink(
         importances: importance of every pair, such as `CoupledEstimator.importances()`; None ranks all equally.
         scores: index scores of every pair; None takes the norm products of the weights.
         relative_to: the target is a share of the "dense" model, however often it has been cut, or of the "current" one.
+        select_within, min_share, ranking: as for EcoSpaConfig; "units" needs `scores` that are effects on the loss.
 
     Returns:
         The plan; the size lands within one width step above the target. It is empty, and its reason says so, where the
@@ -62,13 +66,14 @@ def plan_shrink(
     """
     config = EcoSpaConfig(
         top_k=top_k, importance_threshold=importance_threshold, target_size=target_size, target_scope=target_scope,
-        width_multiple=width_multiple, min_width=min_width, relative_to=relative_to,
+        width_multiple=width_multiple, min_width=min_width, relative_to=relative_to, select_within=select_within,
+        min_share=min_share, ranking=ranking, pace="curve", end_step=1,
     )  # fmt: skip
+    _check_effects(ranking, scores)
     refuse_unsupported(model, needs_weights=scores is None)
     pairs = coupled_pairs(model)  # derived once, and handed on
     sparsifier = CoupledSparsifier(model, config, cut_frozen=True, pairs=pairs)
-    if importances is None:
-        importances = dict.fromkeys((pair.name for pair in pairs), 1.0)
+    importances = dict.fromkeys((pair.name for pair in pairs), 1.0) if importances is None else importances
     check_importances(pairs, importances)
     if scores is not None:
         check_scores(pairs, scores)
@@ -140,6 +145,14 @@ def asked(scorer: Scorer | None, model: nn.Module, pairs: Sequence[CoupledPair])
         scores = scorer(model, pairs)
     check_scores(pairs, scores)
     return {name: value.detach().cpu() for name, value in scores.items()}
+
+
+def _check_effects(ranking: RankedBy, scores: object) -> None:
+    if ranking == "units" and scores is None:
+        raise ConfigError(
+            "scores is None and ranking is 'units', which compares units of different pairs, and norms of weights do "
+            "not compare; give effects on the loss (ecospa.unit_effects.UnitEffects), or use ranking='pairs'"
+        )
 
 
 def _check_names(pairs: Sequence[CoupledPair], field: str, given: object) -> None:

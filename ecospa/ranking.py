@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ecospa.estimator import CoupledEstimator, ImportanceEstimator, tied_at_zero
 from ecospa.selection import select_pairs
+from ecospa.unit_effects import UnitEffects
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def ranking(estimator: ImportanceEstimator, names: Sequence[str], top_k: float) 
         )
     most = max((value for value in measured.values() if math.isfinite(value)), default=1.0)
     importances = {name: measured.get(name, most) for name in names}
-    if not isinstance(estimator, CoupledEstimator):  # zero may be a rank, a share or a distance
+    if not isinstance(estimator, CoupledEstimator | UnitEffects):  # zero may be a rank, a share or a distance
         return Ranking(importances)
     zero = tied_at_zero(importances, len(select_pairs(importances, top_k)))
     if zero and len(zero) == len(importances):
@@ -55,7 +56,7 @@ def ranking(estimator: ImportanceEstimator, names: Sequence[str], top_k: float) 
             problem="every gradient since the last event is exactly zero, which ranks no pair; nothing was cut. Does "
             "the loss depend on the model (labels all ignored, a detached output)?"
         )
-    if not zero:
+    if not zero or isinstance(estimator, UnitEffects):  # a pair without effect may go, whatever its place
         return Ranking(importances)
     return Ranking(
         importances,

@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 CHANGEABLE = ("interval", "end_step", "pace", "curve")
 """Fields that may differ: they say when to cut and how far by then. No number of a state was made from them, apart from
-the step of the next event, which is found anew."""
+the step of the next event, which is found anew. `importance_scale`, `select_within`, `min_share` and `ranking` are in
+the cuts so far, and may not."""
 
 
 def config_changes(state: Mapping[str, Any], config: EcoSpaConfig) -> dict[str, tuple[Any, Any]]:

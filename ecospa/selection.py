@@ -7,7 +7,8 @@ finding that a larger theta trains better.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,14 +29,44 @@ def select_pairs(importances: Mapping[str, float], top_k: float) -> list[str]:
     Raises:
         ValueError: `top_k` is outside (0, 1] or an importance is not finite.
     """
-    if not 0 < top_k <= 1:
-        raise ValueError(f"top_k is {top_k}; it must be a share in (0, 1]")
+    count = sum(pair_counts(dict.fromkeys(importances, ""), top_k).values())
     for name, value in importances.items():
         if not math.isfinite(value):
             raise ValueError(f"the importance of {name} is {value}; nothing can be ranked by it")
-    # the small slack keeps 0.3 * 10 from becoming 4 pairs through rounding
-    count = max(1, math.ceil(top_k * len(importances) - 1e-9))
     return sorted(importances, key=lambda name: importances[name])[:count]
+
+
+def pair_counts(kinds: Mapping[str, str], top_k: float) -> dict[str, int]:
+    """Number of pairs of every kind that K takes: ceil(top_k * n_kind), at least one.
+
+    Args:
+        kinds: kind of every pair; one value for all makes K look at all pairs alike.
+        top_k: K, share of the pairs of a kind, in (0, 1].
+
+    Raises:
+        ValueError: `top_k` is outside (0, 1].
+    """
+    if not 0 < top_k <= 1:
+        raise ValueError(f"top_k is {top_k}; it must be a share in (0, 1]")
+    # the small slack keeps 0.3 * 10 from becoming 4 pairs through rounding
+    return {kind: max(1, math.ceil(top_k * count - 1e-9)) for kind, count in Counter(kinds.values()).items()}
+
+
+def first_of_kinds(ranked: Sequence[str], kinds: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:
+    """The first `counts[kind]` names of every kind, in the order of the ranking.
+
+    Args:
+        ranked: names, the least important first.
+        kinds: kind of every name.
+        counts: how many of a kind, as `pair_counts` says.
+    """
+    taken: Counter[str] = Counter()
+    chosen = []
+    for name in ranked:
+        if taken[kinds[name]] < counts[kinds[name]]:
+            taken[kinds[name]] += 1
+            chosen.append(name)
+    return chosen
 
 
 def select_indices(scores: Float[Tensor, " dim"], importance_threshold: float) -> Int64[Tensor, " kept"]:
@@ -149,6 +180,7 @@ def choose_widths(
     *,
     compound: bool,
     land: bool,
+    kinds: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, int], dict[str, float]]:
     """Widths after one event: theta cuts the K least important pairs, and never more than `removable` parameters go.
 
@@ -166,15 +198,17 @@ def choose_widths(
             used up (a size is prescribed); False is one cut each (K and theta alone decide).
         land: `removable` is what separates the model from its target: when it runs out, single steps of any pair, least
             important first, bring the size within one width step of it.
+        kinds: kind of every pair, where K is a share of every kind; None makes it a share of all pairs.
 
     Returns:
         New widths of the pairs that change, and the wanted widths of all pairs; both in units.
     """
     state = _WidthChoice(pairs, removable)
     ranked = select_pairs(importances, 1.0)
-    count = len(select_pairs(importances, top_k))
+    kinds = dict.fromkeys(ranked, "") if kinds is None else kinds
+    counts = pair_counts({name: kinds[name] for name in ranked}, top_k)
     # a pair at its floor cannot be cut and must not take the place of one that can
-    chosen = [name for name in ranked if state.above_floor(name)][:count]
+    chosen = first_of_kinds(list(filter(state.above_floor, ranked)), kinds, counts)
     patience = _PATIENCE
     while chosen:
         before = state.removable
@@ -187,7 +221,7 @@ def choose_widths(
             state.step(chosen[0])
         remaining = [name for name in chosen if state.fits(name)]
         exhausted = not any(state.above_floor(name) for name in chosen)
-        chosen = [name for name in ranked if state.fits(name)][:count] if exhausted else remaining
+        chosen = first_of_kinds(list(filter(state.fits, ranked)), kinds, counts) if exhausted else remaining
     if land and (compound or state.truncated):
         state.fill(ranked)
     return {name: width for name, width in state.width.items() if width != pairs[name].width}, state.wanted

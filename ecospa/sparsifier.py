@@ -28,6 +28,7 @@ from ecospa.plan import SparsityPlan, index_parameters
 from ecospa.selection import PairWidth, best_units, choose_widths, retained_scores
 from ecospa.surgery import apply_plan
 from ecospa.tying import tie, tie_values, twins, untie
+from ecospa.unit_selection import choose_units
 from ecospa.width_rule import WidthRule
 from ecospa.width_timing import device_rule
 from ecospa.wrappers import unwrapped
@@ -136,14 +137,15 @@ class CoupledSparsifier:
             importances: importance of every pair that may be cut, finite.
             goal: parameters in the target scope that the event comes down to, and not below; None is the paper's pace,
                 at which K and theta alone decide, and the target is the only limit.
-            scores: index scores to use instead of the norm products of the current weights.
+            scores: index scores to use instead of the norm products of the current weights; for `ranking="units"`
+                effects on the loss, by which alone it chooses.
             pairs: all pairs of the model, where the caller has just derived them.
 
         Returns:
             The plan, or None when nothing is cut this time (rounding may need another event, or nothing is left).
 
         Raises:
-            ValueError: an importance or a score is NaN or infinite, or one is missing.
+            ValueError: an importance or a score is NaN or infinite, or one is missing; `ranking="units"` has no goal.
         """
         model = unwrapped(model)
         every = coupled_pairs(model) if pairs is None else pairs
@@ -151,27 +153,46 @@ class CoupledSparsifier:
         if missing := sorted(set(mine) - set(importances)):
             raise ValueError(f"importances lacks {missing[0]}; give the importance of every pair that may be cut")
         scores = norm_products(model, tuple(mine.values())) if scores is None else scores
-        limit = self.target_size if goal is None else max(goal, self.target_size)
         per_head = self.config.granularity == "head"
         retained = {name: retained_scores(scores[name], per_head) for name in mine}
-        tied = twins(tuple(mine.values())) if self.rule.tied else ()
-        chosen, wanted = choose_widths(
-            tie(tied, self._pair_widths(model, mine.values(), retained)),
-            tie_values(tied, {name: importances[name] for name in mine}),
-            self.config.top_k,
-            self.config.importance_threshold,
-            max(0, self.size(model) - limit),
-            compound=goal is not None,
-            land=limit == self.target_size,
-        )
-        self._wanted |= untie(tied, wanted)
+        chosen, wanted = self._choose(model, mine, retained, importances, goal)
+        self._wanted |= wanted
         if not chosen:
             return None
         kept = {
-            name: unit_positions(mine[name], best_units(scores[name], round(width)))
-            for name, width in untie(tied, chosen).items()
+            name: unit_positions(mine[name], best_units(scores[name], round(width))) for name, width in chosen.items()
         }
         return SparsityPlan.build(model, kept, self.rule.reason, every)
+
+    def _choose(
+        self,
+        model: nn.Module,
+        mine: Mapping[str, CoupledPair],
+        retained: Mapping[str, Float[Tensor, " units_plus_one"]],
+        importances: Mapping[str, float],
+        goal: int | None,
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """New widths of the pairs that change, and wanted widths of all; each pair in its own units."""
+        tied = twins(tuple(mine.values())) if self.rule.tied else ()
+        widths = self._pair_widths(model, mine.values(), retained)
+        limit = self.target_size if goal is None else max(goal, self.target_size)
+        removable, land = max(0, self.size(model) - limit), limit == self.target_size
+        if self.config.ranking == "units":
+            if goal is None:
+                raise ValueError("goal is None; ranking='units' cuts down to a size, give it")
+            chosen, wanted = choose_units(tie(tied, widths, shares=False), removable, land=land)
+        else:
+            chosen, wanted = choose_widths(
+                tie(tied, widths),
+                tie_values(tied, {name: importances[name] for name in mine}),
+                self.config.top_k,
+                self.config.importance_threshold,
+                removable,
+                compound=goal is not None,
+                land=land,
+                kinds={name: pair.kind for name, pair in mine.items()} if self.config.select_within == "kind" else None,
+            )
+        return untie(tied, chosen), untie(tied, wanted)
 
     def pair_widths(self, model: nn.Module, pairs: Sequence[CoupledPair] | None = None) -> dict[str, PairWidth]:
         """Every pair that may be cut as the choice of widths sees it, all units equal, before twins are tied."""
@@ -185,11 +206,13 @@ class CoupledSparsifier:
         retained: Mapping[str, Float[Tensor, " units_plus_one"]] | None = None,
     ) -> dict[str, PairWidth]:
         """The same for the pairs that are given, with (units + 1,) per pair, score left with the best units."""
+        mine = tuple(mine)
+        dense = dense_shape(model, mine)
         return {
             pair.name: PairWidth(
                 width=pair.units,
                 step=_step(pair, self.rule),
-                floor=max(1, -(-self.config.floor_width(self.rule, pair.kind) // pair.unit)),
+                floor=_floor(pair, dense[pair.name][1], self.config, self.rule),
                 unit_parameters=pair.unit * index_parameters(model, pair),
                 retained=_flat(pair.units) if retained is None else retained[pair.name],
                 wanted=self._wanted[pair.name],
@@ -241,9 +264,11 @@ class CoupledSparsifier:
         share = math.ceil(smallest / self.full_size * 1e4) / 1e4  # rounded up: the value itself can be asked for
         left = f"; {told(frozen, len(pairs))}" if frozen else ""
         way_out = "train more pairs, raise target_size" if frozen else "raise target_size"
+        fields = ("min_width", "min_share") if self.config.min_share else ("min_width",)
         return (
             f"{asked}; the smallest reachable value is {share:.4f} of the {whole} (embeddings, norms and the floors of "
-            f"min_width and width_multiple stay){left}; {way_out}, lower min_width, or count target_scope='blocks'"
+            f"{', '.join(fields)} and width_multiple stay){left}; {way_out}, lower {' or '.join(fields)}, or count "
+            "target_scope='blocks'"
         )
 
 
@@ -319,6 +344,12 @@ def side_norms(model: nn.Module, pair: CoupledPair, side: str) -> Float[Tensor, 
 
 def _step(pair: CoupledPair, rule: WidthRule) -> int:
     return lcm(rule.multiple(pair.kind), pair.unit) // pair.unit
+
+
+def _floor(pair: CoupledPair, dense_width: int, config: EcoSpaConfig, rule: WidthRule) -> int:
+    """Units below which a pair is not cut: of `min_width`, or of its multiple, and of `min_share`."""
+    share = config.min_share * dense_width - 1e-9  # 0.15 * 20 is 3, whatever its rounding
+    return max(1, *(math.ceil(width / pair.unit) for width in (config.floor_width(rule, pair.kind), share)))
 
 
 def _flat(units: int) -> Float[Tensor, " units_plus_one"]:

@@ -18,7 +18,8 @@ from torch import nn
 from ecospa.accounting import parameters
 from ecospa.claim import Claim
 from ecospa.config import EcoSpaConfig
-from ecospa.estimator import EstimatorMaker, ImportanceEstimator, TiedImportanceWarning, estimator_of
+from ecospa.estimator import EstimatorMaker, ImportanceEstimator, TiedImportanceWarning
+from ecospa.estimator_choice import measures_of
 from ecospa.families import coupled_pairs
 from ecospa.frozen import told
 from ecospa.gradient_window import GradientWindow
@@ -115,17 +116,16 @@ class CoupledSparsity:
         if resume is not None:
             config_changes(resume, config)  # before anything is built by a configuration that cannot go on
         self.config, self.model, self.optimizer = config, unwrapped(model), optimizer
-        self.followers, self._on_cut, self._scorer = tuple(followers), on_cut, scorer
+        self.followers, self._on_cut = tuple(followers), on_cut
         saved = {} if resume is None else resume["sparsifier"]
         rule = WidthRule(**saved["rule"]) if "rule" in saved else None
         pairs = coupled_pairs(self.model)
         self.sparsifier = CoupledSparsifier(self.model, config, saved.get("full_size"), rule, pairs=pairs)
         check_held(self.model, _parameter_names(pairs), optimizer)
         mine = self.sparsifier.pairs(self.model, pairs)
-        self.estimator = estimator_of(estimator, self.model, mine, config, optimizer)
-        self.schedule = self._scheduled()
-        self.step, self.finished = 0, self.sparsifier.landed(self.model, pairs)
-        self.history = [self._event(pairs)]
+        self.estimator, self._scorer = measures_of(estimator, scorer, self.model, mine, config, optimizer)
+        self.step, self.schedule = 0, self._scheduled()
+        self.finished, self.history = self.sparsifier.landed(self.model, pairs), [self._event(pairs)]
         self._next, self._problem, self._skipped, self._closed = self._next_event(0), "", 0, False
         self._shapes = self._current_shapes(pairs)
         self._counter = StepCounter(optimizer)
@@ -367,7 +367,7 @@ class CoupledSparsity:
         config, events = self.config, len(self.history) - 1
         skipped = f"; {self._skipped} events cut nothing, as was warned of" if self._skipped else ""
         if self.finished:
-            return "every pair that trains is at its floor (min_width, width_multiple), nothing is left to cut"
+            return "every pair that trains is at its floor (min_width, min_share, width_multiple), nothing is left"
         if self._counter.seen == 0 and self.step == 0:
             return "no optimizer step was seen; give the optimizer that steps, and call after_step() after its step()"
         if self.step <= config.start_step:

@@ -28,14 +28,16 @@ def twins(pairs: Sequence[CoupledPair]) -> tuple[Twins, ...]:
     return tuple((query, value) for query, value in both if value is not None and value.width == query.width)
 
 
-def tie(tied: Sequence[Twins], widths: Mapping[str, PairWidth]) -> dict[str, PairWidth]:
+def tie(tied: Sequence[Twins], widths: Mapping[str, PairWidth], *, shares: bool = True) -> dict[str, PairWidth]:
     """All pairs as the choice of widths sees them, twins as one entry under the query/key pair's name.
 
     Args:
         tied: the twins.
         widths: every pair by name, each in its own units.
+        shares: scores of a query/key and a value/output pair have different scales, so shares of them are added; False
+            adds the scores, which have one scale (effects on the loss).
     """
-    joint = {query.name: _joint(query, value, widths) for query, value in tied}
+    joint = {query.name: _joint(query, value, widths, shares) for query, value in tied}
     second = {value.name for _, value in tied}
     return {name: joint.get(name, width) for name, width in widths.items() if name not in second}
 
@@ -61,7 +63,7 @@ def _unit(query: CoupledPair, value: CoupledPair) -> int:
     return lcm(query.unit, value.unit)
 
 
-def _joint(query: CoupledPair, value: CoupledPair, widths: Mapping[str, PairWidth]) -> PairWidth:
+def _joint(query: CoupledPair, value: CoupledPair, widths: Mapping[str, PairWidth], shares: bool) -> PairWidth:
     unit = _unit(query, value)
     parts = [(widths[pair.name], unit // pair.unit) for pair in (query, value)]
     return PairWidth(
@@ -69,7 +71,7 @@ def _joint(query: CoupledPair, value: CoupledPair, widths: Mapping[str, PairWidt
         step=lcm(*(part.step * pair.unit for (part, _), pair in zip(parts, (query, value), strict=True)), unit) // unit,
         floor=max(-(-part.floor // units) for part, units in parts),
         unit_parameters=sum(part.unit_parameters * units for part, units in parts),
-        retained=torch.stack([_share(part.retained)[::units] for part, units in parts]).sum(0),
+        retained=torch.stack([(_share(p.retained) if shares else p.retained)[::units] for p, units in parts]).sum(0),
         wanted=min(part.wanted / units for part, units in parts),
     )
 

@@ -18,13 +18,13 @@ from baselines.method import TrainingMethod
 from baselines.pair_metrics import (
     SEQUENCES_SEEN,
     AbsoluteGradient,
-    FirstOrderTaylor,
     attention_focus,
     attention_focuses,
     inner_activations,
     ranks,
     weight_norms,
 )
+from ecospa.scaled_importance import FirstOrderTaylor
 from tests.baselines.runs import BUDGET, CALIBRATION, Run, assert_same_weights, finished, tiny_gpt2, tokens
 from tests.model_zoo import build
 

@@ -39,8 +39,15 @@ USUAL = {
     "granularity": ("layer", "head"),
     "estimator": ("fisher", "adam"),
     "relative_to": ("dense", "current"),
+    "importance_scale": ("none", "weight_norm", "first_order", "kind"),
+    "select_within": ("all", "kind"),
+    "min_share": (0.0, 0, 0.15, 0.4),
+    "ranking": ("pairs", "units"),
 }
-ONE_SHOT = ("top_k", "importance_threshold", "target_size", "target_scope", "width_multiple", "relative_to")
+ONE_SHOT = (
+    "top_k", "importance_threshold", "target_size", "target_scope", "width_multiple", "relative_to", "select_within",
+    "min_share", "ranking",
+)  # fmt: skip
 
 
 def fields(seed, names=tuple(USUAL)):

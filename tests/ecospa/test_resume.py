@@ -18,7 +18,8 @@ BASE = {
 }  # fmt: skip
 OTHER = {
     "top_k": 0.5, "importance_threshold": 0.8, "target_size": 0.8, "target_scope": "parameters", "start_step": 1,
-    "width_multiple": 4, "min_width": 2, "granularity": "head", "estimator": "adam",
+    "width_multiple": 4, "min_width": 2, "granularity": "head", "estimator": "adam", "importance_scale": "kind",
+    "select_within": "kind", "min_share": 0.1, "ranking": "units",
 }  # fmt: skip
 CHANGED = {"interval": 3, "end_step": 16, "pace": "paper", "curve": "linear"}
 AT = 6

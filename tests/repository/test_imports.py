@@ -24,16 +24,16 @@ MAY_IMPORT = {
 LAYERS = {
     "ecospa": (
         "class_swap importance journal manifest optimizer_twin pairs plan_text selection state_layout",
-        "attention folders optimizer_trial probe projections stock tying width_rule",
+        "attention folders optimizer_trial probe projections stock tying unit_selection width_rule",
         "config",
         "batch_parts claim optimizers resume schedule trace wrappers",
-        "cuttable estimator families loss_weights optimizer_state roofline step_counter",
+        "cuttable estimator families loss_weights optimizer_state roofline scaled_importance step_counter unit_effects",
         "frozen gradient_window merged plan ranking width_timing",
         "accounting exactness",
         "dense memory_budget",
         "reshaping",
         "surgery",
-        "saved_shape sparsifier",
+        "estimator_choice saved_shape sparsifier",
         "agreement filling forecast loading one_shot sparsity timm_models trainer_checkpoint",
         "architecture checkpoint outlook",
         "distributed export forecast_time huggingface verification",
@@ -60,7 +60,7 @@ LAYERS = {
         "__main__",
     ),
 }
-PURE = ("importance", "selection")
+PURE = ("importance", "selection", "unit_selection")
 
 
 def forbidden_between_packages(root: Path) -> list[str]:
