@@ -13,6 +13,7 @@ from benchmarks import registry
 from benchmarks.execution import recording
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.experiments import coupled_vs_uncoupled, gpt2_pretraining, k_theta_sweep
+from benchmarks.specs.matched import CONTROLS
 from benchmarks.specs.pretrained import FineTuning, TrainedModel
 from benchmarks.specs.training import TrainingSettings
 from benchmarks.tasks import trained_language_model
@@ -38,9 +39,52 @@ def test_twice_the_steps_is_dense_and_nothing_else_differs() -> None:
 
 
 def test_sizes_of_gpt2_are_shares_of_all_parameters() -> None:
-    found = cells("gpt2_pretraining", "cpu", "ecospa")
+    found = cells("gpt2_pretraining", "gpu", "ecospa")
     assert [cell.config["target"] for cell in found] == [0.625, 0.4545]
     assert {cell.config["method_config"]["target_scope"] for cell in found} == {"parameters"}
+
+
+def test_tier_cpu_is_as_many_times_smaller_as_a_whole_by_its_shares_of_the_blocks() -> None:
+    from benchmarks.models.language import build_model
+
+    found = cells("gpt2_pretraining", "cpu", "small_dense")
+    assert [cell.config["target"] for cell in found] == [0.5, 0.3]
+    for cell, times in zip(found, gpt2_pretraining.TIMES_SMALLER, strict=True):
+        model = build_model(cell.settings.model, 0)
+        small = build_method(cell.settings.method, cell.settings.shrink, 0).prepare(model)
+        assert small is not None
+        assert parameters(model) / parameters(small) == pytest.approx(times, rel=0.05)
+
+
+def test_from_scratch_experiments_of_tier_cpu_see_enough_text_and_share_their_cells() -> None:
+    from benchmarks.models.language import build_model
+
+    names = ("coupled_vs_uncoupled", "importance_metrics", "gpt2_pretraining", "llama_pretraining", "k_theta_sweep")
+    found = [c for name in names for c in cells(name, "cpu", *registry.experiment(name).methods)]
+    scratch = [c for c in found if not isinstance(c.settings.model, TrainedModel)]
+    for model in {c.settings.model for c in scratch}:
+        blocks = parameters(build_model(model, 0), "blocks")
+        assert 0.15e6 <= blocks <= 0.45e6
+        for training, length in {(c.settings.training, c.settings.protocol.sequence_length) for c in scratch
+                                 if c.settings.model == model}:  # fmt: skip
+            assert training.steps * training.batch_size * length >= 20 * blocks
+    assert {c.settings.protocol.split for c in scratch} == {"test"}  # rates were chosen on the other one
+    gpt2 = [c for c in scratch if c.settings.model.family == "gpt2"]
+    assert len({(c.settings.model, c.settings.data, c.settings.protocol) for c in gpt2}) == 1
+    ours = {c.config_hash for c in gpt2 if c.config["target"] == 0.3 and c.method == "ecospa"}
+    assert len(ours) == 1 and sum(c.config_hash in ours for c in gpt2) == 3  # one run for three experiments
+    assert len({c.config_hash for c in gpt2 if c.method == "dense"}) == 1
+
+
+@pytest.mark.parametrize("name", ["coupled_vs_uncoupled", "llama_pretraining"])
+def test_claims_of_tier_cpu_have_eight_seeds_and_every_control(name: str) -> None:
+    target = {"coupled_vs_uncoupled": 0.3, "llama_pretraining": 0.5}[name]
+    found = {c.method: c for c in cells(name, "cpu", *registry.experiment(name).methods)
+             if c.config["target"] in (None, target)}  # fmt: skip
+    controls = {"dense", "small_dense", "uniform_pairs", "random_pairs", "ecospa_at_start", "ecospa_at_end", *CONTROLS}
+    assert controls <= found.keys()
+    for method in ("ecospa", "dense", "small_dense", "small_dense_equal_flops", "final_shape", "uniform_pairs"):
+        assert found[method].seeds == tuple(range(8))
 
 
 def test_the_published_recipe_is_that_of_the_paper_tier() -> None:
@@ -53,7 +97,7 @@ def test_the_published_recipe_is_that_of_the_paper_tier() -> None:
     assert names == {"GPT-2-Small", "GPT-2-Medium"}
 
 
-@pytest.mark.parametrize("tier", ["smoke", "cpu"])
+@pytest.mark.parametrize("tier", ["smoke"])
 def test_the_small_models_can_get_as_small_as_they_have_to(tier: str, tmp_path: Path) -> None:
     from benchmarks.models.language import build_model
 
@@ -90,10 +134,10 @@ def test_the_grid_has_every_k_and_theta_in_both_stages() -> None:
         if c.config["target"] is not None
     ]
     assert len(values) == len(set(values)) == 18
-    assert {c.config["target"] for c in found} == {None, k_theta_sweep.TARGET}
+    assert {c.config["target"] for c in found} == {None, 0.3, k_theta_sweep.TARGET}
     for cell in found:
         assert isinstance(cell.settings.protocol, FineTuning) == isinstance(cell.settings.model, TrainedModel)
-        assert cell.settings.training.learning_rate in (3e-3, 7.5e-4)
+        assert cell.settings.training.learning_rate in (8e-3, 7.5e-4)
     method = build_method(found[0].settings.method, found[0].settings.shrink, 0)
     assert isinstance(method, EcoSpaSpaced)
 
