@@ -23,7 +23,7 @@ from benchmarks.specs.from_scratch import TARGETS, llama_scale, scale
 from benchmarks.specs.matched import CONTROLS, control_cell
 
 NAME = "learning_rates"
-RATES = (4e-3, 8e-3, 1.6e-2)
+RATES, LLAMA_RATES = (4e-3, 8e-3, 1.6e-2), (2e-3, 4e-3, 8e-3)
 TARGET, LLAMA_TARGET = TARGETS[-1], TARGETS[0]
 WITHOUT_TARGET = ("dense", "galore", "low_rank", "lora", "relora")
 LLAMA = ("galore", "low_rank", "lora", "relora", "dense", "small_dense", "ecospa")
@@ -35,7 +35,7 @@ METHODS = (*(name for name in coupled_vs_uncoupled.METHODS if name not in (*NO_C
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """Every arm at every rate, on the GPT-2 and the LLaMA that have it."""
     gpt2 = [_cell(tier, method, rate) for method in methods if method.name not in OF_LLAMA_ALONE for rate in RATES]
-    llama = [_llama_cell(tier, method, rate) for method in methods if method.name in LLAMA for rate in RATES]
+    llama = [_llama_cell(tier, method, rate) for method in methods if method.name in LLAMA for rate in LLAMA_RATES]
     return (*gpt2, *llama)
 
 

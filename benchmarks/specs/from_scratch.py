@@ -44,7 +44,7 @@ def scale(learning_rate: float = RATE, split: str = "test") -> Scale:
 
 LLAMA_STEPS = 3_930
 """20 tokens for each of 201,216 block parameters, 1,024 tokens per step."""
-LLAMA_RATE = 8e-3
+LLAMA_RATE = 4e-3
 
 
 def llama_scale(learning_rate: float = LLAMA_RATE, split: str = "test") -> Scale:
