@@ -48,7 +48,7 @@ there is worth nothing, and the method finds shapes. The smoke tier shows that e
 from __future__ import annotations
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.specs.from_scratch import CLAIM_SEEDS, scale
+from benchmarks.specs.from_scratch import CLAIM_SEEDS, RATE, RATES, scale
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
 from benchmarks.specs.matched import CONTROLS, control_cell
 from benchmarks.specs.scale import Scale
@@ -142,7 +142,7 @@ def cell(tier: Tier, method: MethodRef, target: float | None) -> Cell:
         method: an arm.
         target: share of the block parameters that is left; None for the dense model.
     """
-    own = SCALES[tier]
+    own = SCALES[tier] if tier != "cpu" else scale(RATES.get(method.name, RATE))
     seeds = CLAIM_SEEDS if tier == "cpu" and target != TARGETS[0] and method.name not in NO_CLAIM else None
     if method.name in CONTROLS:
         return control_cell(method.name, own, cell(tier, MethodRef("ecospa"), target), seeds)

@@ -8,6 +8,8 @@ cell that two of them share is run once.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from benchmarks.specs.language import DataSpec, ProtocolSpec, ScaledModel
 from benchmarks.specs.pretrained import NamedModel
 from benchmarks.specs.scale import Scale
@@ -23,7 +25,14 @@ STEPS = 3_906
 """20 tokens for each of 199,936 block parameters, 1,024 tokens per step."""
 
 RATE = 8e-3
-"""Peak learning rate of every arm: of 4e-3, 8e-3 and 1.6e-2 the best for each (experiment learning_rates)."""
+"""Peak learning rate: of 4e-3, 8e-3 and 1.6e-2 the best of nearly every arm (experiment learning_rates)."""
+RATES = MappingProxyType(
+    {
+        **dict.fromkeys(("final_shape", "final_shape_other_seed", "final_shape_equal_flops"), 1.6e-2),
+        "small_dense_equal_flops": 4e-3,
+    }
+)
+"""Those of arms that did best with another one."""
 
 
 def scale(learning_rate: float = RATE, split: str = "test") -> Scale:
