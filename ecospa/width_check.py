@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ecospa.config import ConfigError
 from ecospa.families import coupled_pairs
 from ecospa.health import FailureSignatureWarning
 from ecospa.pairs import CoupledPair, PairKind
@@ -26,12 +27,10 @@ class WidthCheck:
     """Widths of a model against what its device likes.
 
     Attributes:
-        multiple: indices that regular widths are multiples of.
-        irregular: names of the pairs whose widths are none.
+        irregular: names of the pairs whose widths are no multiples of the device table's finest of their kind.
         time_ratio: time of all coupled layers over that with every irregular width rounded up; 1 where all are regular.
     """
 
-    multiple: int
     irregular: tuple[str, ...]
     time_ratio: float
 
@@ -44,23 +43,24 @@ class WidthCheck:
 def check_widths(model: nn.Module) -> WidthCheck:
     """Measure the coupled layers of a model at its own widths and at regular ones, and warn where those are as fast.
 
-    It takes a few seconds, on a model that was cut or on a copy that a plan was applied to.
+    It takes a few seconds, on a model that was cut or on a copy that a plan was applied to, and tells nothing certain
+    while other work keeps the device busy. What is measured is in the dtype of the weights.
 
     Args:
         model: of a supported family, on the device on which it is to be fast.
 
     Raises:
-        ConfigError, KeyError: nothing is known of the device.
+        ConfigError: nothing is known of the device.
     """
     pairs = coupled_pairs(model)
-    multiple = regular_multiple(pairs, next(model.parameters()).device.type)
-    irregular = tuple(pair.name for pair in pairs if pair.width % multiple)
-    found = WidthCheck(multiple, irregular, _time_ratio(model, pairs, multiple) if irregular else 1.0)
+    rule = regular_widths(pairs, next(model.parameters()).device.type)
+    irregular = tuple(pair.name for pair in pairs if pair.width % rule.multiple(pair.kind))
+    found = WidthCheck(irregular, _time_ratio(model, pairs, rule) if irregular else 1.0)
     if found.no_speedup:
         warnings.warn(
-            f"{len(irregular)} of {len(pairs)} pairs have widths that are no multiples of {multiple}, {irregular[0]} "
-            f"among them; their layers take {found.time_ratio:.2f} of the time of layers rounded up to the next "
-            f"multiple, so the last cuts brought no speed-up; {_WAY_OUT}",
+            f"{len(irregular)} of {len(pairs)} pairs have irregular widths, {irregular[0]} among them; their layers "
+            f"take {found.time_ratio:.2f} of the time of layers rounded up to multiples of {rule.qk} (heads) and "
+            f"{rule.ffn} (feed-forward), so the last cuts brought no speed-up; {_WAY_OUT}",
             FailureSignatureWarning,
             stacklevel=2,
         )
@@ -68,7 +68,7 @@ def check_widths(model: nn.Module) -> WidthCheck:
 
 
 def irregular_rule(rule: WidthRule, pairs: Sequence[CoupledPair], device: str) -> str:
-    """Say that a rule allows widths which the device table does not like; empty where it does not.
+    """Say that a rule allows widths which the device table does not like at all; empty where it does not.
 
     Args:
         rule: widths that a plan may choose.
@@ -77,7 +77,7 @@ def irregular_rule(rule: WidthRule, pairs: Sequence[CoupledPair], device: str) -
     """
     if device not in DEVICE_WIDTHS:
         return ""
-    multiple = regular_multiple(pairs, device)
+    multiple = regular_widths(pairs, device).qk
     odd = {kind.value: rule.multiple(kind) for kind in PairKind if rule.multiple(kind) % multiple}
     if not odd:
         return ""
@@ -88,26 +88,38 @@ def irregular_rule(rule: WidthRule, pairs: Sequence[CoupledPair], device: str) -
     )
 
 
-def regular_multiple(pairs: Sequence[CoupledPair], device: str) -> int:
-    """Indices that regular widths are multiples of: the finest of the device table that fits the widest head."""
-    widest = max(pair.width for pair in pairs if pair.kind is not PairKind.FFN)
-    return fitting(DEVICE_WIDTHS[device].heads, widest)[0]
+def regular_widths(pairs: Sequence[CoupledPair], device: str) -> WidthRule:
+    """The finest multiples of the device table that fit the widest head and the widest feed-forward layer.
+
+    Args:
+        pairs: of a model.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: the table has no row for the device.
+    """
+    if device not in DEVICE_WIDTHS:
+        raise ConfigError(f"device is {device!r}, and widths are known of {', '.join(DEVICE_WIDTHS)}; move the model")
+    table = DEVICE_WIDTHS[device]
+    heads = fitting(table.heads, max(pair.width for pair in pairs if pair.kind is not PairKind.FFN))[0]
+    inner = fitting(table.ffn, max(pair.width for pair in pairs if pair.kind is PairKind.FFN))[0]
+    return WidthRule(heads, heads, inner, reason=table.why)
 
 
-def _time_ratio(model: nn.Module, pairs: Sequence[CoupledPair], multiple: int) -> float:
+def _time_ratio(model: nn.Module, pairs: Sequence[CoupledPair], rule: WidthRule) -> float:
     """Time of all layers as they are over that of all layers rounded up."""
     inner = [pair.width for pair in pairs if pair.kind is PairKind.FFN]
     values = {pair.module: pair.width for pair in pairs if pair.kind is PairKind.VO}
     heads = [(pair.width, values[pair.module]) for pair in pairs if pair.kind is PairKind.QK]
-    wider_heads = [(_up(qk, multiple), _up(vo, multiple)) for qk, vo in heads]
+    wider_heads = [(_up(qk, rule.qk), _up(vo, rule.vo)) for qk, vo in heads]
+    wider_inner = [_up(width, rule.ffn) for width in inner]
     every_head = list(dict.fromkeys([*heads, *wider_heads]))
-    every_inner = list(dict.fromkeys([*inner, *(_up(width, multiple) for width in inner)]))
+    every_inner = list(dict.fromkeys([*inner, *wider_inner]))
     head_seconds, inner_seconds = layer_times(model, every_head, every_inner)
     of_heads = dict(zip(every_head, head_seconds, strict=True))
     of_inner = dict(zip(every_inner, inner_seconds, strict=True))
     own = sum(of_heads[one] for one in heads) + sum(of_inner[one] for one in inner)
-    wider = sum(of_heads[one] for one in wider_heads) + sum(of_inner[_up(one, multiple)] for one in inner)
-    return own / wider
+    return own / (sum(of_heads[one] for one in wider_heads) + sum(of_inner[one] for one in wider_inner))
 
 
 def _up(width: int, multiple: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import statistics
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.models import synthetic
 from benchmarks.models.language import silence_transformers
 from benchmarks.specs.failure_signatures import WidthSettings
+from benchmarks.timing.candidates import DTYPES
 from benchmarks.timing.interleaved import interleave, ratio
 from benchmarks.timing.training_step import stepper
 from ecospa.accounting import parameters, training_flops
@@ -30,7 +32,7 @@ _ODD = "one index less"
 
 
 def execute(run: Run, context: RunContext) -> RunResult:
-    """Cut copies of a model of random weights, time them, and check their widths."""
+    """Cut copies of a model of random weights, time them in every precision, and check their widths."""
     settings: WidthSettings = run.cell.settings
     torch.set_num_threads(context.threads)
     silence_transformers()
@@ -38,22 +40,30 @@ def execute(run: Run, context: RunContext) -> RunResult:
     dense = synthetic.build(settings.model)
     models = {"dense": dense, **_cut_models(dense, settings, run.seed)}
     generator = torch.Generator().manual_seed(run.seed)
-    count = _WARM_UP + settings.turns
     batches = [
-        synthetic.random_batch(settings.model, settings.batch, settings.model.length, generator) for _ in range(count)
+        synthetic.random_batch(settings.model, settings.batch, settings.model.length, generator)
+        for _ in range(_WARM_UP + settings.turns)
     ]
-    steps = [stepper(model, batches).work for model in models.values()]
-    seconds = dict(zip(models, interleave(steps, settings.turns, _WARM_UP, "cpu"), strict=True))
-    rows = []
-    for number, (name, model) in enumerate(models.items()):
-        context.progress(number, len(models))
-        rows.append(_row(name, model, dense, settings, seconds))
-    regular = next(row for row in rows if row["name"] == f"multiples of {max(settings.multiples)}")
+    rows: list[dict[str, Any]] = []
+    for number, precision in enumerate(settings.precisions, start=1):
+        cast = {name: copy.deepcopy(model).to(DTYPES[precision]) for name, model in models.items()}
+        steps = [stepper(model, batches).work for model in cast.values()]
+        seconds = dict(zip(cast, interleave(steps, settings.turns, _WARM_UP, "cpu"), strict=True))
+        rows += [
+            {"precision": precision, "name": name, **_row(model, dense, settings, seconds[name], seconds["dense"])}
+            for name, model in cast.items()
+        ]
+        context.progress(number, len(settings.precisions))
+    regular = next(row for row in rows if row["name"] == _rounded(max(settings.multiples)))
     metrics = {
         "step_time_ratio": Metric(regular["step_time_ratio"], "shrunk / dense", False, n=settings.turns),
         "step_flops_ratio": Metric(regular["step_flops_ratio"], "shrunk / dense", False),
     }
     return RunResult(metrics, "0" * 64, payload={"widths": rows})
+
+
+def _rounded(multiple: int) -> str:
+    return f"multiples of {multiple}"
 
 
 def _cut_models(dense: nn.Module, settings: WidthSettings, seed: int) -> dict[str, nn.Module]:
@@ -74,7 +84,7 @@ def _cut_models(dense: nn.Module, settings: WidthSettings, seed: int) -> dict[st
             importances=importances,
         )
         ecospa.apply_plan(model, plan)
-        made[f"multiples of {multiple}"] = model
+        made[_rounded(multiple)] = model
         if _ODD not in made:
             made[_ODD] = _one_less(copy.deepcopy(model))
     return made
@@ -90,21 +100,19 @@ def _one_less(model: nn.Module) -> nn.Module:
 
 
 def _row(
-    name: str, model: nn.Module, dense: nn.Module, settings: WidthSettings, seconds: dict[str, list[float]]
+    model: nn.Module, dense: nn.Module, settings: WidthSettings, seconds: Sequence[float], reference: Sequence[float]
 ) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ecospa.FailureSignatureWarning)  # the record holds it
         found = ecospa.check_widths(model)
     flops = [training_flops(one, settings.batch, settings.model.length) for one in (model, dense)]
     return {
-        "name": name,
         "block_share": parameters(model, "blocks") / parameters(dense, "blocks"),
-        "step_seconds": statistics.median(seconds[name]),
-        "step_time_ratio": ratio(seconds[name], seconds["dense"]),
+        "step_seconds": statistics.median(seconds),
+        "step_time_ratio": ratio(seconds, reference),
         "step_flops_ratio": flops[0] / flops[1],
         "irregular_pairs": len(found.irregular),
         "pairs": len(ecospa.coupled_pairs(model)),
-        "multiple": found.multiple,
         "rounded_time_ratio": found.time_ratio,
         "no_speedup": found.no_speedup,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.specs.pretrained import TrainedModel
@@ -56,7 +56,7 @@ class StressSettings:
 class WidthSettings:
     """All that decides what is timed but the seed of weights and importances.
 
-    `multiples` are those that plans of one size are rounded to; `odd` subtracts one index of the coarsest.
+    `multiples` are those that the widths of one size are rounded to; every model is timed in each of `precisions`.
     """
 
     procedure: ClassVar[str] = "irregular_widths"
@@ -66,6 +66,7 @@ class WidthSettings:
     model: ModelShape
     batch: int
     turns: int
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
     def to_config(self) -> dict[str, Any]:
         """The settings as plain JSON."""
@@ -74,5 +75,5 @@ class WidthSettings:
             "target": self.target,
             "model": dataclasses.asdict(self.model),
             "data": {"source": "random numbers"},
-            "protocol": {"batch": self.batch, "turns": self.turns},
+            "protocol": {"batch": self.batch, "turns": self.turns, "precisions": list(self.precisions)},
         }
