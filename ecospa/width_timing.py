@@ -104,7 +104,7 @@ def layer_times(
     """
     layer = _layer(model, coupled_pairs(model), None)
     works = [*(_attention(layer, qk, vo) for qk, vo in heads), *(_feed_forward(layer, width) for width in inner)]
-    seconds = _fastest(works, layer.device)
+    seconds = _fastest(works, layer.device, 3 * _TURNS)  # widths of one index more or less are told apart
     return seconds[: len(heads)], seconds[len(heads) :]
 
 
@@ -154,10 +154,10 @@ def _times(
     return found
 
 
-def _fastest(works: Sequence[Step], device: str) -> list[float]:
+def _fastest(works: Sequence[Step], device: str, turns: int = _TURNS) -> list[float]:
     """Seconds of every piece of work, the fastest of several turns, which other work can have delayed least."""
     best = [float("inf")] * len(works)
-    for turn in range(_TURNS + 1):
+    for turn in range(turns + 1):
         for number, work in enumerate(works):
             began = time.perf_counter()
             work()
