@@ -14,16 +14,19 @@ from ecospa import accounting, importance, schedule, selection
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import CoupledEstimator, ImportanceEstimator, TiedImportanceWarning
 from ecospa.families import coupled_pairs
+from ecospa.health import FailureSignatureWarning, LossWatch
 from ecospa.memory_budget import MemoryBudget
 from ecospa.merged import merge_projections, split_projections
 from ecospa.one_shot import plan_shrink
 from ecospa.optimizer_state import InexactOptimizerWarning, OptimizerStateError
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
 from ecospa.plan import PlanError, SparsityPlan
+from ecospa.ranking_check import check_ranking
 from ecospa.sparsifier import CoupledSparsifier
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning, TargetNotReachedWarning
 from ecospa.surgery import apply_plan
 from ecospa.verification import Verification, verify
+from ecospa.width_check import check_widths
 from ecospa.width_rule import WidthRule
 
 if TYPE_CHECKING:
@@ -49,8 +52,10 @@ __all__ = [
     "EcoSpaCallback",
     "EcoSpaConfig",
     "EcoSpaTrainer",
+    "FailureSignatureWarning",
     "ImportanceEstimator",
     "InexactOptimizerWarning",
+    "LossWatch",
     "MemoryBudget",
     "OptimizerStateError",
     "PairKind",
@@ -66,6 +71,8 @@ __all__ = [
     "WidthRule",
     "accounting",
     "apply_plan",
+    "check_ranking",
+    "check_widths",
     "coupled_pairs",
     "from_config",
     "from_pretrained",

@@ -14,12 +14,15 @@ from pathlib import Path
 from torch import nn
 
 from ecospa.config import ConfigError, Curve, EcoSpaConfig, Pace, TargetScope
+from ecospa.families import coupled_pairs
 from ecospa.forecast import Precision, Workload, forecast
 from ecospa.forecast_text import as_json, as_markdown
 from ecospa.forecast_time import step_times
 from ecospa.pairs import UnsupportedModelError
 from ecospa.roofline import DEVICES
+from ecospa.sparsifier import width_rule
 from ecospa.verification import verify_folder
+from ecospa.width_check import irregular_rule
 from ecospa.width_rule import WidthRule
 from ecospa.width_timing import device_rule
 
@@ -149,6 +152,9 @@ def _plan(name: str, options: PlanArguments) -> str:
     sequence = tokens_of_image(model) or options.seq
     workload = Workload(options.steps, options.batch, options.micro_batch, sequence, options.optimizer, options.dtype)
     config = options.config(model)
+    rule = width_rule(model, config, pairs := coupled_pairs(model))
+    if doubt := irregular_rule(rule, pairs, "cpu" if options.device == "cpu" else "cuda"):
+        print(f"warning: {doubt}", file=sys.stderr)
     found = forecast(model, config, workload)
     times = None if options.device == "none" else step_times(model, found, workload, options.device)
     return (as_json if options.json else as_markdown)(name, config, workload, found, times)

@@ -23,6 +23,7 @@ from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import EstimatorMaker, ImportanceEstimator
 from ecospa.filling import fill
 from ecospa.folders import replacing
+from ecospa.health import LossWatch
 from ecospa.manifest import CheckpointError, plain_files, write_manifest
 from ecospa.memory_budget import MemoryBudget, check_limit
 from ecospa.optimizers import names_of
@@ -64,6 +65,7 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
 
     Attributes:
         sparsity: the running CoupledSparsity; None before training begins.
+        watch: tells logged losses that do not recover from cuts (ecospa.health); another one may take its place.
         sealed: whether checkpoints get their manifest before they are in place, and not by this callback.
 
     Raises:
@@ -80,7 +82,7 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         self.config = config if isinstance(config, EcoSpaConfig) else EcoSpaConfig(**config)
         self.estimator, self.scorer = estimator, scorer
         self.sparsity: CoupledSparsity | None = None
-        self.sealed = False
+        self.watch, self.sealed = LossWatch(), False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -126,8 +128,10 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
             self.sparsity.after_step()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add size, mean widths and the next event to what the progress bar prints."""
+        """Watch the loss, and add size, mean widths and the next event to what the progress bar prints."""
         if self.sparsity is not None and isinstance(kwargs.get("logs"), dict):
+            if "loss" in kwargs["logs"]:
+                self.watch.observe(state.global_step, kwargs["logs"]["loss"])
             kwargs["logs"].update(progress(self.sparsity))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -147,6 +151,7 @@ class EcoSpaCallback(TrainerCallback, ExportableState):
         }  # fmt: skip
 
     def _report(self, event: ShrinkEvent) -> None:
+        self.watch.cut(event)
         following = None if self.sparsity is None else self.sparsity.next_event
         ahead = "the last event" if following is None else f"next event at step {following}"
         logger.info(

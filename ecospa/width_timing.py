@@ -89,6 +89,25 @@ def device_rule(
     return WidthRule(head, head, wide, tied, why)
 
 
+def layer_times(
+    model: nn.Module, heads: Sequence[tuple[int, int]], inner: Sequence[int]
+) -> tuple[list[float], list[float]]:
+    """Seconds of one attention layer and of one feed-forward layer of a model's shape at several widths, interleaved.
+
+    Args:
+        model: of a supported family, on the device that is measured.
+        heads: (query/key width, value/output width) per head.
+        inner: widths of feed-forward layers.
+
+    Returns:
+        Seconds by entry of `heads`, and by entry of `inner`.
+    """
+    layer = _layer(model, coupled_pairs(model), None)
+    works = [*(_attention(layer, qk, vo) for qk, vo in heads), *(_feed_forward(layer, width) for width in inner)]
+    seconds = _fastest(works, layer.device, 3 * _TURNS)  # widths of one index more or less are told apart
+    return seconds[: len(heads)], seconds[len(heads) :]
+
+
 def _layer(model: nn.Module, pairs: Sequence[CoupledPair], device: str | None) -> _Layer:
     query = next(pair for pair in pairs if pair.kind is PairKind.QK)
     inner = next(pair for pair in pairs if pair.kind is PairKind.FFN)
@@ -135,10 +154,10 @@ def _times(
     return found
 
 
-def _fastest(works: Sequence[Step], device: str) -> list[float]:
+def _fastest(works: Sequence[Step], device: str, turns: int = _TURNS) -> list[float]:
     """Seconds of every piece of work, the fastest of several turns, which other work can have delayed least."""
     best = [float("inf")] * len(works)
-    for turn in range(_TURNS + 1):
+    for turn in range(turns + 1):
         for number, work in enumerate(works):
             began = time.perf_counter()
             work()

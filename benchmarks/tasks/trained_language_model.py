@@ -16,6 +16,7 @@ from transformers import set_seed
 import ecospa
 from benchmarks.experiment import Run, RunContext
 from benchmarks.pretrained.loading import dense_settings, trained_folder
+from benchmarks.specs.failure_signatures import StressSettings
 from benchmarks.specs.language import ProtocolSpec
 from benchmarks.specs.pretrained import SEED_OFFSET, TrainedModel
 from benchmarks.specs.training import TrainingSettings
@@ -41,7 +42,9 @@ def load(run: Run, folder: Path) -> Task:
     return replace(untrained, build=build)
 
 
-def trained_place(settings: TrainingSettings | LimitsSettings, tier: str, context: RunContext, seed: int) -> Path:
+def trained_place(
+    settings: TrainingSettings | LimitsSettings | StressSettings, tier: str, context: RunContext, seed: int
+) -> Path:
     """Folder of the trained model of a run, made now if it has to be.
 
     Args:
