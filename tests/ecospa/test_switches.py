@@ -122,7 +122,7 @@ def test_by_kind_every_kind_has_the_mean_one_and_its_own_order() -> None:
 
 
 def test_within_kinds_an_event_cuts_pairs_of_every_kind() -> None:
-    config = {"pace": "paper", "end_step": None, "target_size": 0.1, "importance_threshold": 0.6}
+    config = {"pace": "paper", "end_step": None, "target_size": 0.2, "importance_threshold": 0.6}
     for within, expected in (("all", 2), ("kind", 3)):
         model, sparsity = measured("gpt2", select_within=within, **config)
         importances = {pair.name: float(pair.kind is not ecospa.PairKind.QK) for pair in ecospa.coupled_pairs(model)}
