@@ -5,7 +5,6 @@ Ink, grid and paper are exact colours that the report replaces by its own, so th
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from paper_tables.methods import CONTROL, k_and_theta, method, removes
+from paper_tables.methods import CONTROL, k_and_theta, method, removes, spare_place
 
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
 WIDTH = 5.8  # inches
@@ -88,16 +87,13 @@ def drawing(name: str) -> Iterator[None]:
 
 
 def look(name: str) -> tuple[str, str]:
-    """Return colour and marker of a method; an unknown one gets a spare pair, always the same for a name."""
+    """Return colour and marker of a method; an unknown one gets a spare pair, which no other of the records has."""
     if (known := method(name)).color:
         return COLORS[known.color], known.marker
     if (found := k_and_theta(name)) is not None and found[0] in _OF_K and found[1] in _OF_THETA:
         return _OF_K[found[0]], _OF_THETA[found[1]][0]
-    number = zlib.crc32(name.encode())
-    return (
-        SPARE_COLORS[number % len(SPARE_COLORS)],
-        SPARE_MARKERS[number // len(SPARE_COLORS) % len(SPARE_MARKERS)],
-    )
+    marks, colors = divmod(spare_place(name, len(SPARE_COLORS) * len(SPARE_MARKERS)), len(SPARE_COLORS))
+    return SPARE_COLORS[colors], SPARE_MARKERS[marks]
 
 
 def color(name: str) -> str:
