@@ -129,7 +129,7 @@ def method(name: str) -> Method:
 
 
 def spare_place(name: str, places: int) -> int:
-    """Return which of so many spare looks an unknown method has: its name decides, and the next one where that is taken.
+    """Return which of so many spare looks an unknown method has: by its name, or the next one where that is taken.
 
     Taken, that is, by another unknown method of the records (`described_by`): up to `places` of them share no look.
     """

@@ -5,7 +5,7 @@ Ink, grid and paper are exact colours that the report replaces by its own, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from paper_tables.analysis.intervals import Interval
 from paper_tables.methods import CONTROL, k_and_theta, method, removes, spare_place
 
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
@@ -153,6 +154,14 @@ def clipped(means: Sequence[float], widths: Sequence[float]) -> tuple[list[float
     """Return (lower, upper) lengths of bars on a logarithmic axis: down to a tenth of the mean at most, up in full."""
     lower = [min(width, 0.9 * mean) for mean, width in zip(means, widths, strict=True)]
     return lower, list(widths)
+
+
+def seeds(intervals: Iterable[Interval]) -> str:
+    """Return how many seeds are behind means and intervals: "n = 3 seeds, 95% interval"."""
+    counts = sorted({interval.n for interval in intervals})
+    if counts in ([], [1]):
+        return "one seed"
+    return f"n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds, 95% interval"  # noqa: RUF001
 
 
 def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> None:
