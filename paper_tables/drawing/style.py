@@ -188,17 +188,17 @@ def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> Non
         )
 
 
-def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa") -> None:
+def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa", lines: bool = True) -> None:
     """Write a key right of the panel, (method, text) from above: where lines would cross the leaders of `label_ends`.
 
-    Call it when everything is drawn.
+    Call it when everything is drawn. Without `lines` it shows markers alone.
     """
     handles = [
         Line2D(
             *([], []),
             color=color(name),
             marker=marker(name),
-            linestyle=line_style(name),
+            linestyle=line_style(name) if lines else "none",
             linewidth=2.0 if name == emphasis else 1.2,
             markersize=6,
             label=text,
@@ -211,7 +211,7 @@ def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa"
         bbox_to_anchor=(1.02, 0.5),
         frameon=False,
         fontsize=8.5,
-        handlelength=2.2,
+        handlelength=2.2 if lines else 1.2,
         labelspacing=0.3,
     )
     for (name, _), text in zip(methods, legend.get_texts(), strict=True):
