@@ -63,8 +63,8 @@ def pareto(records: Sequence[RunRecord], model: str) -> Figure | None:
     for column, (_, text) in zip(zip(*grid, strict=True), COSTS, strict=True):
         _align(column)
         column[-1].set_xlabel(text, fontsize=8.5)
-    note = {"xycoords": "axes fraction", "fontsize": 7.5, "annotation_clip": False}
-    grid[0][-1].annotate(seeds(scores), (1.12, 1.09), **note)
+    corner = grid[0][-1]
+    corner.text(1.12, 1.09, seeds(scores), transform=corner.transAxes, fontsize=7.5)
     return figure
 
 

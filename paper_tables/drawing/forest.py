@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -109,5 +110,5 @@ def _draw(panel: Axes, place: int, row: Row, number: str) -> None:
             fontsize=_SMALL,
         )
     if left <= row.interval.mean <= right:
-        look = {"color": shade, "markerfacecolor": PAPER if row.hollow else shade, "markersize": 6.5, "zorder": 3}
+        look: Any = {"color": shade, "markerfacecolor": PAPER if row.hollow else shade, "markersize": 6.5, "zorder": 3}
         panel.plot([row.interval.mean], [place], marker(row.method), **look)

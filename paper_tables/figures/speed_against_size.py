@@ -45,7 +45,7 @@ def _lines(found: Sequence[Point]) -> dict[str, Line]:
         line = [(point.mean("block_share"), _time(point), flops_ratio(point)) for point in own if point.batch == batch]
         complete = [(kept, time, flops) for kept, time, flops in line if None not in (kept, time, flops)]
         if complete:
-            lines[model] = sorted(complete, key=lambda part: -part[0])  # type: ignore[arg-type, operator]
+            lines[model] = sorted(complete, key=lambda part: -part[0])  # type: ignore[arg-type]
     return lines
 
 

@@ -36,8 +36,9 @@ def tokens_per_parameter(record: RunRecord) -> float | None:
         return None
     if "tokens_per_parameter" in record.metrics:
         return record.metrics["tokens_per_parameter"].value
-    numbers = [training.get("steps"), training.get("batch_size"), protocol.get("sequence_length")]
-    if not record.plan_history or not all(isinstance(number, int) for number in numbers):
+    wanted = (training.get("steps"), training.get("batch_size"), protocol.get("sequence_length"))
+    numbers = [int(number) for number in wanted if isinstance(number, int)]
+    if not record.plan_history or len(numbers) < len(wanted):
         return None
     return math.prod(numbers) / record.plan_history[0].block_parameters
 
