@@ -14,9 +14,7 @@ from results import RunRecord
 CURVE = ("curve", "start_step", "end_step", "interval")
 """Size over steps; who stays large longer learns more."""
 DIRTY, MIXED = "dirty", "mixed code"
-_ON_CURVE = (
-    *("uncoupled", "uncoupled_importance", "random_pairs", "random_indices", "uniform_pairs", "magnitude"),
-)
+_ON_CURVE = (*("uncoupled", "uncoupled_importance", "random_pairs", "random_indices", "uniform_pairs", "magnitude"),)
 """Methods of which a claim is "on the same curve"; all measures of importance too."""
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from paper_tables.analysis.cells import Cell
-from paper_tables.analysis.formats import difference
+from paper_tables.analysis.formats import NOTHING, difference
 from paper_tables.analysis.intervals import Interval, detectable, paired_difference
 
 MARGIN = 0.01
@@ -66,6 +66,12 @@ def nats(interval: Interval) -> str:
 
 
 def smallest(interval: Interval, digits: int = 2) -> str:
-    """Return the smallest detectable difference as printed; empty for one seed."""
+    """Return the smallest detectable difference as printed; empty for one seed, and for seeds that do not differ."""
     found = detectable(interval)
-    return "" if found is None else f"{found:.{digits}g}"
+    return f"{found:.{digits}g}" if found else ""
+
+
+def against(ours: Cell, theirs: Cell | None) -> str:
+    """Return ours minus theirs in nats as a table shows it; NOTHING for a model and itself, or without shared seeds."""
+    found = None if theirs is None or theirs.method == ours.method else gap(ours, theirs)
+    return NOTHING if found is None else nats(found.nats)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from paper_tables.analysis.cells import Comparison
 from paper_tables.analysis.comparability import flaw, unequal
 from paper_tables.analysis.formats import share
-from paper_tables.analysis.losses import Gap, gap
+from paper_tables.analysis.losses import Gap, gap, nats
 from paper_tables.analysis.training_length import tokens_per_parameter
 
 SEEDS_NEEDED = 3
@@ -47,4 +47,4 @@ def size_effect(comparison: Comparison, found: Gap) -> str:
     """Return the effect of size with the length of the training, as printed."""
     tokens = tokens_per_parameter(comparison.records)
     length = "" if tokens is None else f", {tokens:.3g} tokens per block parameter"
-    return f"dense minus small dense {found.text}{length}"
+    return f"dense minus small dense {nats(found.nats)} nats{length}"

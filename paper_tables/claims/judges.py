@@ -22,7 +22,6 @@ HALF = 0.5
 PHASES = ("prefill", "decode")
 
 
-
 @dataclass(frozen=True)
 class Setting:
     """Setting in which a number is judged: sequences at a time, tokens of each, and the mode or budget of the run."""

@@ -139,7 +139,7 @@ def on_largest_model(judge: Judge, experiment: str = LLAMA, name: str | None = N
 
 def _largest(records: Sequence[RunRecord]) -> tuple[int, int]:
     shapes = {shape(record) for record in records}
-    enough = {size for size in shapes if trained_enough(record for record in records if shape(record) == size)}
+    enough = {size for size in shapes if trained_enough([r for r in records if shape(r) == size])}
     return max(enough or shapes, default=(0, 0))
 
 

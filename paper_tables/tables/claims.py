@@ -17,7 +17,7 @@ from results import RunRecord
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per claim, those that were not run too; mechanical ones last, which are no verdict on the paper."""
+    """Return one row per claim, those that were not run too; mechanical ones, which are no verdicts, last."""
     rows = sorted(judged(records), key=lambda pair: pair[0].mechanical)
     return pd.DataFrame([_row(claim, verdict) for claim, verdict in rows])
 
@@ -37,6 +37,7 @@ def judged(records: Sequence[RunRecord], tier: str | None = None) -> list[tuple[
 def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
     return {
         "Claim": claim.statement,
+        "Part": claim.part or NOTHING,
         "Published": claim.published,
         "Measured": verdict.measured or NOTHING,
         "Controls": "; ".join(verdict.control_lines) or NOTHING,
