@@ -17,7 +17,7 @@ import pandas as pd
 from paper_tables.analysis.context import context
 from paper_tables.analysis.formats import NOTHING, flat, quantity, share
 from paper_tables.analysis.intervals import Interval, mean_interval
-from paper_tables.analysis.training_length import tokens_per_parameter, trained_enough
+from paper_tables.analysis.training_length import trained_enough
 from paper_tables.item import RECORDS
 from paper_tables.methods import label, rank
 from paper_tables.metrics import Column, headers, kind, unknown
@@ -79,9 +79,9 @@ def provenance(cell: Cell) -> dict[str, str]:
 
     Seeds of a checkout with changes that no commit has are flagged: nobody can run them again.
     """
-    flag = " (dirty)" if any(record.dirty for record in cell.records) else ""
+    dirty = sum(record.dirty for record in cell.records)
     return {
-        "Seeds": f"{len(cell.records)}{flag}",
+        "Seeds": f"{len(cell.records)}" + (f" ({dirty} dirty)" if dirty else ""),
         "Tier": cell.records[0].tier,
         "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
         RECORDS: " ".join(cell.ids),
@@ -149,8 +149,6 @@ def protocol_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     notes = [_setting_note(part, comparison.cells) for part in ("protocol", "data", "model", "training")]
     prints = sorted({record.data_fingerprint for record in comparison.records})
     notes.append(f"Data fingerprint: {', '.join(prints)}.")
-    if (tokens := tokens_per_parameter(comparison.records)) is not None:
-        notes.append(f"Training tokens per block parameter of the dense model: {tokens:.3g}.")
     if comparison.left_out:
         notes.append(f"{comparison.left_out} finished records of other settings or older runs are not in this table.")
     return tuple(note for note in notes if note)

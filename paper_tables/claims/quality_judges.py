@@ -115,7 +115,7 @@ def on_largest_model(judge: Judge, experiment: str = LLAMA, name: str | None = N
     """Return a judge that sees the largest model alone, where a tier has several sizes of one architecture.
 
     Models that were trained on enough text stand before larger ones that were not. The claims are about LLaMA-1B, so
-    at tier paper no other size stands in for it.
+    no other size stands before it, and at tier paper none stands in for it.
 
     Args:
         judge: who decides.
@@ -139,6 +139,8 @@ def on_largest_model(judge: Judge, experiment: str = LLAMA, name: str | None = N
 
 def _largest(records: Sequence[RunRecord]) -> tuple[int, int]:
     shapes = {shape(record) for record in records}
+    if LLAMA_1B in shapes:
+        return LLAMA_1B
     enough = {size for size in shapes if trained_enough([r for r in records if shape(r) == size])}
     return max(enough or shapes, default=(0, 0))
 

@@ -29,7 +29,7 @@ COLUMNS = {
         *("Non-zero in blocks", "Run FLOPs", "Final step / dense", "Seeds"),
     ),
     "controls": (
-        *("Blocks kept", "Part", "EcoSpa against", "Nats per token", "Perplexity", "Detectable", "Holm", "Reading"),
+        *("Blocks kept", "EcoSpa against", "Part", "Nats per token", "Perplexity", "Detectable", "Holm", "Reading"),
         "Seeds",
     ),
     "gpt2_pretraining": (

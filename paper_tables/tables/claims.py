@@ -37,12 +37,12 @@ def judged(records: Sequence[RunRecord], tier: str | None = None) -> list[tuple[
 def _row(claim: Claim, verdict: Verdict) -> dict[str, str]:
     return {
         "Claim": claim.statement,
-        "Part": claim.part or NOTHING,
         "Published": claim.published,
         "Measured": verdict.measured or NOTHING,
         "Controls": "; ".join(verdict.control_lines) or NOTHING,
         "Seeds": str(verdict.n or NOTHING),
         "Verdict": verdict.text,
+        "Part": claim.part or NOTHING,
         "Source": claim.source,
         RECORDS: " ".join(verdict.all_records),
     }
@@ -52,10 +52,10 @@ ITEM = Table(
     name="claims",
     title="Claims and verdicts",
     caption="Decided by 95% intervals of differences or ratios paired by seed, three seeds at least, where the p-value "
-    "stays below 0.05 after Holm's correction over the claims of an experiment. Losses in nats per token; within ±0.01 "
-    "nats, or a tenth of a published effect, is no difference. Detectable: smallest difference that as many seeds "
-    "detect, two-sided 5%, power 80%. Measured: follows from the size alone, and is no verdict on the paper. "
-    f"Tags: {meanings(('A', 'S', 'R', 'I'))}.",
+    "stays below 0.05 after Holm's correction over the claims of an experiment (p of how many). Losses in nats per "
+    "token; within ±0.01 nats, or a tenth of a published effect, is no difference. Detectable: smallest difference "
+    "that as many seeds detect, two-sided 5%, power 80%. Measured: follows from the size alone, and is no verdict on "
+    f"the paper. Tags: {meanings(('A', 'S', 'R', 'I'))}.",
     experiments=(),
     build=build,
     place=1,

@@ -16,11 +16,15 @@ from paper_tables.analysis.intervals import Interval, paired_difference
 from paper_tables.analysis.losses import gap, nats, smallest
 from paper_tables.analysis.precondition import SEEDS_NEEDED, told
 from paper_tables.claims.multiplicity import corrected, shown
+from paper_tables.claims.quality_judges import from_scratch
 from paper_tables.claims.thesis import thesis_claims
 from paper_tables.claims.verdicts import Verdict
 from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label
 from results import RunRecord
+
+NO_CLAIM = "no claim"
+"""Stands for the part of the method where nothing is claimed; such a reading is not corrected."""
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -28,9 +32,11 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     tier = records[0].tier if records else ""
     verdicts = corrected([(claim, claim.verdict(records, tier)) for claim in thesis_claims()])
     claimed = {frozenset(verdict.records): (claim.part, verdict) for claim, verdict in verdicts}
+    comparison = compare(records)
     rows = []
     for ours, theirs, effect in pairs(records):
-        part, verdict = claimed.get(frozenset((*ours.ids, *theirs.ids)), (NOTHING, None))
+        unclaimed = from_scratch(comparison, ours, theirs, "", ITEM.name, full_scale=False)
+        part, verdict = claimed.get(frozenset((*ours.ids, *theirs.ids)), (NO_CLAIM, unclaimed))
         rows.append(_row(ours, theirs, effect, part, verdict))
     return pd.DataFrame(rows)
 
@@ -79,17 +85,17 @@ def reading(effect: Interval) -> str:
     return "EcoSpa better" if effect.high < 0 else "EcoSpa worse"
 
 
-def _row(ours: Cell, theirs: Cell, effect: Interval, part: str, verdict: Verdict | None) -> dict[str, str]:
+def _row(ours: Cell, theirs: Cell, effect: Interval, part: str, verdict: Verdict) -> dict[str, str]:
     beside = paired_difference(ours.values("perplexity"), theirs.values("perplexity"))
     return {
         "Blocks kept": share(ours.target),
-        "Part": part,
         "EcoSpa against": label(theirs.method),
+        "Part": part,
         "Nats per token": nats(effect),
         "Perplexity": NOTHING if beside is None else f"{beside.mean:+.3g}",
         "Detectable": smallest(effect) or NOTHING,
-        "Holm": NOTHING if verdict is None or verdict.p is None else shown(verdict.p),
-        "Reading": f"{reading(effect)}, no claim" if verdict is None else verdict.reading,
+        "Holm": NOTHING if verdict.p is None or part == NO_CLAIM else shown(verdict.p),
+        "Reading": verdict.reading,
         "Seeds": str(effect.n),
         "Perplexity, EcoSpa": quantity(ours.interval("perplexity")),
         "Perplexity, other": quantity(theirs.interval("perplexity")),

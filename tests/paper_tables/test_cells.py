@@ -125,4 +125,5 @@ def test_tokens_are_those_of_the_dense_model() -> None:
 
 def test_seeds_of_a_dirty_checkout_are_flagged() -> None:
     assert provenance(compare(runs("ecospa", 3, 0)).cells[0])["Seeds"] == "3"
-    assert provenance(compare(runs("ecospa", 3, 0, dirty=True)).cells[0])["Seeds"] == "3 (dirty)"
+    mixed = [*runs("ecospa", 2, 0, dirty=True), make_record(9, seed=2)]
+    assert provenance(compare(mixed).cells[0])["Seeds"] == "3 (2 dirty)"

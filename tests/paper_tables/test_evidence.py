@@ -179,6 +179,12 @@ def test_what_was_not_tested_does_not_count_and_what_stands_twice_counts_once() 
     assert found[2][1] == untested[0][1]
 
 
+def test_two_claims_of_one_effect_are_two() -> None:
+    own = verdict(DIRECTION, 0.03, "a")
+    found = corrected([(claim("a"), own), (claim("b"), own)])
+    assert [own.detail for _, own in found] == ["alone: direction holds at reduced scale, n=3, Holm p=0.06 of 2"] * 2
+
+
 def test_the_thesis_has_a_claim_for_every_control_at_both_sizes() -> None:
     made = thesis_claims()
     assert len(made) == len(COMPARISONS) * len(TARGETS) and {claim.part for claim in made} == {
@@ -206,10 +212,10 @@ def test_mechanical_facts_are_no_verdicts_and_stand_last() -> None:
 
 
 def test_a_smaller_model_on_enough_text_stands_for_a_larger_one_that_was_not() -> None:
-    def llamas(first: int, width: int, blocks: int) -> list[RunRecord]:
+    def llamas(first: int, width: int, blocks: int, layers: int = 4) -> list[RunRecord]:
         common: dict[str, Any] = {
             "experiment": "llama_pretraining",
-            "model": {"width": width, "layers": 4},
+            "model": {"width": width, "layers": layers},
             "plan_history": (PlanEvent(0, 2 * blocks, blocks, {}),),
         }
         theirs = runs(first + 10, THEIRS, "uniform_pairs", **common)
@@ -220,3 +226,5 @@ def test_a_smaller_model_on_enough_text_stands_for_a_larger_one_that_was_not() -
     found = judge([*large, *small], "cpu")
     assert set(found.records) == {record.id for record in small[:6]}
     assert set(judge(large, "cpu").records) == {record.id for record in large[:6]}
+    own = llamas(200, 2048, 100_000, layers=24)  # the model of the claims, published with 13 tokens for each
+    assert set(judge([*own, *small], "cpu").records) == {record.id for record in own[:6]}
