@@ -13,6 +13,7 @@ from typing import ClassVar
 import pandas as pd
 from matplotlib.figure import Figure
 
+from paper_tables.analysis.shared_cells import of_experiment
 from results import RunRecord
 
 RECORDS = "Records"
@@ -80,11 +81,14 @@ def for_records(items: Sequence[Item], records: Sequence[RunRecord]) -> list[Ite
 
 
 def records_of(item: Item, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records that `item` reads: the finished ones, and the failed ones where it asks for them."""
+    """Return the records that `item` reads: the finished ones, and the failed ones where it asks for them.
+
+    Among them are those that its experiments borrow, see `paper_tables.analysis.shared_cells`.
+    """
     everything = isinstance(item, Table) and item.failed
+    read = {record.id for name in item.experiments for record in of_experiment(records, name)}
     return [
         record
         for record in records
-        if (everything or record.status == "finished")
-        and (not item.experiments or record.experiment in item.experiments)
+        if (everything or record.status == "finished") and (not item.experiments or record.id in read)
     ]

@@ -40,7 +40,12 @@ METRICS = {
     "block_parameters": Metric("Stored in blocks", "count"),
     "block_parameters_nonzero": Metric("Non-zero in blocks", "count"),
     "block_parameters_effective": Metric("Effective in blocks", "count"),
+    "average_parameters": Metric("Average parameters", "count"),
+    "average_block_parameters": Metric("Average in blocks", "count"),
     "shrink_events": Metric("Shrink events"),
+    # length of training
+    "tokens_per_parameter": Metric("Tokens/parameter"),
+    "training_steps": Metric("Training steps"),
     # FLOPs
     "step_flops": Metric("Step FLOPs", "count"),
     "step_flops_ratio": Metric("FLOPs / dense"),

@@ -1,13 +1,12 @@
 """Cells of one table: records of the same model, data and protocol, and one run per seed.
 
 Perplexities of different data or protocols do not compare, and a store keeps every run for ever, so a table has to
-choose. It takes the largest set of cells that belong together, the newest one if two are equally large, and says what
-it left out. Bookkeeping of the suite; no part of the paper.
+choose. It takes a set of cells that belong together and were trained on enough text, else any, of those the largest,
+the newest one if two are equally large, and says what it left out. Bookkeeping of the suite; no part of the paper.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,16 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from paper_tables.analysis.context import context
 from paper_tables.analysis.formats import NOTHING, flat, quantity, share
 from paper_tables.analysis.intervals import Interval, mean_interval
+from paper_tables.analysis.training_length import trained_enough
 from paper_tables.item import RECORDS
 from paper_tables.methods import label, rank
 from paper_tables.metrics import Column, headers, kind, unknown
 from results import RunRecord
 
 GLUE_TASKS = {"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "stsb": "STS-B"}
-SAME_MODEL_AND_DATA = ("model", "data", "protocol")
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -75,9 +75,13 @@ class Comparison:
 
 
 def provenance(cell: Cell) -> dict[str, str]:
-    """Return the last columns of a row: how many seeds, where they ran, and which records they are."""
+    """Return the last columns of a row: how many seeds, where they ran, and which records they are.
+
+    Seeds of a checkout with changes that no commit has are flagged: nobody can run them again.
+    """
+    dirty = sum(record.dirty for record in cell.records)
     return {
-        "Seeds": str(len(cell.records)),
+        "Seeds": f"{len(cell.records)}" + (f" ({dirty} dirty)" if dirty else ""),
         "Tier": cell.records[0].tier,
         "Device": ", ".join(sorted({device_name(record) for record in cell.records})),
         RECORDS: " ".join(cell.ids),
@@ -115,9 +119,14 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
 
 
 def settled(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the finished `records` that may stand in one table: of one model, data and protocol."""
+    """Return the finished `records` that may stand in one table: of one model, data and protocol.
+
+    A set that was trained on enough text stands before any larger one that was not.
+    """
     finished = [record for record in records if record.status == "finished"]
-    return _largest(_grouped((_context(record), record) for record in finished))
+    groups = _grouped((context(record), record) for record in finished)
+    enough = {key: group for key, group in groups.items() if trained_enough(group)}
+    return _largest(enough or groups)
 
 
 def by_model(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -143,11 +152,6 @@ def protocol_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     if comparison.left_out:
         notes.append(f"{comparison.left_out} finished records of other settings or older runs are not in this table.")
     return tuple(note for note in notes if note)
-
-
-def _context(record: RunRecord) -> str:
-    parts = {part: record.config.get(part) for part in SAME_MODEL_AND_DATA}
-    return json.dumps([parts, record.data_fingerprint], sort_keys=True)
 
 
 def _grouped(pairs: Iterable[tuple[Key, RunRecord]]) -> dict[Key, list[RunRecord]]:

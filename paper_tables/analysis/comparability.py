@@ -1,4 +1,4 @@
-"""Comparability of two cells: trained for as long, on the same curve, measured on the same device.
+"""Comparability of two cells: trained for as long, on the same curve, by the same code, measured on the same device.
 
 A difference is the method's only if nothing else differs; a store keeps runs of many settings and machines.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from paper_tables.analysis.cells import Cell, device_name
+from paper_tables.analysis.context import TRAINING, TWICE
+from results import RunRecord
 
-TRAINING = ("steps", "batch_size")
-"""Settings that must agree: a learning rate belongs to a method, as GaLore's own does."""
 CURVE = ("curve", "start_step", "end_step", "interval")
 """Size over steps; who stays large longer learns more."""
-TWICE = "dense_twice_steps"
-_ON_CURVE = ("uncoupled", "uncoupled_importance", "random_pairs", "magnitude")
+DIRTY, MIXED = "dirty", "mixed code"
+_ON_CURVE = (*("uncoupled", "uncoupled_importance", "random_pairs", "random_indices", "uniform_pairs", "magnitude"),)
 """Methods of which a claim is "on the same curve"; all measures of importance too."""
 
 
@@ -27,6 +27,29 @@ def unequal(ours: Cell, theirs: Cell) -> str:
     if theirs.method in _ON_CURVE or theirs.method.startswith("importance_"):
         parts.append(_differing(ours, theirs, "method_config", CURVE))
     return ", ".join(text for part in parts for text in part)
+
+
+def flaw(ours: Cell, theirs: Cell | None = None) -> str:
+    """Return why the records of a comparison cannot carry a verdict: "dirty", "mixed code", or both; else "".
+
+    Code is compared seed by seed, as values are: every difference is then between two runs of one code.
+
+    Args:
+        ours: one side.
+        theirs: the other; None where a record measures both sides in one process.
+    """
+    if theirs is None:
+        return DIRTY if any(record.dirty for record in ours.records) else ""
+    mine, other = ({record.seed: record for record in cell.records} for cell in (ours, theirs))
+    pairs = [(mine[seed], other[seed]) for seed in sorted(mine.keys() & other.keys())]
+    dirty = any(record.dirty for pair in pairs for record in pair)
+    mixed = any(code(left) != code(right) for left, right in pairs)
+    return ", ".join(text for text, present in ((DIRTY, dirty), (MIXED, mixed)) if present)
+
+
+def code(record: RunRecord) -> str:
+    """Return what tells the code of two runs apart: a digest of the sources, or the commit in records without one."""
+    return record.versions.get("code", record.commit)
 
 
 def same_device(ours: Cell, theirs: Cell, metric: str) -> tuple[dict[int, float], dict[int, float]]:

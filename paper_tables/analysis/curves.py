@@ -61,12 +61,6 @@ def smooth(points: Points, window: int) -> list[tuple[float, float]]:
     return [(float(x), float(mean)) for (x, _), mean in zip(points, means, strict=True)]
 
 
-def dense_blocks(comparison: Comparison) -> int:
-    """Return the block parameters of the dense model, the largest start of any run; 0 if no record has a history."""
-    starts = (record.plan_history[0].block_parameters for record in comparison.records if record.plan_history)
-    return max(starts, default=0)
-
-
 def last_step(record: RunRecord) -> int:
     """Return the last step that a record tells of: of its configuration, its loss curve or its history."""
     configured = record.config.get("training", {}).get("steps", 0)

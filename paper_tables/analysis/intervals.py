@@ -12,13 +12,10 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-# Student's t, 97.5% quantile for 1 to 30 degrees of freedom; a table keeps scipy out of the report's dependencies.
-_T = (
-    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
-    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
-    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
-)
-_Z = 1.959964
+from scipy import special  # type: ignore[import-untyped]
+
+POWER = 0.8
+"""Probability with which a true difference of the detectable size is told from none."""
 LARGEST = 1e100
 """Beyond it a number is an overflow on its way: its square, or a sum, may not be a number any more."""
 
@@ -46,16 +43,48 @@ class Interval:
         return Interval(-self.mean, self.half_width, self.n)
 
 
-def t_quantile(degrees: int) -> float:
-    """Return the two-sided 95% quantile of Student's t; ValueError below one degree of freedom.
-
-    Beyond the table z + (z^3 + z) / (4 d) + (5 z^5 + 16 z^3 + 3 z) / (96 d^2): Abramowitz and Stegun 26.7.5.
-    """
+def t_quantile(degrees: int, probability: float = 0.975) -> float:
+    """Return a quantile of Student's t, by default the two-sided 95% one; ValueError below one degree of freedom."""
     if degrees < 1:
         raise ValueError(f"degrees is {degrees}; it must be at least 1, so at least two values are needed")
-    if degrees <= len(_T):
-        return _T[degrees - 1]
-    return _Z + (_Z**3 + _Z) / (4 * degrees) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * degrees**2)
+    return float(special.stdtrit(degrees, probability))
+
+
+def p_value(interval: Interval, neutral: float = 0.0) -> float:
+    """Return the two-sided p-value of Student's t test of "the mean is `neutral`"; 1 for one seed.
+
+    Without any spread over seeds it is 0, or 1 where the mean is `neutral`.
+    """
+    return _two_sided(interval, abs(interval.mean - neutral))
+
+
+def p_equivalent(interval: Interval, neutral: float, margin: float) -> float:
+    """Return twice the larger p-value of the two one-sided tests of "the mean is within `margin` of `neutral`".
+
+    It is below 0.05 just where the 95% interval lies inside of the margin.
+    """
+    inside = margin - abs(interval.mean - neutral)
+    return _two_sided(interval, inside) if inside > 0 else 1.0
+
+
+def detectable(interval: Interval) -> float | None:
+    """Return the smallest difference that as many seeds with this spread detect: two-sided 5%, power POWER.
+
+    (t_{0.975, n-1} + t_{0.8, n-1}) s / sqrt(n); None for one seed.
+    """
+    if not math.isfinite(interval.half_width):
+        return None
+    degrees = interval.n - 1
+    return interval.half_width * (1 + t_quantile(degrees, POWER) / t_quantile(degrees))
+
+
+def _two_sided(interval: Interval, distance: float) -> float:
+    if not math.isfinite(interval.half_width) or not math.isfinite(distance) or distance == 0:
+        return 1.0
+    if interval.half_width == 0:
+        return 0.0
+    degrees = interval.n - 1
+    return float(2 * special.stdtr(degrees, -distance / interval.half_width * t_quantile(degrees)))
 
 
 def mean_interval(values: Iterable[float]) -> Interval:

@@ -15,10 +15,13 @@ from paper_tables.analysis.cells import (
     compare,
 )
 from paper_tables.analysis.intervals import Interval, mean_interval
+from paper_tables.analysis.losses import losses
 from results import RunRecord
 
 EXPERIMENT = "k_theta_sweep"
 FROM_SCRATCH, TRAINED = "from scratch", "trained"
+SHARED_MODEL = "GPT-2, 4 layers"
+"""Name of the model that the from-scratch experiments of tier cpu share; the stages of other tiers name themselves."""
 SAME_SIZE = 0.02
 """By how much the block parameters of two ends may differ, as a share: sizes come in steps of a width."""
 _OF_GRID = re.compile(r"ecospa_k\d+_theta\d+")
@@ -52,14 +55,20 @@ class Stage:
 
 
 def stages(records: Sequence[RunRecord]) -> dict[str, Stage]:
-    """Return the stages that there are records of, pre-training first."""
-    found = by_model([record for record in records if record.experiment == EXPERIMENT])
+    """Return the stages that there are records of, pre-training first.
+
+    Args:
+        records: of the experiment, and those that it borrows.
+    """
+    found: dict[str, list[RunRecord]] = {}
+    for model, own in by_model(records).items():
+        found.setdefault(FROM_SCRATCH if model == SHARED_MODEL else model, []).extend(own)
     names = [name for name in STAGES if name in found] + sorted(set(found) - set(STAGES))
     return {name: _stage(found[name]) for name in names}
 
 
 def effect(points: Sequence[Point], axis: Axis) -> Interval | None:
-    """Return perplexity at the largest value of one axis minus that at the smallest, over seeds; None without both.
+    """Return nats per token at the largest value of one axis minus that at the smallest, over seeds; None without both.
 
     Every seed's difference is the mean over the values of the other axis that were run at both ends. Seeds that lack
     one of them are left out: their mean would be about another grid.
@@ -67,7 +76,7 @@ def effect(points: Sequence[Point], axis: Axis) -> Interval | None:
     both = axis_ends(points, axis)
     if both is None:
         return None
-    pairs = [(low.cell.values("perplexity"), high.cell.values("perplexity")) for low, high in both]
+    pairs = [(losses(low.cell), losses(high.cell)) for low, high in both]
     seeds = set.intersection(*(low.keys() & high.keys() for low, high in pairs))
     if not seeds:
         return None

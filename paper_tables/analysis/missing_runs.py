@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from paper_tables.analysis.cells import SAME_MODEL_AND_DATA
+from paper_tables.analysis.context import SAME_MODEL_AND_DATA
 from paper_tables.analysis.formats import share
 from paper_tables.item import Item, Table
 from paper_tables.methods import label

@@ -1,164 +1,52 @@
-"""From records to the effect that a claim is about: who is compared, on which metric, paired by seed."""
+"""Judges of claims about time, memory and error: who is compared, on which metric, in which setting, paired by seed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paper_tables.analysis.cells import Cell, compare, shape
-from paper_tables.analysis.comparability import same_device, unequal
-from paper_tables.analysis.fine_tuning import protocols
+from paper_tables.analysis.comparability import DIRTY, flaw, same_device, unequal
 from paper_tables.analysis.formats import difference, ratio, share
-from paper_tables.analysis.intervals import Interval, mean_interval, paired_difference, paired_ratio
+from paper_tables.analysis.intervals import mean_interval, paired_difference, paired_ratio
 from paper_tables.claims.published import PublishedNumber
-from paper_tables.claims.verdicts import (
-    NO_DIFFERENCE,
-    NOT_REPRODUCED,
-    NOT_RUN,
-    SEEDS_NEEDED,
-    Judge,
-    Verdict,
-    decide,
-    needs,
-)
+from paper_tables.claims.quality_judges import LLAMA_1B, TRAINING
+from paper_tables.claims.verdicts import Judge, Verdict, needs, ruled
 from results import RunRecord
 
-TRAINING = "coupled_vs_uncoupled"
 MISMATCH = "mismatch_error"
-PRETRAINED = "pretrained_shrink"
-LLAMA = "llama_pretraining"
-FINETUNING = "llama_finetuning"
-LLAMA_1B = (2048, 24)
-"""Width and layers of the model that the paper's headlines are about."""
 HALF = 0.5
 """Share of the block parameters at which the headlines are judged: LLaMA-1B with half of its parameters has 45 %."""
-NEEDS_1B = "LLaMA-1B (24 layers of 2048)"
 
 PHASES = ("prefill", "decode")
 
-ErrorCurves = dict[tuple[str, str], dict[float, float]]
-
-
-def beats(other: str, target: float, experiment: str = TRAINING) -> Judge:
-    """Return the judge of "EcoSpa has a lower perplexity than `other` at `target`" in an experiment."""
-
-    def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        comparison = compare(_of(records, experiment))
-        ours, theirs = comparison.get("ecospa", target), comparison.get(other, target)
-        command = f"python -m benchmarks run {experiment} --tier {tier} --methods ecospa {other}"
-        if ours is None or ours.target != target or theirs is None or theirs.target not in (None, target):
-            return needs(command)
-        if other_training := unequal(ours, theirs):
-            return needs(f"runs of equal training, not {other_training}: {command}")
-        effect = paired_difference(ours.values("perplexity"), theirs.values("perplexity"))
-        if effect is None:
-            return needs(f"the same seeds of both methods: {command}")
-        kind, detail = decide(effect, 0.0, full_scale=tier == "paper")
-        return Verdict(kind, detail, f"perplexity {difference(effect)}", effect.n, ours.ids + theirs.ids)
-
-    return judge
-
-
-def on_largest_model(judge: Judge, experiment: str = LLAMA, name: str | None = None) -> Judge:
-    """Return a judge that sees the largest model alone, where a tier has several sizes of one architecture.
-
-    The claims are about LLaMA-1B, so at tier paper no other size stands in for it.
-
-    Args:
-        judge: who decides.
-        experiment: whose records.
-        name: of the model, where an experiment has several architectures.
-    """
-
-    def judge_largest(records: Sequence[RunRecord], tier: str) -> Verdict:
-        own = [
-            record
-            for record in _of(records, experiment)
-            if name is None or (record.config.get("model") or {}).get("name") == name
-        ]
-        largest = max((shape(record) for record in own), default=(0, 0))
-        if own and tier == "paper" and largest != LLAMA_1B:
-            return needs(f"{NEEDS_1B}: python -m benchmarks run {experiment} --tier {tier}")
-        return judge([record for record in own if shape(record) == largest], tier)
-
-    return judge_largest
-
-
-def beats_fine_tuned(other: str, target: float) -> Judge:
-    """Return the judge of "with fine-tuning, EcoSpa has a lower perplexity than `other` at `target`", every model.
-
-    The models are judged apart; the one on which EcoSpa does worst decides.
-    """
-
-    def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        command = f"python -m benchmarks run {FINETUNING} --tier {tier} --methods ecospa {other}"
-        found: list[_Judged] = []
-        other_training = ""
-        for own in protocols(_of(records, FINETUNING)):
-            ours, theirs = own.comparison.get("ecospa", target), own.comparison.get(other, target)
-            if own.procedure != "fine-tuned" or ours is None or ours.target != target or theirs is None:
-                continue
-            if differing := unequal(ours, theirs):
-                other_training = f"runs of equal training, not {differing}: "
-                continue
-            effect = paired_difference(ours.values("perplexity"), theirs.values("perplexity"))
-            if effect is not None and theirs.target in (None, target):
-                found.append(_Judged.of(own.model, effect, tier, ours.ids + theirs.ids))
-        return _worst(found) if found else needs(f"{other_training}{command}")
-
-    return judge
-
-
-def grows_when_cut(target: float, smaller: float) -> Judge:
-    """Return the judge of "with fine-tuning, EcoSpa's perplexity at `smaller` is above that at `target`"."""
-
-    def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        found: list[_Judged] = []
-        for own in protocols(_of(records, FINETUNING)):
-            cells = {cell.target: cell for cell in own.comparison.cells if cell.method == "ecospa"}
-            if own.procedure != "fine-tuned" or target not in cells or smaller not in cells:
-                continue
-            large, small = cells[target], cells[smaller]
-            effect = paired_difference(large.values("perplexity"), small.values("perplexity"))
-            if effect is not None:
-                found.append(_Judged.of(own.model, effect, tier, large.ids + small.ids))
-        return (
-            _worst(found) if found else needs(f"python -m benchmarks run {FINETUNING} --tier {tier} --methods ecospa")
-        )
-
-    return judge
-
 
 @dataclass(frozen=True)
-class _Judged:
-    """One model of several: what it alone would decide."""
+class Setting:
+    """Setting in which a number is judged: sequences at a time, tokens of each, and the mode or budget of the run."""
 
-    model: str
-    effect: Interval
-    kind: str
-    detail: str
-    ids: tuple[str, ...]
+    batch: int
+    sequence: int
+    mode: str = "plain"
+    budget: float | None = None
 
-    @classmethod
-    def of(cls, model: str, effect: Interval, tier: str, ids: tuple[str, ...]) -> _Judged:
-        """Decide a difference in perplexity."""
-        return cls(model, effect, *decide(effect, 0.0, full_scale=tier == "paper"), ids)
+    @property
+    def text(self) -> str:
+        """Return the setting as printed: "batch 8, 96 tokens"."""
+        return f"batch {self.batch}, {self.sequence} tokens"
+
+    def holds(self, record: RunRecord) -> bool:
+        """Return whether a run was measured in this setting."""
+        protocol = record.config.get("protocol") or {}
+        measured = tuple(protocol.get(name) for name in ("batch", "sequence", "budget"))
+        return (*measured, protocol.get("mode", "plain")) == (self.batch, self.sequence, self.budget, self.mode)
 
 
-def _worst(found: Sequence[_Judged]) -> Verdict:
-    """Return the verdict on the model that comes out worst: a loss before no difference before the direction.
+Settings = Mapping[str, Setting]
+"""The setting of a claim by tier: a laptop has no room for the batches of a GPU."""
 
-    The end of an interval would not do: the noisiest model has the highest. Models with too few seeds decide nothing
-    as long as another has enough.
-    """
-    order = (NOT_REPRODUCED, NO_DIFFERENCE, NOT_RUN)
-    enough = [entry for entry in found if entry.effect.n >= SEEDS_NEEDED] or list(found)
-    worst = max(enough, key=lambda e: (-order.index(e.kind) if e.kind in order else -len(order), e.effect.mean))
-    few = [f"{entry.model} (n={entry.effect.n})" for entry in found if entry not in enough]
-    left_out = f"; left out, too few seeds: {', '.join(few)}" if few else ""
-    text = f"{worst.model}: perplexity {difference(worst.effect)}{left_out}"
-    return Verdict(worst.kind, worst.detail, text, worst.effect.n, worst.ids)
+ErrorCurves = dict[tuple[str, str], dict[float, float]]
 
 
 def faster_at_the_end(target: float) -> Judge:
@@ -169,8 +57,9 @@ def faster_at_the_end(target: float) -> Judge:
         effect = cell.interval("final_step_time_ratio") if cell is not None and cell.target == target else None
         if cell is None or effect is None:
             return needs(f"python -m benchmarks run {TRAINING} --tier {tier} --methods ecospa")
-        kind, detail = decide(effect, 1.0, full_scale=tier == "paper")
-        return Verdict(kind, detail, f"step time ratio {ratio(effect)}", effect.n, cell.ids)
+        text = f"step time ratio {ratio(effect)}"
+        full_scale = tier == "paper"
+        return ruled(effect, 1.0, text, cell.ids, experiment=TRAINING, full_scale=full_scale, flaw=flaw(cell))
 
     return judge
 
@@ -185,6 +74,7 @@ def against_dense(
     target: float = HALF,
     at_scale: tuple[str, ...] = ("paper",),
     beside: tuple[tuple[str, str], ...] = (),
+    settings: Settings | None = None,
 ) -> Judge:
     """Return the judge of a headline claim of EcoSpa against a dense LLaMA-1B on the same device.
 
@@ -197,10 +87,13 @@ def against_dense(
         target: share of the block parameters that EcoSpa keeps.
         at_scale: tiers in which a run of LLaMA-1B is the run of the claim, so that it can be reproduced there.
         beside: (text, metric) that the verdict tells, too, and that do not decide.
+        settings: in which it is judged, where an experiment measures in several.
     """
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        comparison = compare(_of(records, experiment))
+        setting = None if settings is None else settings.get(tier)
+        own = [record for record in _of(records, experiment) if setting is None or setting.holds(record)]
+        comparison = compare(own)
         ours, theirs = comparison.get("ecospa", target), comparison.get("dense", None)
         if ours is None or ours.target != target or theirs is None:
             return needs(what)
@@ -212,18 +105,27 @@ def against_dense(
         effect = pair(*same_device(ours, theirs, metric))
         if effect is None:
             return needs(f"the same device for both: {what}")
-        full_scale = tier in at_scale and _shapes(ours, theirs) == {LLAMA_1B}
-        kind, detail = decide(effect, 1.0 if as_ratio else 0.0, full_scale=full_scale, published=number.value)
         shown = f"ratio {ratio(effect)}" if as_ratio else difference(effect)
-        text = f"{metric.replace('_', ' ')} {shown} at {share(target)} of the block parameters"
+        text = f"{metric.replace('_', ' ')} {shown} at {_where(target, setting)}"
         others = [(said, pair(*same_device(ours, theirs, name))) for said, name in beside]
         told = [f"{said} {ratio(own) if as_ratio else difference(own)}" for said, own in others if own is not None]
-        return Verdict(kind, detail, "; ".join((text, *told)), effect.n, ours.ids + theirs.ids)
+        return ruled(
+            effect,
+            1.0 if as_ratio else 0.0,
+            "; ".join((text, *told)),
+            ours.ids + theirs.ids,
+            experiment=experiment,
+            full_scale=tier in at_scale and _shapes(ours, theirs) == {LLAMA_1B},
+            published=number.value,
+            flaw=flaw(ours, theirs),
+        )
 
     return judge
 
 
-def infers_faster(number: PublishedNumber, experiment: str, model: str, what: str, target: float = HALF) -> Judge:
+def infers_faster(
+    number: PublishedNumber, experiment: str, model: str, what: str, settings: Settings, target: float = HALF
+) -> Judge:
     """Return the judge of "the shrunk model infers faster than the dense one", in prefill and decode alike.
 
     Every run interleaved both models, so its `throughput_ratio` (shrunk / dense) needs no record of the dense model.
@@ -234,11 +136,14 @@ def infers_faster(number: PublishedNumber, experiment: str, model: str, what: st
         experiment: whose records, of the method ecospa.
         model: its name.
         what: what it takes to run, where there are no records.
+        settings: in which it is judged.
         target: share of the block parameters that is kept.
     """
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
+        setting = settings.get(tier)
         own = [r for r in _of(records, experiment) if (r.config.get("model") or {}).get("name") == model]
+        own = [record for record in own if setting is not None and setting.holds(record)]
         cells = {phase: _speed_cell(own, phase, target) for phase in PHASES}
         found = {
             phase: (cell, effect)
@@ -249,17 +154,27 @@ def infers_faster(number: PublishedNumber, experiment: str, model: str, what: st
             return needs(what)
         slowest = min(found, key=lambda phase: found[phase][1].mean)
         cell, effect = found[slowest]
-        full_scale = tier in ("gpu", "paper") and _shapes(cell) == {LLAMA_1B}
-        kind, detail = decide(effect.mirrored(), -1.0, full_scale=full_scale, published=-number.value)
         text = ", ".join(f"{phase} {ratio(own_effect)}" for phase, (_, own_effect) in found.items())
-        text = f"throughput ratio: {text}; {slowest} decides, at {share(target)} of the block parameters"
-        return Verdict(kind, detail, text, effect.n, cell.ids)
+        return ruled(
+            effect.mirrored(),
+            -1.0,
+            f"throughput ratio: {text}; {slowest} decides, at {_where(target, setting)}",
+            cell.ids,
+            experiment=experiment,
+            full_scale=tier in ("gpu", "paper") and _shapes(cell) == {LLAMA_1B},
+            published=-number.value,
+            flaw=flaw(cell),
+        )
 
     return judge
 
 
+def _where(target: float, setting: Setting | None) -> str:
+    return f"{share(target)} of the block parameters" + ("" if setting is None else f", {setting.text}")
+
+
 def _speed_cell(records: Sequence[RunRecord], phase: str, target: float) -> Cell | None:
-    """Return EcoSpa's cell in one phase, on the largest model, in the setting that most was measured in."""
+    """Return EcoSpa's cell in one phase, on the largest model."""
     own = [record for record in records if (record.config.get("protocol") or {}).get("phase") == phase]
     largest = max((shape(record) for record in own), default=(0, 0))
     cell = compare([record for record in own if shape(record) == largest]).get("ecospa", target)
@@ -275,24 +190,15 @@ def aligned_error_below(removal: str) -> Judge:
         if not worst:
             return needs(f"python -m benchmarks run {MISMATCH} --tier {tier}")
         effect = mean_interval(worst.values())
-        kind, detail = decide(effect, 1.0, full_scale=tier == "paper")
-        ids = tuple(record.id for record in chosen)
-        return Verdict(kind, detail, f"largest ratio of errors {ratio(effect)}", effect.n, ids)
-
-    return judge
-
-
-def changes_when_cut(lower: str, higher: str) -> Judge:
-    """Return the judge of "the metric `lower` is below `higher`" for a pre-trained model that is cut step by step."""
-
-    def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        comparison = compare(_of(records, PRETRAINED))
-        cell = _only("ecospa", comparison.cells)
-        effect = None if cell is None else paired_difference(cell.values(lower), cell.values(higher))
-        if cell is None or effect is None:
-            return needs(f"python -m benchmarks run {PRETRAINED} --tier {tier}")
-        kind, detail = decide(effect, 0.0, full_scale=tier == "paper")
-        return Verdict(kind, detail, f"perplexity {difference(effect)}", effect.n, cell.ids)
+        return ruled(
+            effect,
+            1.0,
+            f"largest ratio of errors {ratio(effect)}",
+            tuple(record.id for record in chosen),
+            experiment=MISMATCH,
+            full_scale=tier == "paper",
+            flaw=DIRTY if any(record.dirty for record in chosen) else "",
+        )
 
     return judge
 
@@ -325,9 +231,3 @@ def _of(records: Sequence[RunRecord], experiment: str) -> list[RunRecord]:
 
 def _shapes(*cells: Cell) -> set[tuple[int, int]]:
     return {shape(record) for cell in cells for record in cell.records}
-
-
-def _only(method: str, cells: Sequence[Cell]) -> Cell | None:
-    """Return the cell of a method with the smallest target: the claim is about the end."""
-    own = [cell for cell in cells if cell.method == method]
-    return min(own, key=lambda cell: cell.target or 0.0) if own else None

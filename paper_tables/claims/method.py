@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-from paper_tables.analysis.formats import share
 from paper_tables.analysis.k_theta_grid import FROM_SCRATCH, TRAINED
 from paper_tables.claims import published
 from paper_tables.claims.grid_judges import better
-from paper_tables.claims.judges import beats
 from paper_tables.claims.pretraining_judges import smaller_beats
+from paper_tables.claims.quality_judges import beats
 from paper_tables.claims.verdicts import Claim
-
-IMPORTANCE_TARGET = 0.36
 
 _APPENDIX = "summary of the paper, Appendix C.1 [S]"
 _CONTROL = "control asked for by the reviews [R]"
@@ -22,7 +19,7 @@ _OWN = "this project's own control"
 
 def method_claims() -> tuple[Claim, ...]:
     """Return these claims."""
-    return (*_gpt2(), *_gradual(), *_importance(), *_k_and_theta())
+    return (*_gpt2(), *_importance(), *_k_and_theta())
 
 
 def _gpt2() -> tuple[Claim, ...]:
@@ -63,23 +60,8 @@ def _importance() -> tuple[Claim, ...]:
             _OWN,
             "lower perplexity",
             False,
-            beats(other, IMPORTANCE_TARGET, "importance_metrics"),
+            beats(other, None, "importance_metrics"),
         )
-        for other, text in rows
-    )
-
-
-def _gradual() -> tuple[Claim, ...]:
-    rows = (("ecospa_at_start", "one cut at the start"), ("ecospa_at_end", "one cut at the end"))
-    return tuple(
-        Claim(
-            f"Cutting gradually beats {text}, at {share(target)} of the block parameters",
-            _OWN,
-            "lower perplexity",
-            False,
-            beats(other, target),
-        )
-        for target in (0.5, 0.3)
         for other, text in rows
     )
 

@@ -11,41 +11,38 @@ from collections.abc import Callable
 from paper_tables.analysis.formats import share
 from paper_tables.claims import published
 from paper_tables.claims.grid_judges import smaller_k_is_better
-from paper_tables.claims.judges import (
-    HALF,
-    LLAMA,
-    against_dense,
-    aligned_error_below,
-    beats,
-    beats_fine_tuned,
-    changes_when_cut,
-    faster_at_the_end,
-    grows_when_cut,
-    infers_faster,
-    on_largest_model,
-)
+from paper_tables.claims.judges import HALF, Setting, against_dense, aligned_error_below, infers_faster
 from paper_tables.claims.method import method_claims
 from paper_tables.claims.pretraining_judges import smaller_beats
 from paper_tables.claims.published import PublishedNumber
+from paper_tables.claims.quality_judges import (
+    LLAMA,
+    beats,
+    beats_fine_tuned,
+    changes_when_cut,
+    grows_when_cut,
+    on_largest_model,
+)
+from paper_tables.claims.thesis import TARGETS, mechanical_claims, thesis_claims
 from paper_tables.claims.verdicts import Claim, Controls, Judge
 
-TARGETS = (0.5, 0.3)
-
 _SUMMARY = "summary of the paper [S]"
-_ABSTRACT = f"{published.ECOSPA} [A]"
 _CONTROL = "control asked for by the reviews [R]"
 _OWN = "this project's own control"
 _INFERRED = "the paper's sizes are those of The LLM Surgeon's table, so this is its likely baseline [I]"
 _TIME = "LLaMA-1B on C4, large GPUs for days: python -m benchmarks run llama_pretraining --tier paper"
 _MEMORY = "a GPU: python -m benchmarks run training_memory --tier gpu"
 _SPEED = "a GPU: python -m benchmarks run inference_speed --tier gpu"
+_MEMORY_SETTINGS = {"smoke": Setting(4, 64), "cpu": Setting(16, 128), "gpu": Setting(64, 256)}
+"""The batch and length of training_memory, without a budget: the paper names neither."""
+_SPEED_SETTINGS = {"smoke": Setting(2, 32), "cpu": Setting(8, 96), "gpu": Setting(16, 192)}
+"""The usual batch and length of inference_speed: the paper names neither."""
 
 
 def claims() -> tuple[Claim, ...]:
     """Return all claims, the headlines first."""
-    per_target = tuple(claim for target in TARGETS for claim in _training(target))
-    method = (*method_claims(), *_sensitivity())
-    return (*_headlines(), *per_target, *_appendix(), *_pretrained(), *_from_scratch(), *_fine_tuned(), *method)
+    method = (*method_claims(), *_sensitivity(), *mechanical_claims())
+    return (*_headlines(), *thesis_claims(), *_appendix(), *_pretrained(), *_from_scratch(), *_fine_tuned(), *method)
 
 
 def _headlines() -> tuple[Claim, ...]:
@@ -63,6 +60,7 @@ def _headlines() -> tuple[Claim, ...]:
                     as_ratio=True,
                     at_scale=("gpu", "paper"),
                     beside=(("on average over the run", "mean_memory"), ("after the last cut", "steady_memory")),
+                    settings=_MEMORY_SETTINGS,
                 ),
                 *("training_memory", "llama"),
             ),
@@ -73,49 +71,41 @@ def _headlines() -> tuple[Claim, ...]:
             time,
             on_largest_model(against_dense(time, LLAMA, "training_seconds", _TIME, as_ratio=True)),
             of_llama,
+            mechanical=True,
         ),
         _headline(
             "GPT-2-Medium, 2.2 times smaller, has 2.4 lower perplexity than dense at twice the steps",
             perplexity,
             smaller_beats("dense_twice_steps", 2.2, "GPT-2-Medium", perplexity),
             of_gpt2,
-            "; baseline [I]",
+            inferred="; baseline [I]",
         ),
         _headline(
             "The shrunk model infers 1.6 times faster",
             speed,
-            infers_faster(speed, "inference_speed", "llama", _SPEED),
+            infers_faster(speed, "inference_speed", "llama", _SPEED, _SPEED_SETTINGS),
             of_llama,
+            mechanical=True,
         ),
     )
 
 
-def _headline(statement: str, number: PublishedNumber, judge: Judge, controls: Controls, inferred: str = "") -> Claim:
-    return Claim(statement, number.reference + inferred, f"{number.metric} {number.value:g}", True, judge, controls)
+def _headline(
+    statement: str,
+    number: PublishedNumber,
+    judge: Judge,
+    controls: Controls,
+    *,
+    inferred: str = "",
+    mechanical: bool = False,
+) -> Claim:
+    source, said = number.reference + inferred, f"{number.metric} {number.value:g}"
+    return Claim(statement, source, said, True, judge, controls, mechanical=mechanical)
 
 
 def _controls(judge: Callable[[str], Judge]) -> Controls:
     """Return the two controls of a headline: what the model that is small and fast is worth against each."""
     return (("dense at equal steps", judge("dense")), ("small dense of equal size", judge("small_dense")))
-
-
-def _training(target: float) -> tuple[Claim, ...]:
-    kept = f"at {share(target)} of the block parameters"
-    rows = (
-        ("uncoupled", "Removing coupled indices beats choosing them per matrix", _SUMMARY),
-        ("uncoupled_importance", "Joint importance of a pair beats importance per matrix", _SUMMARY),
-        ("random_pairs", "Chosen indices beat random ones, removed aligned on the same curve", _OWN),
-        ("magnitude", "Shrinking beats masking the smallest weights at equal non-zero size", _OWN),
-        ("small_dense", "Shrinking beats a small dense model of equal size from scratch", _CONTROL),
-        ("dense", "Shrinking beats the dense model at equal steps", _CONTROL),
-    )
-    made = [
-        Claim(f"{text}, {kept}", source, "lower perplexity", False, beats(other, target))
-        for other, text, source in rows
-    ]
-    text = f"A training step of the shrunk model is faster than a dense one, {kept}"
-    made.append(Claim(text, _ABSTRACT, "less time", False, faster_at_the_end(target)))
-    return tuple(made)
 
 
 def _appendix() -> tuple[Claim, ...]:
@@ -155,19 +145,22 @@ def _pretrained() -> tuple[Claim, ...]:
 
 def _from_scratch() -> tuple[Claim, ...]:
     rows = (
-        ("dense", "the dense model at equal steps"),
-        ("small_dense", "a small dense model of equal size from scratch"),
+        ("dense", "the dense model at equal steps", _CONTROL),
+        ("small_dense", "a small dense model of equal size from scratch", _CONTROL),
+        ("small_dense_equal_flops", "a small dense model at equal training FLOPs", _CONTROL),
+        ("uniform_pairs", "narrowing every pair alike on the same curve", _OWN),
+        ("final_shape", "a fresh model in the final shape at equal steps", _OWN),
     )
     return tuple(
         Claim(
             f"A LLaMA shrunk from scratch to {share(target)} beats {text} (the largest model)",
-            _CONTROL,
+            source,
             "lower perplexity",
             False,
             on_largest_model(beats(other, target, LLAMA)),
         )
         for target in TARGETS
-        for other, text in rows
+        for other, text, source in rows
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_tables.analysis.curves import Panel, dense_blocks, last_step, pair_notes, panels_of, sizes
+from paper_tables.analysis.curves import Panel, last_step, pair_notes, panels_of, sizes
+from paper_tables.analysis.training_length import dense_blocks
 from paper_tables.drawing.style import color, label_ends, line_style, panels
 from paper_tables.item import Plot
 from paper_tables.methods import label
@@ -16,12 +17,12 @@ from results import RunRecord
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return the figure, or None without a size history."""
-    found = [panel for panel in panels_of(records) if dense_blocks(panel.comparison)]
+    found = [panel for panel in panels_of(records) if dense_blocks(panel.comparison.records)]
     if not found:
         return None
     figure, axes = panels(len(found), height=2.6)
     for axis, panel in zip(axes, found, strict=True):
-        _draw(axis, panel, dense_blocks(panel.comparison))
+        _draw(axis, panel, dense_blocks(panel.comparison.records))
         axis.set_title(panel.title)
         axis.set_ylabel("block parameters (%)")
         axis.set_xlabel("step")

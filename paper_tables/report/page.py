@@ -109,7 +109,7 @@ def _experiment(name: str, tier: str, records: Sequence[RunRecord], contents: Se
     return "".join(
         (
             f'<p class="command"><code>{escape(command)}</code></p>',
-            parts.cards([pair for pair in theses if _of(pair[1], known) == name], known),
+            parts.cards([pair for pair in theses if pair[1].experiment == name], known),
             tables,
             f'<div class="figures">{figures}</div>' if figures else "",
             parts.fold("Protocol and notes", f'<ul class="notes">{protocol}</ul>') if protocol else "",
@@ -120,12 +120,11 @@ def _experiment(name: str, tier: str, records: Sequence[RunRecord], contents: Se
 
 def _overview(records: Sequence[RunRecord], contents: Sequence[Content], theses: Judged) -> str:
     """Return one row per experiment: verdicts of its claims, runs, seeds, time."""
-    known = {record.id: record for record in records}
     rows = []
     for name in _experiments(records, contents):
         own = [record for record in records if record.experiment == name]
         finished = [record for record in own if record.status == "finished"]
-        kinds = Counter(verdict.kind for _, verdict in theses if _of(verdict, known) == name)
+        kinds = Counter(verdict.kind for _, verdict in theses if verdict.experiment == name)
         marks = " ".join(
             f'<span class="mark {parts.css_class(kind)}" title="{kinds[kind]} {kind}">'
             f"{parts.MARKS[kind]}\N{NO-BREAK SPACE}{kinds[kind]}</span>"
@@ -149,11 +148,6 @@ def _overview(records: Sequence[RunRecord], contents: Sequence[Content], theses:
         f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
         f'</div><p class="notes">Claims by verdict: {legend}. Hours are those of all runs, one after the other.</p>'
     )
-
-
-def _of(verdict: Verdict, known: dict[str, RunRecord]) -> str | None:
-    """Return the experiment whose records decided a verdict."""
-    return known[verdict.records[0]].experiment if verdict.records else None
 
 
 def _anchor(experiment: str) -> str:

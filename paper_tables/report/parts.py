@@ -19,7 +19,7 @@ from paper_tables.methods import label
 from paper_tables.report import writers
 from results import RunRecord
 
-MARKS = dict(zip(KINDS, ("✓", "↘", "≈", "✗", "○"), strict=True))
+MARKS = dict(zip(KINDS, ("✓", "↓", "↕", "↘", "≈", "~", "✗", "?", "·", "○"), strict=True))
 LONG = 30
 """Rows from which a table is folded."""
 _LONG_NUMBER = re.compile(r"\d+\.\d{2,}")
@@ -37,7 +37,7 @@ class Content:
 
 def css_class(kind: str) -> str:
     """Return the class of a kind of verdict in the style sheet."""
-    return kind.replace(" ", "-")
+    return kind.replace(",", "").replace(" ", "-")
 
 
 def fold(title: str, body: str) -> str:

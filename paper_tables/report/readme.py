@@ -25,16 +25,27 @@ COLUMNS = {
     "headlines": ("Claim", "Published", "Measured", "Verdict"),
     "claims": ("Claim", "Published", "Measured", "Controls", "Verdict"),
     "coupled_vs_uncoupled": (
-        *("Method", "Blocks kept", "Perplexity", "Bits/byte", "Stored in blocks", "Non-zero in blocks"),
-        *("Run FLOPs", "Final step / dense", "Seeds"),
+        *("Method", "Blocks kept", "Tokens/parameter", "Perplexity", "Bits/byte", "Stored in blocks"),
+        *("Non-zero in blocks", "Run FLOPs", "Final step / dense", "Seeds"),
     ),
-    "controls": ("Blocks kept", "EcoSpa against", "Difference in perplexity", "Reading", "Seeds"),
+    "controls": (
+        *("Blocks kept", "EcoSpa against", "Part", "Nats per token", "Perplexity", "Detectable", "Holm", "Reading"),
+        "Seeds",
+    ),
     "gpt2_pretraining": (
-        *("Method", "Parameters kept", "Perplexity", "Stored parameters", "Training holds, peak"),
+        *("Method", "Parameters kept", "Tokens/parameter", "Perplexity", "Stored parameters", "Training holds, peak"),
         *("Training holds, end", "Run FLOPs", "Final step / dense", "Seeds"),
     ),
     "llama_pretraining": (
-        *("Model", "Method", "Blocks kept", "Perplexity", "Stored parameters", "Training holds, peak"),
+        *(
+            "Model",
+            "Method",
+            "Blocks kept",
+            "Tokens/parameter",
+            "Perplexity",
+            "Stored parameters",
+            "Training holds, peak",
+        ),
         *("Training holds, end", "Run FLOPs", "Final step / dense", "Seeds"),
     ),
     "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),

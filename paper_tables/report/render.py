@@ -41,7 +41,7 @@ _SHORT = (
     *("Method", "Blocks kept", "Perplexity", "Bits/byte", "Non-zero in blocks", "Final step / dense"),
     *("Seeds", "Run FLOPs", "Peak memory"),
 )
-_SHORT_CONTROLS = ("Blocks kept", "EcoSpa against", "Difference in perplexity", "Reading")
+_SHORT_CONTROLS = ("Blocks kept", "EcoSpa against", "Nats per token", "Reading")
 _WIDTH = 120
 _COLORS = 256
 

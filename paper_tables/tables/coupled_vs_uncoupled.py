@@ -19,6 +19,7 @@ from paper_tables.analysis.cells import (
     without_empty_columns,
 )
 from paper_tables.analysis.formats import share
+from paper_tables.analysis.training_length import tokens_column
 from paper_tables.item import Table
 from paper_tables.methods import label
 from paper_tables.metrics import Column
@@ -27,11 +28,14 @@ from results import RunRecord
 COLUMNS: tuple[Column, ...] = (
     "perplexity",
     "word_perplexity",
+    "eval_loss",
     "bits_per_byte",
     "parameters",
     "parameters_nonzero",
     "block_parameters",
     "block_parameters_nonzero",
+    "average_block_parameters",
+    "training_steps",
     "step_flops",
     "run_flops",
     "step_time",
@@ -42,14 +46,16 @@ COLUMNS: tuple[Column, ...] = (
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per method and target share; columns that no record fills are left out."""
-    table = pd.DataFrame([_row(cell) for cell in compare(records).cells])
+    comparison = compare(records)
+    table = pd.DataFrame([_row(cell, comparison.records) for cell in comparison.cells])
     return without_empty_columns(table)
 
 
-def _row(cell: Cell) -> dict[str, str]:
+def _row(cell: Cell, together: Sequence[RunRecord]) -> dict[str, str]:
     return {
         "Method": label(cell.method),
         "Blocks kept": share(cell.target),
+        **tokens_column(cell.records, together),
         **measured(cell, COLUMNS),
         **provenance(cell),
     }

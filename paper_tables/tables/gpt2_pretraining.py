@@ -19,8 +19,10 @@ from paper_tables.analysis.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.analysis.formats import NOTHING, difference, quantity, share
-from paper_tables.analysis.intervals import paired_difference, paired_ratio
+from paper_tables.analysis.formats import NOTHING, quantity, share
+from paper_tables.analysis.intervals import Interval, paired_ratio
+from paper_tables.analysis.losses import against
+from paper_tables.analysis.training_length import tokens_column
 from paper_tables.claims import published
 from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label
@@ -57,8 +59,9 @@ def _row(name: str, cell: Cell, comparison: Comparison) -> dict[str, str]:
     return {
         "Model": name,
         "Method": label(cell.method),
-        "Parameters kept": share(cell.target),
-        "Times smaller": _times_smaller(cell, comparison),
+        "Parameters kept": _kept(cell, comparison),
+        "Times smaller": quantity(_ratio(cell, comparison)),
+        **tokens_column(cell.records, comparison.records),
         **measured(cell, COLUMNS),
         **{title: _against(cell, comparison, other) for other, title in CONTROLS},
         "Steps": str(training.get("steps", NOTHING)),
@@ -69,19 +72,22 @@ def _row(name: str, cell: Cell, comparison: Comparison) -> dict[str, str]:
     }
 
 
-def _times_smaller(cell: Cell, comparison: Comparison) -> str:
+def _kept(cell: Cell, comparison: Comparison) -> str:
+    """Return the share of all parameters: the target, or what was measured where the target is one of the blocks."""
+    left = _ratio(cell, comparison)
+    if cell.target is None or cell.records[0].experiment == ITEM.name or left is None:
+        return share(cell.target)
+    return share(round(1 / left.mean, 4))
+
+
+def _ratio(cell: Cell, comparison: Comparison) -> Interval | None:
     dense = comparison.get("dense", None)
-    effect = None if dense is None else paired_ratio(dense.values("parameters"), cell.values("parameters"))
-    return quantity(effect)
+    return None if dense is None else paired_ratio(dense.values("parameters"), cell.values("parameters"))
 
 
 def _against(cell: Cell, comparison: Comparison, other: str) -> str:
-    """Return the perplexity of a cell minus that of a dense one, paired by seed."""
-    theirs = comparison.get(other, None)
-    if theirs is None or cell.target is None:
-        return NOTHING
-    effect = paired_difference(cell.values("perplexity"), theirs.values("perplexity"))
-    return NOTHING if effect is None else difference(effect)
+    """Return the loss of a cell minus that of a dense one, paired by seed."""
+    return NOTHING if cell.target is None else against(cell, comparison.get(other, None))
 
 
 def _published() -> list[dict[str, str]]:
@@ -103,8 +109,8 @@ def _published() -> list[dict[str, str]]:
 ITEM = Table(
     name="gpt2_pretraining",
     title="GPT-2 from scratch, 1.6 and 2.2 times smaller",
-    caption="Mean over seeds ± half the width of the 95% interval (Student's t); against: perplexity minus that of the "
-    "dense model, paired by seed, below zero is better. Sizes are shares of all parameters. Published: GPT-2 on "
+    caption="Mean over seeds ± half the width of the 95% interval (Student's t); against: nats per token minus those "
+    "of the dense model, paired by seed, below zero is better. Sizes are shares of all parameters. Published: GPT-2 on "
     "WikiText-103, whose perplexities compare with tier paper alone.",
     experiments=("gpt2_pretraining",),
     build=build,

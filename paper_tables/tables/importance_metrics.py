@@ -15,9 +15,10 @@ from paper_tables.analysis.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.analysis.formats import NOTHING, difference, share
-from paper_tables.analysis.intervals import paired_difference
+from paper_tables.analysis.formats import NOTHING, share
+from paper_tables.analysis.losses import against
 from paper_tables.analysis.pair_widths import KINDS, whole_widths, widths_left
+from paper_tables.analysis.training_length import tokens_column
 from paper_tables.item import Table
 from paper_tables.methods import label
 from paper_tables.metrics import Column
@@ -50,27 +51,20 @@ def _row(cell: Cell, comparison: Comparison, whole: Mapping[str, int]) -> dict[s
     return {
         "Pairs chosen by": measure(cell.method),
         "Blocks kept": share(cell.target),
+        **tokens_column(cell.records, comparison.records),
         **measured(cell, COLUMNS),
-        **{title: _against(cell, comparison, other) for other, title in AGAINST},
+        **{title: against(cell, comparison.get(other, cell.target)) for other, title in AGAINST},
         **{f"Width left, {text}": share(round(left[kind].mean, 3)) if kind in left else NOTHING
            for kind, text in KINDS.items()},
         **provenance(cell),
     }  # fmt: skip
 
 
-def _against(cell: Cell, comparison: Comparison, other: str) -> str:
-    theirs = comparison.get(other, cell.target)
-    if theirs is None or other == cell.method:
-        return NOTHING
-    effect = paired_difference(cell.values("perplexity"), theirs.values("perplexity"))
-    return NOTHING if effect is None else difference(effect)
-
-
 ITEM = Table(
     name="importance_metrics",
     title="Which pairs to cut: Fisher information and other measures",
-    caption="Mean over seeds ± half the width of the 95% interval; against: difference in perplexity, paired by seed, "
-    "below zero is better. Width left: mean over layers at the end.",
+    caption="Mean over seeds ± half the width of the 95% interval; against: difference in nats per token, paired by "
+    "seed, below zero is better. Width left: mean over layers at the end.",
     experiments=("importance_metrics",),
     build=build,
     notes=protocol_notes,

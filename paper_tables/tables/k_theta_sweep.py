@@ -14,8 +14,7 @@ from paper_tables.analysis.cells import (
     provenance,
     without_empty_columns,
 )
-from paper_tables.analysis.formats import NOTHING, difference, share
-from paper_tables.analysis.intervals import paired_difference
+from paper_tables.analysis.formats import NOTHING, share
 from paper_tables.analysis.k_theta_grid import (
     STAGES,
     Axis,
@@ -23,6 +22,8 @@ from paper_tables.analysis.k_theta_grid import (
     effect,
     stages,
 )
+from paper_tables.analysis.losses import against, nats
+from paper_tables.analysis.training_length import tokens_column
 from paper_tables.item import Table
 from paper_tables.methods import label
 from paper_tables.metrics import Column
@@ -55,8 +56,8 @@ def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
             found = effect(stage.points, axis)
             if found is not None:
                 lines.append(
-                    f"{STAGES.get(name, name)}, {text}: perplexity at its largest value minus at its smallest, mean "
-                    f"over the other, {difference(found)} (n={found.n})."
+                    f"{STAGES.get(name, name)}, {text}: nats per token at its largest value minus at its "
+                    f"smallest, mean over the other, {nats(found)} (n={found.n})."
                 )
     protocols = (note for own in by_model(records).values() for note in protocol_notes(own))
     return (*lines, *protocols)
@@ -68,18 +69,11 @@ def _row(name: str, stage: Stage, cell: Cell, top_k: float | None, theta: float 
         "K": label(cell.method) if top_k is None else share(top_k),
         "theta": NOTHING if theta is None else share(theta),
         "Blocks kept": share(cell.target),
+        **tokens_column(cell.records, stage.comparison.records),
         **measured(cell, COLUMNS),
-        "Against dense": _against_dense(stage, cell),
+        "Against dense": against(cell, stage.comparison.get("dense", None)),
         **provenance(cell),
     }
-
-
-def _against_dense(stage: Stage, cell: Cell) -> str:
-    dense = stage.comparison.get("dense", None)
-    if dense is None or cell.method == "dense":
-        return NOTHING
-    found = paired_difference(cell.values("perplexity"), dense.values("perplexity"))
-    return NOTHING if found is None else difference(found)
 
 
 ITEM = Table(
@@ -87,7 +81,7 @@ ITEM = Table(
     title="K and theta, in pre-training and in fine-tuning",
     caption="K: share of the pairs that an event cuts; theta: share of the score that a cut keeps. All end at one size "
     "at one step: cuts of K and theta, spaced evenly. Mean over seeds ± half the width of the 95% interval; against "
-    "dense: paired by seed, below zero is better.",
+    "dense: nats per token, paired by seed, below zero is better.",
     experiments=("k_theta_sweep",),
     build=build,
     notes=notes,

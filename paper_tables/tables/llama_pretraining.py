@@ -17,6 +17,7 @@ from paper_tables.analysis.cells import (
     without_empty_columns,
 )
 from paper_tables.analysis.formats import NOTHING, share
+from paper_tables.analysis.training_length import tokens_column
 from paper_tables.item import Table
 from paper_tables.methods import label
 from paper_tables.metrics import Column
@@ -38,7 +39,8 @@ COLUMNS: tuple[Column, ...] = (
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per model, method and target; the learning rate is a column because one method has its own."""
-    table = pd.DataFrame([_row(cell) for own in by_shape(records) for cell in compare(own).cells])
+    comparisons = [compare(own) for own in by_shape(records)]
+    table = pd.DataFrame([_row(cell, own.records) for own in comparisons for cell in own.cells])
     return without_empty_columns(table)
 
 
@@ -50,13 +52,14 @@ def by_shape(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def _row(cell: Cell) -> dict[str, str]:
+def _row(cell: Cell, together: Sequence[RunRecord]) -> dict[str, str]:
     training = cell.records[0].config.get("training") or {}
     width, layers = shape(cell.records[0])
     return {
         "Model": f"{layers} layers, {width} wide",
         "Method": "full rank" if cell.method == "dense" else label(cell.method),
         "Blocks kept": NOTHING if cell.target is None else share(cell.target),
+        **tokens_column(cell.records, together),
         **measured(cell, COLUMNS),
         "Learning rate": f"{training.get('learning_rate', 0.0):g}",
         **provenance(cell),

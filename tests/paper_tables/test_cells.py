@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from paper_tables.analysis.cells import compare, protocol_notes
+from dataclasses import replace
+
+from paper_tables.analysis.cells import compare, protocol_notes, provenance
+from paper_tables.analysis.training_length import tokens_column, tokens_per_parameter, trained_enough
 from paper_tables.methods import label
-from results import RunRecord
+from results import PlanEvent, RunRecord
 from tests.results.factory import make_record
 
 
@@ -82,3 +85,45 @@ def test_a_method_without_target_stands_for_every_target() -> None:
     ours = comparison.get("ecospa", 0.3)
     assert ours is not None and ours.target == 0.3
     assert comparison.get("magnitude", 0.3) is None
+
+
+BLOCKS = (PlanEvent(0, 2_000, 1_000, {}),)
+
+
+def trained(first: int, steps: int, methods: tuple[str, ...], **changes: object) -> list[RunRecord]:
+    """Runs of a dense model of 1,000 block parameters: steps * 8 * 64 / 1,000 tokens for each."""
+    training = {"steps": steps, "batch_size": 8}
+    made = [runs(method, 2, first + 10 * place, training=training, plan_history=BLOCKS, **changes)
+            for place, method in enumerate(methods)]  # fmt: skip
+    return [record for group in made for record in group]
+
+
+def test_a_set_on_enough_text_stands_before_a_larger_one() -> None:
+    short = trained(0, 10, ("dense", "ecospa", "uncoupled"))
+    long = trained(100, 39, ("ecospa",), model={"layers": 9})  # 19.97 tokens
+    assert tokens_per_parameter(long) == 39 * 8 * 64 / 1_000 and trained_enough(long) and not trained_enough(short)
+    comparison = compare([*short, *long])
+    assert [(cell.method, len(cell.records)) for cell in comparison.cells] == [("ecospa", 2)]
+    assert comparison.left_out == 6
+    assert "6 finished records of other settings" in protocol_notes([*short, *long])[-1]
+    # of two that were trained enough the larger one counts, as of two that were not
+    larger = trained(200, 40, ("ecospa", "uncoupled"), model={"layers": 10})
+    assert len(compare([*short, *long, *larger]).cells) == 2
+    assert len(compare([*short, *trained(300, 30, ("ecospa",), model={"layers": 9})]).cells) == 3
+
+
+def test_tokens_are_those_of_the_dense_model() -> None:
+    dense, small = trained(0, 10, ("dense",)), trained(10, 20, ("small_dense",))
+    halved = [replace(record, plan_history=(PlanEvent(0, 1_500, 500, {}),)) for record in small]
+    assert tokens_per_parameter([*dense, *halved]) == 5.12
+    assert tokens_column(halved, [*dense, *halved]) == {"Tokens/parameter": "10.2"}
+    said = [make_record(90, {"tokens_per_parameter": 20.0}, plan_history=BLOCKS)]
+    assert tokens_per_parameter(said) == 20.0
+    assert tokens_per_parameter([make_record(91)]) is None and tokens_per_parameter([]) is None
+    assert tokens_column([make_record(91)], []) == {"Tokens/parameter": "-"}
+
+
+def test_seeds_of_a_dirty_checkout_are_flagged() -> None:
+    assert provenance(compare(runs("ecospa", 3, 0)).cells[0])["Seeds"] == "3"
+    mixed = [*runs("ecospa", 2, 0, dirty=True), make_record(9, seed=2)]
+    assert provenance(compare(mixed).cells[0])["Seeds"] == "3 (2 dirty)"

@@ -7,7 +7,16 @@ import math
 import pytest
 
 from paper_tables.analysis.formats import decimals, difference, quantity, ratio, share
-from paper_tables.analysis.intervals import Interval, mean_interval, paired_difference, paired_ratio, t_quantile
+from paper_tables.analysis.intervals import (
+    Interval,
+    detectable,
+    mean_interval,
+    p_equivalent,
+    p_value,
+    paired_difference,
+    paired_ratio,
+    t_quantile,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +31,39 @@ def test_quantiles_fall_towards_the_normal_one() -> None:
     found = [t_quantile(degrees) for degrees in range(1, 400)]
     assert found == sorted(found, reverse=True)
     assert found[-1] == pytest.approx(1.966, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "t", "p"),
+    # the printed table; in closed form 1 - 2 atan(t) / pi for one degree, 1 - t / sqrt(t t + 2) for two
+    [(1, 1.0, 0.5), (2, 4.3027, 0.05), (2, 1.0, 1 - 1 / math.sqrt(3)), (7, 2.3646, 0.05), (7, 3.4995, 0.01)],
+)
+def test_p_values_are_tail_areas_of_student(degrees: int, t: float, p: float) -> None:
+    # an interval whose mean is t standard errors from zero
+    effect = Interval(-t, t_quantile(degrees), degrees + 1)
+    assert p_value(effect) == pytest.approx(p, abs=2e-5)
+    assert p_value(effect, neutral=-t) == 1.0
+    assert p_value(effect.mirrored(), neutral=1.0) == p_value(Interval(t - 1.0, effect.half_width, effect.n))
+
+
+def test_p_values_agree_with_intervals_at_their_ends() -> None:
+    effect = Interval(0.3, 0.2, 8)
+    assert [p_value(effect, 0.1), p_value(effect, 0.5)] == pytest.approx([0.05, 0.05])
+    assert [p_equivalent(effect, 0.3, 0.2), p_equivalent(effect, 0.2, 0.3)] == pytest.approx([0.05, 0.05])
+    assert p_equivalent(effect, 0.3, 0.21) < 0.05 < p_equivalent(effect, 0.3, 0.19)
+    assert p_equivalent(effect, 0.0, 0.2) == 1.0
+
+
+def test_p_values_without_spread_and_of_one_seed() -> None:
+    assert p_value(Interval(0.1, 0.0, 3)) == 0.0 and p_value(Interval(0.0, 0.0, 3)) == 1.0
+    assert p_value(Interval(0.1, math.inf, 1)) == 1.0 and p_equivalent(Interval(0.0, math.inf, 1), 0.0, 1.0) == 1.0
+
+
+def test_detectable_difference() -> None:
+    # s = 1, n = 8: (2.3646 + 0.8960) / sqrt(8); n = 3: (4.3027 + 1.0607) / sqrt(3)
+    assert detectable(Interval(5.0, 2.36462 / math.sqrt(8), 8)) == pytest.approx(1.1528, abs=1e-4)
+    assert detectable(Interval(5.0, 4.30265 / math.sqrt(3), 3)) == pytest.approx(3.0966, abs=1e-4)
+    assert detectable(Interval(5.0, math.inf, 1)) is None and detectable(Interval(5.0, 0.0, 3)) == 0.0
 
 
 @pytest.mark.parametrize("degrees", [0, -3])

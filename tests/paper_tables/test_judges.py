@@ -7,25 +7,28 @@ from typing import Any
 
 import pytest
 
-from paper_tables.claims.judges import (
-    against_dense,
-    beats,
-    beats_fine_tuned,
-    grows_when_cut,
-    infers_faster,
-    on_largest_model,
-)
+from paper_tables.claims.judges import Setting, against_dense, infers_faster
 from paper_tables.claims.published import INFERENCE_SPEED, LLAMA_1B_MEMORY
+from paper_tables.claims.quality_judges import beats, beats_fine_tuned, grows_when_cut, on_largest_model
 from paper_tables.claims.statements import claims
-from paper_tables.claims.verdicts import DIRECTION, NO_DIFFERENCE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from paper_tables.claims.verdicts import (
+    DIRECTION,
+    NO_DIFFERENCE,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    SMALLER,
+    UNDECIDED,
+)
 from paper_tables.tables import controls
 from results import RunRecord
 from tests.results.factory import make_record
+from tests.results.regime_records import sized
 
 LLAMA_1B = {"name": "llama", "width": 2048, "layers": 24}
 SMALL = {"name": "llama", "width": 512, "layers": 8}
 MEMORY = against_dense(LLAMA_1B_MEMORY, "training_memory", "peak_memory", "a GPU", as_ratio=True, at_scale=("gpu",))
-SPEED = infers_faster(INFERENCE_SPEED, "inference_speed", "llama", "a GPU")
+SPEED = infers_faster(INFERENCE_SPEED, "inference_speed", "llama", "a GPU", {"gpu": Setting(16, 192)})
 CURVE = {"curve": "cubic", "start_step": 10, "end_step": 90, "interval": 4}
 
 
@@ -57,7 +60,7 @@ def test_a_headline_is_judged_at_half_of_the_blocks_and_says_so() -> None:
     smaller = runs(40, (20.0,) * 3, "peak_memory", experiment="training_memory", tier="gpu", model=LLAMA_1B, target=0.3)
     found = MEMORY([*memory((45.0, 46.0, 47.0), LLAMA_1B), *smaller], "gpu")
     assert found.measured.startswith("peak memory ratio 0.46 [")
-    assert found.measured.endswith(" at 50% of the block parameters")
+    assert found.measured.endswith(" at 50% of the block parameters; detectable 0.031")
     assert MEMORY([*smaller, *memory((1.0,), LLAMA_1B)[1:]], "gpu").text == "not run (needs a GPU)"
 
 
@@ -71,13 +74,13 @@ def test_a_headline_has_both_controls_beside_it() -> None:
     ]
     time = headlines[1].verdict(records, "cpu")
     against_whole, against_small = time.control_lines
-    assert against_whole.startswith("against dense at equal steps: perplexity +1.00 [")
-    assert against_whole.endswith("] (EcoSpa worse)")
-    assert against_small.startswith("against small dense of equal size: perplexity -5.03 [")
-    assert against_small.endswith("] (EcoSpa better)")
+    assert against_whole.startswith("against dense at equal steps: +0.0510 [+0.0384, ")
+    assert against_whole.endswith("] nats (perplexity +1); detectable 0.016 (EcoSpa worse)")
+    assert against_small.startswith("against small dense of equal size: -0.2235 [")
+    assert against_small.endswith("] nats (perplexity -5.03); detectable 0.0047 (EcoSpa better)")
     assert set(time.all_records) == {record.id for record in records} and len(time.all_records) == 9
     few = headlines[1].verdict([*records[:2], *records[3:5]], "cpu")
-    assert few.control_lines[0].endswith("(not run (needs 3 seeds, has 2))")
+    assert few.control_lines[0].endswith("(not run (n too small: needs 3 seeds, has 2))")
     for claim in headlines:
         assert claim.verdict([], "cpu").control_lines == (
             "dense at equal steps: not run",
@@ -99,7 +102,7 @@ def test_a_verdict_tells_what_stands_beside_what_decides() -> None:
         beside=(("at the end", "steady_memory"), ("on average", "mean_memory")),
     )  # fmt: skip
     found = judge(records, "cpu")
-    assert found.kind == NOT_REPRODUCED
+    assert found.kind == NO_DIFFERENCE
     assert found.measured == (
         "peak memory ratio 1.00 [1.00, 1.00] at 50% of the block parameters; at the end 0.60 [0.60, 0.60]"
     )
@@ -110,11 +113,15 @@ def test_bytes_of_two_devices_are_not_compared() -> None:
     elsewhere = memory((45.0, 46.0, 47.0), LLAMA_1B, device=other)
     assert MEMORY(elsewhere, "gpu").text == "not run (needs the same device for both: a GPU)"
     mixed = [*memory((45.0, 46.0), LLAMA_1B), *elsewhere[2:3]]
-    assert MEMORY(mixed, "gpu").text == "not run (needs 3 seeds, has 2)"
+    assert MEMORY(mixed, "gpu").text == "not run (n too small: needs 3 seeds, has 2)"
+
+
+def at(phase: str, **changes: Any) -> dict[str, Any]:
+    return {"phase": phase, "batch": 16, "sequence": 192, **changes}
 
 
 def speed(phase: str, first: int, ratios: Sequence[float], **changes: Any) -> list[RunRecord]:
-    fields = {"experiment": "inference_speed", "tier": "gpu", "model": LLAMA_1B, "protocol": {"phase": phase}}
+    fields = {"experiment": "inference_speed", "tier": "gpu", "model": LLAMA_1B, "protocol": at(phase)}
     return runs(first, ratios, "throughput_ratio", **{**fields, **changes})
 
 
@@ -122,7 +129,7 @@ def speed(phase: str, first: int, ratios: Sequence[float], **changes: Any) -> li
     ("prefill", "decode", "kind"),
     [
         ((1.70, 1.71, 1.72), (1.65, 1.66, 1.70), REPRODUCED),
-        ((1.70, 1.71, 1.72), (1.20, 1.21, 1.22), NOT_REPRODUCED),
+        ((1.70, 1.71, 1.72), (1.20, 1.21, 1.22), SMALLER),
         ((0.90, 0.91, 0.92), (1.70, 1.71, 1.72), NOT_REPRODUCED),
     ],
 )
@@ -130,7 +137,7 @@ def test_the_slower_phase_decides_the_speed(prefill: Sequence[float], decode: Se
     both = [*speed("prefill", 0, prefill), *speed("decode", 10, decode)]
     found = SPEED(both, "gpu")
     assert found.kind == kind and found.measured.startswith(f"throughput ratio: prefill {prefill[1]:.2f} [")
-    assert found.measured.endswith("decides, at 50% of the block parameters")
+    assert "decides, at 50% of the block parameters, batch 16, 192 tokens; detectable " in found.measured
     assert SPEED(both[:3], "gpu").text == SPEED(both[3:], "gpu").text == "not run (needs a GPU)"
     small = [*speed("prefill", 0, prefill, model=SMALL), *speed("decode", 10, decode, model=SMALL)]
     assert SPEED(small, "gpu").kind != REPRODUCED
@@ -154,7 +161,7 @@ def test_a_control_on_the_curve_has_the_same_curve() -> None:
     assert "interval 4 against 8" in beats("random_pairs", 0.5)([*ours, *aligned], "smoke").detail
     # one cut has a curve of its own, and a learning rate of its own is no other training
     once = runs(20, (51.0, 51.2, 51.1), method="ecospa_at_end", method_config=other)
-    assert beats("ecospa_at_end", 0.5)([*ours, *once], "smoke").kind == DIRECTION
+    assert beats("ecospa_at_end", 0.5)([*ours, *once, *sized(60)], "smoke").kind == DIRECTION
     rate = {"steps": 200, "batch_size": 8, "learning_rate": 0.01}
     assert beats("galore", 0.5)([*ours, *runs(30, (51.0, 51.2, 51.1), method="galore", training=rate)], "smoke").n == 3
 
@@ -170,7 +177,7 @@ def test_a_loss_decides_before_the_noise_of_another_model() -> None:
     noisy = [*tuned(20, (10.0, 30.0, 19.0), "noisy"), *tuned(30, (20.0, 20.0, 20.0), "noisy", method="surgeon")]
     found = beats_fine_tuned("surgeon", 0.5)([*clear, *noisy], "cpu")
     assert found.kind == NOT_REPRODUCED and found.measured.startswith("clear: ")
-    assert beats_fine_tuned("surgeon", 0.5)(noisy, "cpu").kind == NO_DIFFERENCE
+    assert beats_fine_tuned("surgeon", 0.5)(noisy, "cpu").kind == UNDECIDED
 
 
 def test_a_model_with_too_few_seeds_is_left_out_and_named() -> None:
@@ -179,7 +186,7 @@ def test_a_model_with_too_few_seeds_is_left_out_and_named() -> None:
     judge = beats_fine_tuned("surgeon", 0.5)
     found = judge([*few, *good], "cpu")
     assert found.kind == DIRECTION and found.measured.endswith("; left out, too few seeds: few (n=2)")
-    assert judge(few, "cpu").text == "not run (needs 3 seeds, has 2)"
+    assert judge(few, "cpu").text == "not run (n too small: needs 3 seeds, has 2)"
 
 
 def test_growth_is_judged_model_by_model_too() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from paper_tables.analysis.fine_tuning import kept_share, protocols
 from paper_tables.analysis.formats import NOTHING
-from paper_tables.claims.judges import beats_fine_tuned, grows_when_cut, on_largest_model
+from paper_tables.claims.quality_judges import beats_fine_tuned, grows_when_cut, on_largest_model
 from paper_tables.claims.verdicts import DIRECTION, NOT_REPRODUCED, NOT_RUN, needs
 from paper_tables.drawing.style import drawing
 from paper_tables.figures import llama_finetuning_sizes as figure

@@ -107,9 +107,12 @@ def test_headline_claims_come_first(text: str) -> None:
     places = [text.index(f'<section id="{anchor}"') for anchor in anchors]
     assert places == sorted(places)
     assert "not run (needs LLaMA-1B on C4" in text
-    beside = "<dd>against small dense of equal size: perplexity -1.00 [-1.00, -1.00] (EcoSpa better)</dd>"
-    assert text.count("<dt>controls</dt>") == text.count(beside) == 4
-    assert "direction holds at reduced scale (n=3)" in text and "not reproduced (the opposite is measured" in text
+    beside = re.findall(r"<dd>against small dense of equal size: -0\.0\d+ \[[^<]*\(EcoSpa better\)</dd>", text)
+    assert text.count("<dt>controls</dt>") == len(beside) == 4
+    assert (
+        "direction holds at reduced scale (n=3, Holm p&lt;0.001 of" in text
+        and "not reproduced (the opposite is measured" in text
+    )
 
 
 def test_caveats_stand_before_the_claims(text: str) -> None:
@@ -237,7 +240,7 @@ def test_a_figure_that_lost_its_records_is_not_left_behind(tmp_path: Path) -> No
 def test_the_terminal_gets_a_narrow_table_and_the_verdicts(store: Store) -> None:
     text = terminal_table("smoke", store)
     assert max(map(len, text.splitlines())) <= 120
-    for part in ("EcoSpa, own pace", "Difference in perplexity", "Not reproduced (", "Not run (", CUSTOM_TITLE):
+    for part in ("EcoSpa, own pace", "Nats per token", "Not reproduced (", "Not run (", CUSTOM_TITLE):
         assert part in text
 
 

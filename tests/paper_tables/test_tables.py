@@ -21,6 +21,7 @@ from paper_tables.tables import (
 )
 from results import RunRecord
 from tests.results.factory import make_record
+from tests.results.regime_records import sized
 
 
 def training() -> list[RunRecord]:
@@ -36,6 +37,12 @@ def training() -> list[RunRecord]:
         for place, (method, sample) in enumerate(values.items())
         for seed, value in enumerate(sample)
     ]
+
+
+def small() -> list[RunRecord]:
+    """Small dense models, worse than those of `training`: size matters."""
+    values = (18.0, 27.5, 28.0)
+    return [make_record(900 + s, {"perplexity": v}, method="small_dense", seed=s) for s, v in enumerate(values)]
 
 
 def cell(table: pd.DataFrame, row: int, column: str) -> str:
@@ -65,23 +72,30 @@ def test_a_number_without_record_does_not_appear() -> None:
 
 
 def test_controls_are_paired_by_seed() -> None:
-    table = controls.build(training())
-    assert list(table["EcoSpa against"]) == ["dense", "uncoupled indices"]
-    # differences 1, -1.5, 0: mean -0.1667, s = 1.2583, half width 4.3027 * 1.2583 / sqrt(3) = 3.1259
-    assert cell(table, 0, "Difference in perplexity") == "-0.167 [-3.293, +2.959]"
-    assert cell(table, 0, "Reading") == "no difference shown (n=3)"
-    assert cell(table, 1, "Difference in perplexity") == "-1.00 [-1.00, -1.00]"
-    assert cell(table, 1, "Reading") == "EcoSpa better"
+    table = controls.build([*training(), *small()])
+    assert list(table["EcoSpa against"]) == ["dense", "uncoupled indices", "small dense"]
+    # perplexities differ by 1, -1.5, 0: mean -0.1667; dense is better than small dense, so that the others count
+    assert cell(table, 0, "Perplexity") == "-0.167" and cell(table, 0, "Part") == "size alone"
+    assert cell(table, 0, "Reading") == "cannot tell apart"
+    # ln(10/11), ln(12/13), ln(14/15): mean -0.0814, s = 0.0132, 4.3027 * 0.0132 / sqrt(3) = 0.0328
+    assert cell(table, 1, "Nats per token") == "-0.0814 [-0.1143, -0.0486]"
+    assert (cell(table, 1, "Part"), cell(table, 1, "Detectable")) == ("alignment", "0.041")
+    # alone p = 0.0087 with two degrees of freedom; the smallest of three
+    assert cell(table, 1, "Holm") == "p=0.026" and cell(table, 1, "Reading") == "EcoSpa better"
     assert len(cell(table, 1, RECORDS).split()) == 6
 
 
 @pytest.mark.parametrize(
     ("sample", "text"),
-    [((20.0, 21.0, 22.5), "EcoSpa better"), ((5.0, 6.0, 7.5), "EcoSpa worse"), ((9.0,), "too few seeds (n=1)")],
+    [
+        ((20.0, 21.0, 22.5), "EcoSpa better"),
+        ((5.0, 6.0, 7.5), "EcoSpa worse"),
+        ((9.0,), "not run (n too small: needs 3 seeds, has 1)"),
+    ],
 )
 def test_readings_of_a_difference(sample: tuple[float, ...], text: str) -> None:
     theirs = [make_record(50 + s, {"perplexity": v}, method="magnitude", seed=s) for s, v in enumerate(sample)]
-    assert cell(controls.build([*training()[:3], *theirs]), 0, "Reading") == text
+    assert cell(controls.build([*training()[:3], *theirs, *sized(900)]), 1, "Reading") == text
 
 
 def test_own_target_is_compared_with_its_own_target_only() -> None:
@@ -118,10 +132,10 @@ def test_stages_are_joined_by_their_number() -> None:
 
 
 def test_claims_and_published_numbers_are_always_there() -> None:
-    table = claims.build(training())
+    table = claims.build([*training(), *small()])
     row = table[table["Claim"].str.startswith("Removing coupled indices") & table["Claim"].str.contains("50%")].iloc[0]
-    assert row["Verdict"] == "direction holds at reduced scale (n=3)"
-    assert row["Measured"] == "perplexity -1.00 [-1.00, -1.00]"
+    assert row["Verdict"] == "direction holds at reduced scale (n=3, Holm p=0.026 of 3)"
+    assert row["Measured"] == "-0.0814 [-0.1143, -0.0486] nats (perplexity -1); detectable 0.041"
     assert set(claims.build([])["Verdict"]) == {"not run (needs records)"}
     assert "--tier cpu" in " ".join(verdict.text for _, verdict in claims.judged([], "cpu"))
     assert len(published_numbers.build([])) > 40

@@ -160,7 +160,7 @@ def test_results_needs_the_standard_library_and_for_a_frame_pandas() -> None:
 
 
 def test_paper_tables_needs_results_and_plotting_only() -> None:
-    assert foreign_imports("paper_tables", {"results", "pandas", "matplotlib", "numpy", "PIL"}, ROOT) == []
+    assert foreign_imports("paper_tables", {"results", "pandas", "matplotlib", "numpy", "scipy", "PIL"}, ROOT) == []
 
 
 def test_paper_tables_never_loads_torch() -> None:
