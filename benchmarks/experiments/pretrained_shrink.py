@@ -14,8 +14,9 @@ Hours: cpu 0.25 (3 seeds, 2 cores).
 
 Data: models/stories260K and roneneldan/TinyStories in the mirror that ECOSPA_DATA names.
 
-Expected result: perplexity jumps at every cut and comes back part of the way; at 50 % it stays above the dense model's,
-and the greedy text is still a story. Few stories make perplexities rough: compare the stages, not the models of others.
+Expected result: perplexity jumps at every cut and comes back part of the way; at 50 % it stays above the control's, and
+the greedy text is still a story. The control is the baseline, not the model as it came, because the sampled text alone
+makes it worse. Five stories make perplexities rough: compare the stages, not the models of others.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from paper_tables.analysis.cells import (
     without_empty_columns,
 )
 from paper_tables.analysis.formats import share
-from paper_tables.drawing.pareto import against_size
+from paper_tables.drawing.pareto import at_each_size
 from paper_tables.methods import label
 from paper_tables.metrics import Column
 from results import RunRecord
@@ -46,9 +46,9 @@ def accuracy_table(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def accuracy_against_size(records: Sequence[RunRecord]) -> Figure | None:
-    """Return top-1 accuracy against non-zero block parameters, all models in one panel; None without an accuracy."""
-    cells = [cell for own in by_model(records).values() for cell in compare(own).cells]
-    return against_size(cells, "top1", "top-1 accuracy (%)", times=100.0)
+    """Return top-1 accuracy at each size, every model in panels of its own; None without an accuracy."""
+    comparisons = {model: compare(own) for model, own in by_model(records).items()}
+    return at_each_size(comparisons, "top1", "top-1 accuracy (%)", times=100.0, highest=True)
 
 
 def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:

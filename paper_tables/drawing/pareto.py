@@ -1,52 +1,64 @@
-"""A score against non-zero block parameters, method by method."""
+"""A score of every method at each size, the best on top, with the size in numbers.
+
+Rows instead of a plane: methods that are compared have one size, and on an axis of sizes they would stand on one
+another. `loss_against_cost` has the plane, for what costs differ.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from paper_tables.analysis.cells import Cell
+from paper_tables.analysis.cells import Cell, Comparison
+from paper_tables.analysis.curves import at_target
+from paper_tables.analysis.formats import quantity, share
 from paper_tables.analysis.intervals import Interval
-from paper_tables.drawing.style import color, key, line_style, marker, panels
-from paper_tables.methods import label, rank
+from paper_tables.drawing.forest import ROW, Row, forest, limits
+from paper_tables.drawing.style import panels, seeds
 
-Series = list[tuple[float, Interval]]
+SIZE = "block_parameters_nonzero"
 
 
-def against_size(cells: Sequence[Cell], metric: str, text: str, times: float = 1.0) -> Figure | None:
-    """Return a figure of `metric` `times` a factor, called `text`, against non-zero block parameters; None without."""
-    series: defaultdict[str, Series] = defaultdict(list)
-    for cell in cells:
-        size, score = cell.interval("block_parameters_nonzero"), cell.interval(metric)
-        if size is not None and score is not None:
-            series[cell.method].append((size.mean, score))
-    if not series:
+def at_each_size(
+    comparisons: Mapping[str, Comparison], metric: str, text: str, times: float = 1.0, highest: bool = False
+) -> Figure | None:
+    """Return a figure with one panel per model and target share; None where no cell has the score and the size.
+
+    Args:
+        comparisons: by the name of the model; it stands in the titles where there are several.
+        metric: the score.
+        text: its name and unit.
+        times: factor of the score.
+        highest: whether the highest score is the best.
+    """
+    found = {
+        _title(model if len(comparisons) > 1 else "", target): rows
+        for model, comparison in comparisons.items()
+        for target in comparison.targets or (None,)
+        if (rows := [row for cell in at_target(comparison, target) if (row := _row(cell, metric, times)) is not None])
+    }
+    if not found:
         return None
-    figure, (panel,) = panels(1, height=4.0, labels=1.95, left=0.82)
-    largest = max(size for line in series.values() for size, _ in line)
-    scale, unit = (1e6, "millions") if largest >= 1e6 else (1e3, "thousands")
-    methods = sorted(series, key=rank)
-    for place, method in enumerate(methods):
-        points = sorted(series[method], key=lambda point: point[0])
-        # Side by side, or the intervals of methods of one size would hide one another.
-        aside = (place - (len(methods) - 1) / 2) * 0.006 * largest / scale
-        sizes, means = [size / scale + aside for size, _ in points], [times * score.mean for _, score in points]
-        widths = [times * score.half_width if score.n > 1 else 0.0 for _, score in points]
-        panel.errorbar(
-            *(sizes, means, widths),
-            marker=marker(method),
-            linestyle=line_style(method) if len(points) > 1 else "none",
-            color=color(method),
-            linewidth=2.0 if method == "ecospa" else 1.2,
-            markersize=7,
-            capsize=3,
-            elinewidth=1.0,
-        )
-    panel.margins(x=0.08)
-    panel.set_xlabel(f"non-zero block parameters ({unit})")
-    panel.set_ylabel(text)
-    by_score = sorted(methods, key=lambda method: -max(series[method], key=lambda point: point[0])[1].mean)
-    key(panel, [(method, label(method)) for method in by_score])
+    most = max(map(len, found.values()))
+    figure, axes = panels(len(found), height=0.3 + ROW * most, labels=0.95, left=2.05)
+    everything = [row.interval for rows in found.values() for row in rows]
+    for panel, (title, rows) in zip(axes, found.items(), strict=True):
+        ordered = sorted(rows, key=lambda row: row.interval.mean, reverse=highest)
+        forest(panel, ordered, limits(everything), header="in blocks")
+        panel.set_title(title)
+    axes[-1].set_xlabel(f"{text}, {seeds(everything)}")
     return figure
+
+
+def _row(cell: Cell, metric: str, times: float) -> Row | None:
+    size, score = cell.interval(SIZE), cell.interval(metric)
+    if size is None or score is None:
+        return None
+    mean = Interval(size.mean, 0.0, size.n)
+    return Row(cell.method, Interval(times * score.mean, times * score.half_width, score.n), quantity(mean, "count"))
+
+
+def _title(model: str, target: float | None) -> str:
+    kept = "" if target is None else f"{share(target)} of the blocks kept"
+    return ", ".join(part for part in (model, kept) if part)

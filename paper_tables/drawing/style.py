@@ -5,8 +5,7 @@ Ink, grid and paper are exact colours that the report replaces by its own, so th
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from paper_tables.methods import CONTROL, k_and_theta, method, removes
+from paper_tables.analysis.intervals import Interval
+from paper_tables.methods import CONTROL, k_and_theta, method, removes, spare_place
 
 INK, GRID, PAPER = "#1b1f24", "#d5dae0", "#ffffff"
 WIDTH = 5.8  # inches
@@ -88,16 +88,13 @@ def drawing(name: str) -> Iterator[None]:
 
 
 def look(name: str) -> tuple[str, str]:
-    """Return colour and marker of a method; an unknown one gets a spare pair, always the same for a name."""
+    """Return colour and marker of a method; an unknown one gets a spare pair, which no other of the records has."""
     if (known := method(name)).color:
         return COLORS[known.color], known.marker
     if (found := k_and_theta(name)) is not None and found[0] in _OF_K and found[1] in _OF_THETA:
         return _OF_K[found[0]], _OF_THETA[found[1]][0]
-    number = zlib.crc32(name.encode())
-    return (
-        SPARE_COLORS[number % len(SPARE_COLORS)],
-        SPARE_MARKERS[number // len(SPARE_COLORS) % len(SPARE_MARKERS)],
-    )
+    marks, colors = divmod(spare_place(name, len(SPARE_COLORS) * len(SPARE_MARKERS)), len(SPARE_COLORS))
+    return SPARE_COLORS[colors], SPARE_MARKERS[marks]
 
 
 def color(name: str) -> str:
@@ -159,6 +156,14 @@ def clipped(means: Sequence[float], widths: Sequence[float]) -> tuple[list[float
     return lower, list(widths)
 
 
+def seeds(intervals: Iterable[Interval]) -> str:
+    """Return how many seeds are behind means and intervals: "n = 3 seeds, 95% interval"."""
+    counts = sorted({interval.n for interval in intervals})
+    if counts in ([], [1]):
+        return "one seed"
+    return f"n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds, 95% interval"  # noqa: RUF001
+
+
 def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> None:
     """Write (x, y, text, colour) labels right of the panel, moved apart where lines end close together.
 
@@ -183,17 +188,17 @@ def label_ends(axes: Axes, ends: Sequence[End], emphasis: str = "EcoSpa") -> Non
         )
 
 
-def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa") -> None:
+def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa", lines: bool = True) -> None:
     """Write a key right of the panel, (method, text) from above: where lines would cross the leaders of `label_ends`.
 
-    Call it when everything is drawn.
+    Call it when everything is drawn. Without `lines` it shows markers alone.
     """
     handles = [
         Line2D(
             *([], []),
             color=color(name),
             marker=marker(name),
-            linestyle=line_style(name),
+            linestyle=line_style(name) if lines else "none",
             linewidth=2.0 if name == emphasis else 1.2,
             markersize=6,
             label=text,
@@ -206,7 +211,7 @@ def key(axes: Axes, methods: Sequence[tuple[str, str]], emphasis: str = "ecospa"
         bbox_to_anchor=(1.02, 0.5),
         frameon=False,
         fontsize=8.5,
-        handlelength=2.2,
+        handlelength=2.2 if lines else 1.2,
         labelspacing=0.3,
     )
     for (name, _), text in zip(methods, legend.get_texts(), strict=True):

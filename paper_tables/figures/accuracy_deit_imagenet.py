@@ -1,4 +1,4 @@
-"""Top-1 accuracy against non-zero block parameters of DeiT, all its sizes together."""
+"""Top-1 accuracy of DeiT at each size of each model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 
 ITEM = Plot(
     name="accuracy_deit_imagenet",
-    title="Accuracy against size: DeiT",
-    caption="Mean over seeds with the 95% interval; upper left is better. A line joins the sizes of a method, over all "
-    "models and target shares.",
+    title="Accuracy at each size: DeiT",
+    caption="Mean over seeds with the 95% interval, the highest on top; on the right the non-zero block parameters. "
+    "An arrow ends an interval that leaves the axis.",
     experiments=("deit_imagenet",),
     build=build,
     place=23,

@@ -1,4 +1,4 @@
-"""Top-1 accuracy against non-zero block parameters of a ViT on CIFAR-10."""
+"""Top-1 accuracy of a ViT on CIFAR-10 at each size."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 
 ITEM = Plot(
     name="accuracy_vit_cifar10",
-    title="Accuracy against size: ViT on CIFAR-10",
-    caption="Mean over seeds with the 95% interval; upper left is better. A line joins the target shares of a method.",
+    title="Accuracy at each size: ViT on CIFAR-10",
+    caption="Mean over seeds with the 95% interval, the highest on top; on the right the non-zero block parameters. "
+    "An arrow ends an interval that leaves the axis.",
     experiments=("vit_cifar10",),
     build=build,
     place=21,

@@ -19,9 +19,11 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 ITEM = Plot(
     name="compare_stories260k",
     title="One-shot compression: stories260K, a LLaMA of 260 k",
-    caption="Mean over calibration seeds with the 95% interval; lower left is better. A line joins the sizes of a "
-    "method; the key is ordered by perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. "
-    "The worst points may lie above the panel.",
+    caption="A row for every kind of method, EcoSpa and the dense model in each, all on one scale; mean over "
+    "calibration seeds with the 95% interval, lower left is better. Size: non-zero block parameters; FLOPs: of a "
+    "forward pass; latency: measured, of one sequence. A line joins the sizes of a method; a key is ordered by "
+    "perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. The worst points may lie above "
+    "the panel.",
     experiments=("compare",),
     build=build,
     place=6,

@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from paper_tables.analysis.curves import Panel, last_step, panels_of
+from paper_tables.analysis.pair_widths import KINDS
 from paper_tables.drawing.heat_map import color_bar, shade
 from paper_tables.drawing.style import panels
 from paper_tables.item import Plot
 from results import RunRecord
-
-KINDS = {"qk": "query and key", "vo": "value and output", "ffn": "feed-forward"}
 
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
@@ -25,7 +24,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     if chosen is None:
         return None
     record = chosen[1]
-    rows = {kind: _pairs(record, kind) for kind in KINDS}
+    rows = {kind: pairs_by_layer(record, kind) for kind in KINDS}
     rows = {kind: names for kind, names in rows.items() if names}
     if not rows:
         return None
@@ -61,7 +60,7 @@ def _chosen(records: Sequence[RunRecord]) -> tuple[Panel, RunRecord] | None:
     return None
 
 
-def _pairs(record: RunRecord, kind: str) -> list[str]:
+def pairs_by_layer(record: RunRecord, kind: str) -> list[str]:
     """Return the names of the pairs of one kind, by layer: the first number in the name."""
     names = [name for name in record.plan_history[0].widths if name.rpartition(".")[2] == kind]
     return sorted(names, key=lambda name: (int(found[0]) if (found := re.findall(r"\d+", name)) else 0, name))

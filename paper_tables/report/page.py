@@ -1,7 +1,8 @@
 """The report: one HTML file that needs nothing but itself, for a laptop or a phone, in the light or in the dark.
 
-First what a reader came for, the headline claims with their verdicts; then what every experiment came to, at a glance;
-then experiment by experiment its claims, tables, figures, protocol and runs; then what was not run and why.
+First the caveats and what a reader came for, the headline claims with their verdicts; then what every experiment came
+to, at a glance; then experiment by experiment its claims, tables, figures, protocol and runs; then what was not run and
+why.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from paper_tables.claims.verdicts import KINDS, NOT_RUN, Claim, Verdict
 from paper_tables.item import Item
 from paper_tables.report import parts
+from paper_tables.report.caveats import caveats
 from paper_tables.report.parts import Content
 from paper_tables.report.writers import runs
 from paper_tables.tables.claims import ITEM as CLAIMS
@@ -80,7 +82,8 @@ def report(
         ("failed", "Runs that failed", parts.failed(records)),
         ("odd", "Odd records", parts.lines(odd)),
     ]
-    return _page(tier, _counts(finished, claims), [section for section in sections if section[2]])
+    shown = [section for section in sections if section[2]]
+    return _page(tier, _counts(finished, claims), parts.lines(caveats(tier, finished)), shown)
 
 
 def _experiments(records: Sequence[RunRecord], contents: Sequence[Content]) -> list[str]:
@@ -157,7 +160,7 @@ def spoken(experiment: str) -> str:
     return " ".join((words[0][0].upper() + words[0][1:], *words[1:]))
 
 
-def _page(tier: str, counts: str, sections: Sequence[_Section]) -> str:
+def _page(tier: str, counts: str, limits: str, sections: Sequence[_Section]) -> str:
     css = STYLESHEET.read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for anchor, title, _ in sections)
     body = "".join(
@@ -170,6 +173,7 @@ def _page(tier: str, counts: str, sections: Sequence[_Section]) -> str:
         f"<title>EcoSpa, tier {escape(tier)}</title>\n<style>\n{css}</style></head>\n<body>"
         f'<nav class="side" aria-label="Contents"><ul>{links}</ul></nav>'
         f'<div class="text"><header><h1>EcoSpa, reproduced: tier {escape(tier)}</h1><p>{_ABOUT}</p><p>{counts}</p>'
+        f"{limits}"
         f'<details class="toc" id="contents"><summary>Contents</summary><ul>{links}</ul></details></header>'
         f"\n<main>{body}</main>\n</div>"
         '<a class="up" href="#contents">Contents</a></body></html>\n'

@@ -11,6 +11,7 @@ from paper_tables.analysis.missing_runs import unfinished
 from paper_tables.drawing.compression_panels import COSTS, pareto
 from paper_tables.drawing.style import clipped, drawing
 from paper_tables.item import records_of
+from paper_tables.methods import described_by
 from paper_tables.tables import compare, compare_perplexity, pruning_cost
 from results import RunRecord
 from tests.results.factory import COMPARED, make_record
@@ -78,14 +79,38 @@ def test_notes_name_calibration_and_protocol_of_each_model(records: list[RunReco
     assert sum(note.startswith("Protocol:") for note in notes) == 3
 
 
-def test_a_panel_per_cost_with_every_method_by_name(records: list[RunRecord]) -> None:
+def test_a_row_per_kind_of_method_and_a_panel_per_cost(records: list[RunRecord]) -> None:
     with drawing("test"):
         figure = pareto(records_of(compare.ITEM, records), "gpt2")
     assert figure is not None
-    assert [panel.get_xlabel() for panel in figure.axes] == [text for _, text in COSTS]
-    for panel in figure.axes:
-        labels = key_of(panel)
-        assert len(labels) == len(COMPARED) + 2 and "EcoSpa" in labels and "Wanda 2:4" in labels
+    rows = [figure.axes[start : start + len(COSTS)] for start in range(0, len(figure.axes), len(COSTS))]
+    assert [panel.get_xlabel() for panel in rows[-1]] == [text for _, text in COSTS]
+    assert [row[0].get_title(loc="left") for row in rows] == [
+        "selection ablation", "structures by gradients", "structures by activations or weights", "masks",
+    ]  # fmt: skip
+    keys = [key_of(row[-1]) for row in rows]
+    assert all({"EcoSpa", "dense"} <= {*names} for names in keys) and "Wanda 2:4" in keys[-1]
+    assert sum(len(names) - 2 for names in keys) == len(COMPARED) - 1 + 1  # EcoSpa in all, and Wanda 2:4
+    for column in range(len(COSTS)):
+        assert len({row[column].get_xlim() for row in rows}) == len({row[column].get_ylim() for row in rows}) == 1
+
+
+def test_no_two_methods_of_a_panel_look_alike(records: list[RunRecord]) -> None:
+    """Custom ones included, whose names alone would give some of them one look."""
+    own = records_of(compare.ITEM, records)
+    metrics = {"perplexity": 30.0, **{metric: 0.5 for metric, _ in COSTS}}
+    fields = {"experiment": "compare", "model": {"name": "gpt2", "layers": 4}}
+    own += [make_record(5000 + n, metrics, method=f"custom_{n}", **fields) for n in range(12)]
+    with described_by(own), drawing("test"):
+        figure = pareto(own, "gpt2")
+    assert figure is not None and len(figure.axes) == 5 * len(COSTS)
+    for panel in figure.axes[len(COSTS) - 1 :: len(COSTS)]:
+        handles = panel.get_legend().legend_handles
+        looks = [(handle.get_color(), handle.get_marker()) for handle in handles]  # type: ignore[union-attr]
+        assert len(set(looks)) == len(looks) > 3
+
+
+def test_another_model_has_no_figure(records: list[RunRecord]) -> None:
     with drawing("test"):
         assert pareto(records, "another") is None
 
@@ -102,7 +127,7 @@ def test_one_method_that_is_far_worse_hides_nothing() -> None:
     with drawing("test"):
         figure, plain = pareto(records, "gpt2"), pareto(records[:-1], "gpt2")
     assert figure is not None and plain is not None
-    assert figure.axes[0].get_ylim()[1] < 130 and key_of(figure.axes[0])[0] == "wild (above)"
+    assert figure.axes[0].get_ylim()[1] < 130 and key_of(figure.axes[-1])[0] == "wild (above)"
     assert plain.axes[0].get_ylim()[1] == pytest.approx(79 * 1.04)
 
 
@@ -112,7 +137,7 @@ def test_a_newcomer_stands_in_table_and_plot() -> None:
     assert compare.build([record]).iloc[0]["Method"] == "mine"
     with drawing("test"):
         figure = pareto([record], "gpt2")
-    assert figure is not None and key_of(figure.axes[0]) == ["mine"]
+    assert figure is not None and key_of(figure.axes[-1]) == ["mine"]
 
 
 def test_costs_stand_in_order_and_failures_give_their_own_error(records: list[RunRecord]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -11,12 +13,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from paper_tables.analysis.curves import band, panels_of, sizes, smooth
-from paper_tables.drawing.style import drawing, spread
+from paper_tables.analysis.intervals import Interval
+from paper_tables.drawing import forest
+from paper_tables.drawing.style import PAPER, drawing, panels, spread
 from paper_tables.figures import (
     accuracy_deit_imagenet,
     loss_curves,
     memory_over_steps,
     mismatch_error,
+    paired_differences,
     pareto,
     size_over_steps,
 )
@@ -74,12 +79,47 @@ def test_the_pareto_figure_holds_the_means() -> None:
         figure = pareto.build(records)
     assert figure is not None
     (panel,) = figure.axes
-    assert np.asarray(panel.lines[0].get_xydata()).tolist() == [[2.0, 21.0]]
-    assert panel.get_xlabel() == "non-zero block parameters (millions)"
-    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["EcoSpa"]
+    assert [21.0, 0.0] in [point for line in panel.lines for point in np.asarray(line.get_xydata()).tolist()]
+    assert panel.get_xlabel() == "perplexity per token, n = 3 seeds, 95% interval"
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["EcoSpa"]
+    assert [text.get_text() for text in panel.texts] == ["2.000 M", "in blocks"]
 
 
-def test_accuracy_of_all_models_stands_in_one_panel() -> None:
+def test_one_wide_interval_does_not_stretch_the_axis() -> None:
+    """It ends in an arrow with its end in numbers; all others, and zero where asked for, are inside."""
+    narrow = [Interval(mean, 0.2, 3) for mean in (-0.5, 0.1, 0.4, 0.9)]
+    wide = Interval(0.5, 40.0, 3)
+    low, high = forest.limits([*narrow, wide], zero=True)
+    assert -2 < low < -0.7 and 1.1 < high < 2
+    assert forest.limits([Interval(5.0, math.inf, 1)])[0] < 5.0 < forest.limits([Interval(5.0, math.inf, 1)])[1]
+    assert forest.limits([Interval(3.0, 0.5, 3)], zero=True)[0] < 0.0
+    with drawing("test"):
+        _, (panel,) = panels(1)
+        forest.forest(panel, [forest.Row("dense", wide), forest.Row("ecospa", narrow[0])], (low, high))
+    assert [text.get_text() for text in panel.texts] == ["-39.5", "40.5"]
+    assert [line.get_marker() for line in panel.lines if line.get_marker() in "<>"] == ["<", ">"]
+    assert all(low <= x <= high for line in panel.lines for x in np.asarray(line.get_xdata()))
+
+
+def test_differences_are_in_thousandths_of_a_nat_and_hollow_around_zero() -> None:
+    losses = {"ecospa": (4.0, 4.1, 4.2), "dense": (3.9, 4.0, 4.1), "small_dense": (4.1, 4.0, 4.21)}
+    records = [
+        make_record(3 * number + seed, {"eval_loss": loss, "perplexity": math.exp(loss)}, method=method, seed=seed)
+        for number, (method, own) in enumerate(losses.items())
+        for seed, loss in enumerate(own)
+    ]
+    with drawing("test"):
+        figure = paired_differences.build(records)
+        older = paired_differences.build([replace(r, metrics={"perplexity": r.metrics["perplexity"]}) for r in records])
+    assert figure is not None and older is not None
+    (panel,) = figure.axes
+    assert "0.001 nats per token" in panel.get_xlabel() and "perplexity per token" in older.axes[0].get_xlabel()
+    points = [line for line in panel.lines if line.get_marker() not in ("|", "None", None)]
+    assert [float(line.get_xdata()[0]) for line in points] == pytest.approx([100.0, -10 / 3])  # type: ignore[index]
+    assert [line.get_markerfacecolor() == PAPER for line in points] == [False, True]
+
+
+def test_every_model_has_panels_of_accuracy() -> None:
     records = [
         make_record(
             number, {"top1": 0.5 + number / 10, "block_parameters_nonzero": 1e6 * (1 + number)}, method="dense",
@@ -90,9 +130,10 @@ def test_accuracy_of_all_models_stands_in_one_panel() -> None:
     with drawing("test"):
         figure = accuracy_deit_imagenet.build(records)
     assert figure is not None
-    (panel,) = figure.axes
-    assert np.asarray(panel.lines[0].get_xydata()) == pytest.approx(np.array([[1.0, 50.0], [2.0, 60.0]]))
-    assert panel.get_ylabel() == "top-1 accuracy (%)"
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["model 0", "model 1"]
+    drawn = [np.asarray(line.get_xydata()).tolist() for panel in figure.axes for line in panel.lines]
+    assert [[50.0, 0.0]] in drawn and [[60.0, 0.0]] in drawn
+    assert figure.axes[-1].get_xlabel() == "top-1 accuracy (%), one seed"
 
 
 def test_the_error_axis_leaves_out_zero() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from paper_tables.analysis.intervals import Interval
 from paper_tables.analysis.k_theta_grid import (
     FROM_SCRATCH,
     TRAINED,
@@ -244,6 +245,16 @@ def test_numbers_in_dark_cells_outlive_the_report(records: list[RunRecord]) -> N
     assert ON_DARK in inline(file.getvalue(), "maps", "maps")
 
 
+def test_noise_makes_no_pattern_in_a_map() -> None:
+    """The scale is at least as wide as an interval: means far inside it get nearly one shade."""
+    found = [Interval(50.0 + 0.01 * place, 1.0, 3) for place in range(4)]
+    noisy = grid_figure._norm(found)
+    assert (noisy.vmin, noisy.vmax) == pytest.approx((50.015 - 1.0, 50.015 + 1.0))
+    clear = grid_figure._norm([Interval(50.0, 1.0, 3), Interval(60.0, 1.0, 3)])
+    assert (clear.vmin, clear.vmax) == (50.0, 60.0)
+    assert grid_figure._norm([Interval(5.0, math.inf, 1)]).vmin == 4.5
+
+
 def limits(breaks: Sequence[float | None]) -> list[RunRecord]:
     rows = [
         {"width": width, "block_share": 0.5 + width / 2, "perplexity_cut": score, "perplexity_recovered": 10.0}
@@ -288,8 +299,11 @@ def test_figures_hold_what_the_records_hold(records: list[RunRecord]) -> None:
     # the best measure is on top, the controls are lines
     assert measures.axes[0].texts[0].get_text() in ("dense", "small dense")
     assert measures.axes[0].texts[-1].get_text() == "Fisher (EcoSpa)"
-    assert len(maps.axes) == 2 and len(maps.axes[0].texts) == 9
-    assert [label.get_text() for label in maps.axes[0].get_yticklabels()] == ["10%", "30%", "50%"]
+    assert len(maps.axes) == 4 and len(maps.axes[0].texts) == 9  # two maps, each with a colour bar
+    assert maps.axes[0].get_title(loc="left") == "pre-training, n = 3 seeds, 95% interval"
+    assert [label.get_text() for label in maps.axes[0].get_yticklabels()] == ["50%", "30%", "10%"]
+    assert all(" ± " not in text.get_text() and "\n± " in text.get_text() for text in maps.axes[0].texts)
+    assert maps.axes[2].get_ylabel() == "perplexity per token"
     assert len(curves.axes) == 4
     assert curves.axes[0].get_title(loc="left") == "kind of pair, after the cut"
     first = curves.axes[0].lines[0].get_xydata().tolist()  # type: ignore[union-attr]

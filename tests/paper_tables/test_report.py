@@ -11,9 +11,10 @@ import pytest
 from paper_tables import items, render, terminal_table
 from paper_tables.__main__ import main
 from paper_tables.item import Plot
+from paper_tables.report.caveats import caveats, tokens_per_parameter
 from paper_tables.report.parts import Content, content, inline
 from paper_tables.report.render import COMMITTED_FIGURES
-from results import Store
+from results import PlanEvent, Store
 from tests.paper_tables.conftest import CUSTOM_TITLE
 from tests.results.factory import make_record
 
@@ -109,6 +110,29 @@ def test_headline_claims_come_first(text: str) -> None:
     beside = "<dd>against small dense of equal size: perplexity -1.00 [-1.00, -1.00] (EcoSpa better)</dd>"
     assert text.count("<dt>controls</dt>") == text.count(beside) == 4
     assert "direction holds at reduced scale (n=3)" in text and "not reproduced (the opposite is measured" in text
+
+
+def test_caveats_stand_before_the_claims(text: str) -> None:
+    header = text.partition("<header>")[2].partition("</header>")[0]
+    assert "Reduced scale: models of" in header and "measured on: CPU" in header and "3 seeds per cell" in header
+
+
+def test_caveats_are_made_from_the_records() -> None:
+    history, curve = (PlanEvent(0, 9_000, 1_000, {}),), ((1, 5.0),)
+    training = {"steps": 10, "batch_size": 8}  # 10 steps of 8 sequences of 64 tokens: 5.12 tokens per parameter
+    common = {"method": "dense", "target": None, "plan_history": history, "loss_curve": curve, "training": training}
+    record = make_record(1, {"perplexity": 9.0}, **common)
+    assert tokens_per_parameter(record) == 5.12
+    assert tokens_per_parameter(make_record(2, {"perplexity": 9.0, "tokens_per_parameter": 20.0}, **common)) == 20.0
+    trained = make_record(3, {"perplexity": 9.0}, **common, model={"name": "trained", "pretraining": {"steps": 9}})
+    assert tokens_per_parameter(trained) is None and tokens_per_parameter(make_record(4, {"top1": 0.5})) is None
+    scale, regime, machine, seeds = caveats("cpu", [record])
+    assert "1.000 k to 1.000 k block parameters" in scale and "CPU; a GPU may" in machine
+    assert "5.1 to 5.1" in regime and regime.endswith("Below it: coupled_vs_uncoupled.")
+    assert seeds.startswith("At most 1 seed per cell")
+    enough = make_record(5, {"perplexity": 9.0, "tokens_per_parameter": 20.0}, **common)
+    assert "Below it" not in caveats("cpu", [enough])[1]
+    assert len(caveats("paper", [trained])) == 2 and caveats("cpu", []) == ()
 
 
 def test_an_experiment_has_its_claims_tables_figures_protocol_and_runs_together(text: str) -> None:

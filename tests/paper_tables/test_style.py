@@ -46,6 +46,23 @@ def test_a_newcomer_looks_the_same_every_time_and_like_nobody_known() -> None:
     assert all(line_style(name) == "-" for name in NEWCOMERS)
 
 
+def test_two_unknown_methods_of_the_records_never_share_a_look() -> None:
+    count = len(SPARE_COLORS) * len(SPARE_MARKERS)
+    names = [f"custom_{number}" for number in range(count)]
+    assert len({look(name) for name in names}) < count  # by name alone some do
+    with described_by([make_record(number, method=name) for number, name in enumerate(names)]):
+        assert len({look(name) for name in names}) == count
+        assert look("dense") == ("#1b1f24", "*")
+
+
+def test_methods_of_one_group_have_colours_of_their_own() -> None:
+    """They stand in one panel; a variant of a method (another granularity, step, seed) may share its colour."""
+    groups = ("structures by gradients", "structures by activations or weights", "importance metric")
+    for group in groups:
+        shades = [color(name) for name, known in KNOWN.items() if known.group == group]
+        assert len(shades) == len(set(shades)) > 4, group
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_masks_are_dotted_and_nothing_else(name: str) -> None:
     assert (line_style(name) == ":") == (removes(name) == "zeros")
