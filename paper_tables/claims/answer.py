@@ -1,11 +1,12 @@
 """The answer in five sentences: what a reader wants to know first, made from the verdicts and from nothing else.
 
-Does the choice of pairs beat random and uniform ones and a small dense model of equal cost; does the way to a shape beat
-the shape itself; memory; time; and what is not known.
+Does the choice of pairs beat random and uniform ones and a small dense model of equal cost; does the way to a shape
+beat the shape itself; memory; time; and what is not known.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from paper_tables.analysis.formats import share
@@ -47,6 +48,7 @@ _VERBS = {
     CANNOT_DECIDE: "is not to be compared yet with",
     NOT_RUN: "was not run against",
 }
+_SETTING = re.compile(r"(; \w+ decides)?,? at \d+% of the block parameters(, batch \d+, \d+ tokens)?")
 _SAID = {NOT_RUN: "not run", CANNOT_DECIDE: "cannot be decided here"}
 
 
@@ -64,7 +66,7 @@ def sentences(judged: Judged, tier: str) -> tuple[str, ...]:
         f"Choice of pairs, {share(target)} of the blocks kept: {_compared(SELECTION, verdicts, target)}.",
         f"Shape or way there: {_compared(SHAPE, verdicts, target)}.",
         _measured("Memory", headlines, "memory"),
-        _measured("Time", headlines, "time", "infers"),
+        _measured("Time", headlines, "less time", "infers"),
         _unknown(judged, tier),
     )
 
@@ -80,14 +82,14 @@ def _decided_target(verdicts: Mapping[str, Verdict]) -> float:
 
 
 def _compared(others: Sequence[tuple[str, str]], verdicts: Mapping[str, Verdict], target: float) -> str:
-    """Return "EcoSpa beats A (-0.06 nats) and B (-0.02 nats), and loses to C (+0.05 nats)"."""
+    """Return "EcoSpa beats A (-0.06 nats) and B (-0.02 nats); loses to C (+0.05 nats)"."""
     groups: dict[str, list[str]] = {}
     for other, name in others:
         verdict = verdicts.get(statement(other, target), Verdict(NOT_RUN))
         effect, unit, _ = verdict.measured.partition(" nats")
         size = f" ({effect.partition(' ')[0]} nats)" if unit else ""
         groups.setdefault(_VERBS[verdict.kind], []).append(f"{name}{size}")
-    return "EcoSpa " + ", and ".join(f"{verb} {_listed(names)}" for verb, names in groups.items())
+    return "EcoSpa " + "; ".join(f"{verb} {_listed(names)}" for verb, names in groups.items())
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -101,10 +103,19 @@ def _measured(topic: str, headlines: Judged, *words: str) -> str:
     for claim, verdict in headlines:
         if not any(word in claim.statement for word in words):
             continue
-        effect = verdict.measured.partition("; detectable")[0] if verdict.measured else "nothing measured"
-        reading = "a fact of the size" if verdict.kind == MEASURED else _SAID.get(verdict.kind, verdict.kind)
-        parts.append(f"{effect} ({claim.published} published: {reading})")
+        effect = brief(verdict.measured) or "nothing measured"
+        reading = "mechanical" if verdict.kind == MEASURED else _SAID.get(verdict.kind, verdict.kind)
+        parts.append(f"{effect} (published {claim.published.split()[-1]}: {reading})")
     return f"{topic}: {'; '.join(parts) or 'not run'}."
+
+
+def brief(measured: str) -> str:
+    """Return a measured effect without its setting and the smallest detectable difference, which a table has room for.
+
+    Args:
+        measured: as a verdict has it.
+    """
+    return _SETTING.sub("", measured.partition("; detectable")[0])
 
 
 def _unknown(judged: Judged, tier: str) -> str:
