@@ -57,8 +57,8 @@ def test_the_first_sentences_group_what_was_compared_by_how_it_ended() -> None:
     choice, shape, *_ = sentences(found, "cpu")
     assert choice == (
         "Choice of pairs, 30% of the blocks kept: EcoSpa beats random pairs (-0.0600 nats) and a small dense model at "
-        "equal steps (-0.0400 nats); cannot be told from uniform pairs (-0.0100 nats); loses to one at equal training FLOPs "
-        "(+0.0500 nats)."
+        "equal steps (-0.0400 nats); cannot be told from uniform pairs (-0.0100 nats); loses to one at equal training "
+        "FLOPs (+0.0500 nats)."
     )
     assert "is level with a fresh model in its final shape at equal steps (+0.0010 nats)" in shape
     assert "is not to be compared yet with one at equal training FLOPs (+0.0900 nats)" in shape
