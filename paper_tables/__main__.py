@@ -66,10 +66,10 @@ def _render(options: argparse.Namespace, store: Store) -> int:
     if options.readme:
         for page in pages(README.parent):
             page.write_text(filled(page.read_text(encoding="utf-8"), store), encoding="utf-8")
-    print(terminal_table(options.tier, store))
-    print(f"\nreport: {folder / REPORT}" if REPORT in made.files else f"\ntables: {folder}")
+    print(f"report: {folder / REPORT}\n" if REPORT in made.files else f"tables: {folder}\n")
     for line in made.odd:
         print(f"odd: {line}", file=sys.stderr)
+    print(terminal_table(options.tier, store))  # its last lines are the answer
     return int(bool(made.odd))
 
 

@@ -49,10 +49,20 @@ COMPARISONS = (
 def thesis_claims() -> tuple[Claim, ...]:
     """Return these claims at every target, part by part."""
     return tuple(
-        Claim(f"{text}, {_kept(target)}", source, "lower perplexity", False, beats(other, target), part=part)
-        for part, other, text, source in COMPARISONS
+        Claim(statement(other, target), source, "lower perplexity", False, beats(other, target), part=part)
+        for part, other, _, source in COMPARISONS
         for target in TARGETS
     )
+
+
+def statement(other: str, target: float) -> str:
+    """Return the statement of the comparison with a method at a target, by which its claim is found.
+
+    Args:
+        other: a method of COMPARISONS.
+        target: one of TARGETS.
+    """
+    return f"{next(text for _, name, text, _ in COMPARISONS if name == other)}, {_kept(target)}"
 
 
 def mechanical_claims() -> tuple[Claim, ...]:

@@ -1,17 +1,18 @@
 """The report: one HTML file that needs nothing but itself, for a laptop or a phone, in the light or in the dark.
 
-First the caveats and what a reader came for, the headline claims with their verdicts; then what every experiment came
-to, at a glance; then experiment by experiment its claims, tables, figures, protocol and runs; then what was not run and
-why.
+First the answer: five sentences, the headline claims as a short table, one figure; then what limits it, and what every
+experiment came to, at a glance; then experiment by experiment its claims, tables, figures, protocol and runs; then what
+was not run and why.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from paper_tables.claims.answer import sentences
 from paper_tables.claims.verdicts import KINDS, NOT_RUN, Claim, Verdict
 from paper_tables.item import Item
 from paper_tables.report import parts
@@ -24,10 +25,11 @@ from results import RunRecord
 
 STYLESHEET = Path(__file__).with_name("report.css")
 _ABOUT = (
-    "EcoSpa removes coupled indices of weight matrices while a transformer trains. This page puts the published "
-    "numbers beside measured ones. Every measured number comes from a record: point at a row to see its runs, open "
-    "its last cell to follow them. Losing to a control is a result and is printed."
+    "EcoSpa removes coupled indices of weight matrices while a transformer trains. This page compares the published "
+    "numbers with measured ones. Every measured number comes from a record: point at a row to see its runs, open its "
+    "last cell to follow them. Losing to a control is a result and is printed."
 )
+FIRST_FIGURE = "loss_against_cost"
 
 _NAMES = {
     "bert": "BERT",
@@ -70,10 +72,10 @@ def report(
         (_anchor(name), spoken(name), _experiment(name, tier, records, contents, theses))
         for name in _experiments(records, contents)
     ]
-    # The cards are the table of claims, with its runs; only the files hold it as a table.
+    # The first screen and the cards are the table of claims, with its runs; only the files hold it as one table.
     general = [c for c in contents if not c.item.experiments and c.item is not CLAIMS]
     sections = [
-        ("claims-first", "Headline claims", parts.cards(headlines, known)),
+        ("limits", "What limits this", _limits(tier, finished, claims)),
         ("thesis", "What this tier shows", _overview(records, contents, theses)),
         *experiments,
         ("literature", "Published numbers", "".join(parts.content(c, known) for c in general)),
@@ -83,7 +85,21 @@ def report(
         ("odd", "Odd records", parts.lines(odd)),
     ]
     shown = [section for section in sections if section[2]]
-    return _page(tier, _counts(finished, claims), parts.lines(caveats(tier, finished)), shown)
+    return _page(tier, _first_screen(tier, claims, headlines, contents, known), shown)
+
+
+def _first_screen(
+    tier: str, claims: Judged, headlines: Judged, contents: Sequence[Content], known: Mapping[str, RunRecord]
+) -> str:
+    """Return the answer: five sentences, the headline claims, one figure."""
+    told = "".join(f"<li>{parts.strong_topic(text)}</li>" for text in sentences(claims, tier))
+    figure = "".join(parts.content(c, dict(known)) for c in contents if c.item.name == FIRST_FIGURE)
+    return f'<ul class="answer">{told}</ul>{parts.headline_table(headlines, known)}{figure}'
+
+
+def _limits(tier: str, finished: Sequence[RunRecord], claims: Judged) -> str:
+    """Return what a reader must know of the numbers, and how to follow them."""
+    return f"{parts.lines(caveats(tier, finished))}<p>{_ABOUT}</p><p>{_counts(finished, claims)}</p>"
 
 
 def _experiments(records: Sequence[RunRecord], contents: Sequence[Content]) -> list[str]:
@@ -102,7 +118,7 @@ def _experiment(name: str, tier: str, records: Sequence[RunRecord], contents: Se
     known = {record.id: record for record in records}
     own = [content for content in contents if content.item.experiments[:1] == (name,)]
     tables = "".join(parts.content(c, known) for c in own if c.table is not None)
-    figures = "".join(parts.content(c, known) for c in own if c.svg is not None)
+    figures = "".join(parts.content(c, known) for c in own if c.svg is not None and c.item.name != FIRST_FIGURE)
     notes = list(dict.fromkeys(note for content in own for note in content.notes))
     protocol = "".join(f"<li>{escape(note)}</li>" for note in notes)
     command = f"python -m benchmarks run {name} --tier {tier}"
@@ -160,7 +176,7 @@ def spoken(experiment: str) -> str:
     return " ".join((words[0][0].upper() + words[0][1:], *words[1:]))
 
 
-def _page(tier: str, counts: str, limits: str, sections: Sequence[_Section]) -> str:
+def _page(tier: str, answer: str, sections: Sequence[_Section]) -> str:
     css = STYLESHEET.read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for anchor, title, _ in sections)
     body = "".join(
@@ -172,10 +188,9 @@ def _page(tier: str, counts: str, limits: str, sections: Sequence[_Section]) -> 
         '<meta name="color-scheme" content="light dark">'
         f"<title>EcoSpa, tier {escape(tier)}</title>\n<style>\n{css}</style></head>\n<body>"
         f'<nav class="side" aria-label="Contents"><ul>{links}</ul></nav>'
-        f'<div class="text"><header><h1>EcoSpa, reproduced: tier {escape(tier)}</h1><p>{_ABOUT}</p><p>{counts}</p>'
-        f"{limits}"
-        f'<details class="toc" id="contents"><summary>Contents</summary><ul>{links}</ul></details></header>'
-        f"\n<main>{body}</main>\n</div>"
+        f'<div class="text"><header><h1>EcoSpa, reproduced: tier {escape(tier)}</h1></header>'
+        f'\n<main><section id="answer" aria-label="The answer">{answer}</section>'
+        f'<details class="toc" id="contents"><summary>Contents</summary><ul>{links}</ul></details>{body}</main>\n</div>'
         '<a class="up" href="#contents">Contents</a></body></html>\n'
     )
 

@@ -12,7 +12,8 @@ from html import escape
 import pandas as pd
 
 from paper_tables.analysis.formats import share
-from paper_tables.claims.verdicts import KINDS, NOT_RUN, Claim, Verdict
+from paper_tables.claims.answer import brief
+from paper_tables.claims.verdicts import DECIDED, KINDS, NOT_RUN, Claim, Verdict
 from paper_tables.drawing import style
 from paper_tables.item import Item
 from paper_tables.methods import label
@@ -62,6 +63,44 @@ def cards(claims: Sequence[tuple[Claim, Verdict]], known: Mapping[str, RunRecord
             f"<dt>source</dt><dd>{escape(claim.source)}</dd></dl>{runs}</li>"
         )
     return f'<ul class="cards">{"".join(made)}</ul>' if made else ""
+
+
+def strong_topic(sentence: str) -> str:
+    """Return a sentence whose topic, before its first colon, stands out."""
+    topic, colon, rest = sentence.partition(":")
+    return f"<strong>{escape(topic)}{colon}</strong>{escape(rest)}"
+
+
+def _control(name: str, verdict: Verdict) -> str:
+    """Return a control in a few words: "dense at equal steps: -0.0018 nats, cannot decide here"."""
+    effect, unit, _ = verdict.measured.partition(" nats")
+    size = f"{effect.partition(' ')[0]} nats, " if unit else ""
+    return f"{name}: {size}{verdict.reading if verdict.kind in DECIDED else verdict.kind}"
+
+
+def headline_table(claims: Sequence[tuple[Claim, Verdict]], known: Mapping[str, RunRecord]) -> str:
+    """Return the headline claims as a short table; on a phone every row becomes a block that names its columns."""
+    if not claims:
+        return ""
+    rows = []
+    for claim, verdict in claims:
+        behind = verdict.all_records
+        cells = {
+            "Claim": escape(claim.statement),
+            "Published": escape(claim.published),
+            "Measured": escape(brief(verdict.measured) or "-"),
+            "Controls": "<br>".join(escape(_control(name, own)) for name, own in verdict.controls) or "-",
+            "Verdict": f'<span class="verdict">{MARKS[verdict.kind]} {escape(verdict.kind)}</span> '
+            f"{escape(verdict.detail)}{writers.provenance(behind, known) if behind else ''}",
+        }
+        kind = css_class(verdict.kind)
+        rows.append(
+            f'<tr class="{kind}">'
+            + "".join(f'<td data-name="{name}">{text}</td>' for name, text in cells.items())
+            + "</tr>"
+        )
+    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Published", "Measured", "Controls", "Verdict"))
+    return f'<table class="headlines"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def content(shown: Content, known: dict[str, RunRecord]) -> str:

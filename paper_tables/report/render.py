@@ -18,7 +18,8 @@ from PIL import Image  # matplotlib needs it, too
 
 from paper_tables.analysis.missing_runs import unfinished
 from paper_tables.analysis.odd_records import LeftOut, legible, oddity, without_odd
-from paper_tables.claims.verdicts import KINDS, Claim, Verdict
+from paper_tables.claims.answer import sentences
+from paper_tables.claims.verdicts import KINDS, NOT_RUN, Claim, Verdict
 from paper_tables.drawing.style import drawing
 from paper_tables.item import Item, Plot, Table, for_records, records_of
 from paper_tables.methods import described_by
@@ -192,14 +193,25 @@ def _terminal_table(tier: str, records: Sequence[RunRecord]) -> str:
     if not records:
         parts.append(f"No finished records in tier {tier}; make them: python -m benchmarks reproduce --tier {tier}")
     verdicts, _ = without_odd(lambda some: claims.judged(some, tier), records)
-    return "\n\n".join([*parts, *_verdict_lines(verdicts or ())])
+    return "\n\n".join([*parts, *_verdict_lines(verdicts or ()), answer_lines(verdicts or (), tier)])
+
+
+def answer_lines(judged: Sequence[tuple[Claim, Verdict]], tier: str) -> str:
+    """Return the answer as the last lines of a call: five sentences, each on two lines at most."""
+    return "\n".join(
+        textwrap.fill(text, _WIDTH, subsequent_indent="  ", max_lines=2, placeholder=" ...")
+        for text in sentences(judged, tier)
+    )
 
 
 def _verdict_lines(judged: Sequence[tuple[Claim, Verdict]]) -> list[str]:
-    """Return one paragraph per kind of verdict; what the claims that were not run need stands in the report."""
+    """Return one paragraph per kind of verdict; of claims that were not run only how many they are."""
     paragraphs = []
     for kind in KINDS:
         found = [(claim, verdict) for claim, verdict in judged if verdict.kind == kind]
+        if kind == NOT_RUN and found:
+            paragraphs.append(f"Not run ({len(found)}): claims.md and the report say what each needs")
+            continue
         lines = [f"{claim.statement}{': ' + verdict.measured if verdict.measured else ''}" for claim, verdict in found]
         wrapped = [textwrap.fill(line, _WIDTH, initial_indent="- ", subsequent_indent="  ") for line in lines]
         if wrapped:
