@@ -143,7 +143,8 @@ def inline(svg: str, name: str, title: str) -> str:
     body = re.sub(r'\bd="([^"]*)"', lambda path: f'd="{_short(path.group(1))}"', body)
     body = re.sub(r'\b(?:x|y)="[^"]*"', lambda place: _LONG_NUMBER.sub(_rounded, place.group()), body)
     body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
-    body = re.sub(r"\s*\n\s*", " ", body).replace("; ", ";")
+    body = re.sub(r"\s*\n\s*", " ", body)
+    body = re.sub(r'\bstyle="[^"]*"', lambda style: style.group().replace("; ", ";"), body)  # not in what is written
     for shade, role in ((style.INK, "var(--ink)"), (style.GRID, "var(--grid)"), (style.PAPER, "none")):
         body = body.replace(shade, role)
     return body.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
