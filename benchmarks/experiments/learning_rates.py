@@ -19,7 +19,7 @@ from __future__ import annotations
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import coupled_vs_uncoupled
 from benchmarks.experiments.coupled_vs_uncoupled import NO_CLAIM, OTHER_SEED, one_cut
-from benchmarks.specs.from_scratch import TARGETS, llama_scale, scale
+from benchmarks.specs.from_scratch import RATE, TARGETS, llama_scale, scale
 from benchmarks.specs.matched import CONTROLS, control_cell
 
 NAME = "learning_rates"
@@ -42,7 +42,8 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 def _cell(tier: Tier, method: MethodRef, rate: float) -> Cell:
     made = scale(rate, split="validation")
     if method.name in CONTROLS:
-        return control_cell(method.name, made, _cell(tier, MethodRef("ecospa"), rate))
+        # to the run that is reported on: EcoSpa at another rate ends in another shape
+        return control_cell(method.name, made, _cell(tier, MethodRef("ecospa"), RATE))
     reference, shrink = one_cut(made, method)
     target = None if method.name in WITHOUT_TARGET else TARGET
     return Cell(NAME, tier, method.name, made.settings(reference, target, **shrink))

@@ -26,12 +26,7 @@ STEPS = 3_906
 
 RATE = 8e-3
 """Peak learning rate: of 4e-3, 8e-3 and 1.6e-2 the best of nearly every arm (experiment learning_rates)."""
-RATES = MappingProxyType(
-    {
-        **dict.fromkeys(("final_shape", "final_shape_other_seed", "final_shape_equal_flops"), 1.6e-2),
-        "small_dense_equal_flops": 4e-3,
-    }
-)
+RATES = MappingProxyType({"small_dense_equal_flops": 4e-3})
 """Those of arms that did best with another one."""
 
 
