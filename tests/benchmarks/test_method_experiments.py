@@ -19,6 +19,7 @@ from benchmarks.specs.training import TrainingSettings
 from benchmarks.tasks import trained_language_model
 from benchmarks.training.methods import build_method
 from ecospa.accounting import parameters
+from paper_tables.analysis import shared_cells
 from tests.baselines.runs import BUDGET, largest_step, tiny_gpt2
 from tests.baselines.runs import Run as SmallRun
 from tests.benchmarks.tiny_runs import run_context, settings, train, use_tiny_text
@@ -74,6 +75,19 @@ def test_from_scratch_experiments_of_tier_cpu_see_enough_text_and_share_their_ce
     ours = {c.config_hash for c in gpt2 if c.config["target"] == 0.3 and c.method == "ecospa"}
     assert len(ours) == 1 and sum(c.config_hash in ours for c in gpt2) == 3  # one run for three experiments
     assert len({c.config_hash for c in gpt2 if c.method == "dense"}) == 1
+
+
+def test_tables_borrow_what_experiments_share() -> None:
+    names = tuple(name for name in registry.experiments() if "cpu" in registry.experiment(name).tiers)
+    borrowed = {
+        (name, cell.experiment, cell.method)
+        for name in names
+        for cell in cells(name, "cpu", *registry.experiment(name).methods)
+        if cell.experiment != name
+    }
+    assert {name for name, _, _ in borrowed} == set(shared_cells.BORROWERS)
+    assert {owner for _, owner, _ in borrowed} == {shared_cells.LENDER}
+    assert {method for _, _, method in borrowed} <= set(shared_cells.METHODS)
 
 
 @pytest.mark.parametrize("name", ["coupled_vs_uncoupled", "llama_pretraining"])
