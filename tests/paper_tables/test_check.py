@@ -86,7 +86,7 @@ def test_results_of_the_committed_tier_are_one_page(tmp_path: Path, monkeypatch:
     assert headings == ["## Claims and verdicts", "## Coupled vs uncoupled", "## Published numbers"]
     for target in re.findall(r"\]\((rendered/[^)]*)\)", page):
         assert (tmp_path / target).is_file()
-    assert "![Perplexity against size](rendered/cpu/pareto.png)" in page
+    assert "![Perplexity at each size](rendered/cpu/pareto.png)" in page
     assert wrong(tmp_path) == []
     (tmp_path / "RESULTS.md").write_text(page.replace("EcoSpa", "EcoSPA"))
     (tmp_path / "rendered" / "cpu" / "pareto.png").unlink()
