@@ -33,7 +33,7 @@ def scale_residual_outputs(model: Any) -> None:
     """
     if not getattr(getattr(model, "config", None), SCALED, False):
         return
-    named: dict[str, nn.Parameter] = dict(model.named_parameters())
+    named: dict[str, Any] = dict(model.named_parameters())
     factor = (2 * len(transformer_blocks(model))) ** -0.5
     for pair in coupled_pairs(model):
         if pair.kind is PairKind.QK:

@@ -52,10 +52,8 @@ class SmallDense(TrainingMethod):
         sparsifier = CoupledSparsifier(model, self.config)
         small = _fresh(model, self.budget.seed)
         excess = sparsifier.size(model) - sparsifier.target_size
-        given = self.budget.widths
-        uniform = given is None
-        plan = uniform_plan(small, excess, self.budget.width_multiple) if uniform else narrowed(small, given)
-        apply_plan(small, plan)
+        given, multiple = self.budget.widths, self.budget.width_multiple
+        apply_plan(small, uniform_plan(small, excess, multiple) if given is None else narrowed(small, given))
         self.history[:] = [size_entry(0, small)]
         return small
 

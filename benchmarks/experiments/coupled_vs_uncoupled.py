@@ -124,7 +124,7 @@ SCALES: dict[Tier, Scale] = {
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """Every method at every target, and the dense model once; fewer at the larger target of tier cpu and at smoke."""
-    wanted = [
+    wanted: list[tuple[MethodRef, float | None]] = [
         (method, target)
         for target in TARGETS
         for method in methods

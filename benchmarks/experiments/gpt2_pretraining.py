@@ -110,7 +110,7 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     )
 
 
-def targets(tier: Tier) -> tuple[float, float]:
+def targets(tier: Tier) -> tuple[float, ...]:
     """Final sizes: shares of all parameters, at tier cpu shares of the blocks that come to the same."""
     return from_scratch.TARGETS if tier == "cpu" else TARGETS
 

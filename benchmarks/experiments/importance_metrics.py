@@ -68,9 +68,8 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 
 
 def _cell(tier: Tier, method: MethodRef) -> Cell:
-    target = TARGET if tier != "cpu" else TARGETS[-1]
-    if method.name == "dense":
-        target = None
+    size = TARGET if tier != "cpu" else TARGETS[-1]
+    target = None if method.name == "dense" else size
     if tier != "cpu":
         return Cell(NAME, tier, method.name, SCALES[tier][0].settings(method, target))
     if method.name in SHARED:
