@@ -19,9 +19,9 @@ Data: smoke: docstrings of the installed packages. cpu: OpenDocs, from the mirro
 trained on the same text, one per seed, once; it is kept in the work folder.
 
 Expected result: the healthy run is told nothing; a steep schedule is told within one window after its first cuts; a
-broken importance before its first cut, and once more when the loss does not come back. Irregular widths cost nothing in
-fp32, whose kernels take any width; in bf16 an index less makes a step slower where the processor has matrix units. The
-smoke tier shows that everything works.
+broken importance before its first cut, and once more when the loss does not come back. An index less saves nothing: in
+fp32, whose kernels take any width, a step takes as long; in bf16, where the processor has matrix units, it is slower.
+What the layers take is rough on a busy machine. The smoke tier shows that everything works.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ SUFFIXES = {"table": (".md", ".tex"), "figure": (".png", ".svg")}
 COMMITTED_FIGURES = (
     *("pareto", "surviving_widths_coupled_vs_uncoupled", "importance_ranking", "break_points", "pretrained_curve"),
     *("llama_finetuning_sizes", "compare_gpt2", "compare_llama", "compare_stories260k", "mismatch_error"),
-    *("speed_against_size", "memory_by_category", "failure_signatures"),
+    *("speed_against_size", "memory_by_category"),
 )
 """Figures that committed pages show: their PNGs are committed, and made unless everything is asked for."""
 _SHORT = (
