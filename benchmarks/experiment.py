@@ -98,7 +98,7 @@ class Run:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells runs apart: the hash of the cell's configuration, and the seed."""
+        """Hash of the cell's configuration, and the seed: no two runs share both."""
         return self.cell.config_hash, self.seed
 
     @property

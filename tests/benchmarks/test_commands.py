@@ -110,5 +110,5 @@ def test_runs_without_their_data_are_told_before_anything_runs(
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
     assert main(["run", "coupled_vs_uncoupled", "--tier", "cpu", "--records", str(tmp_path)]) == 1
     out = capsys.readouterr().out
-    assert "57 unavailable" in out
-    assert "57 runs cannot be made: source 'wikitext', tier 'cpu'" in out
+    assert "156 unavailable" in out
+    assert "156 runs cannot be made: source 'opendocs', tier 'cpu'" in out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from paper_tables.drawing.style import drawing
-from paper_tables.figures import failure_signatures as figure
+from paper_tables.figures import failure_losses as figure
 from paper_tables.tables import failure_signatures as table
 from paper_tables.tables import irregular_widths
 from results import PlanEvent, RunRecord

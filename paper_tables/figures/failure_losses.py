@@ -88,7 +88,7 @@ def _widths(panel: Axes, precision: str, points: dict[str, tuple[Interval, Inter
 
 
 ITEM = Plot(
-    name="failure_signatures",
+    name="failure_losses",
     title="Failures on purpose",
     caption=f"Above: mean over seeds of the running mean of {WINDOW} points of the training loss; the band spans the "
     "lowest and highest seed, ticks are cuts of the first seed, a mark is the mean step at which a signature was first "
