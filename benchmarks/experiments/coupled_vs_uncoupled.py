@@ -33,8 +33,8 @@ Controls, dense from the first step to the last:
 
 Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu --jobs 2 --threads 1
 
-Hours for all runs of a tier: smoke 0.08 (28 runs, 2 cores), cpu 6 (164 runs, 2 cores), gpu 8 (102 runs, one H200-class
-GPU), paper 420 (102 runs, one H200-class GPU).
+Hours for all runs of a tier: smoke 0.08 (29 runs, 2 cores), cpu 6 (156 runs, 2 cores), gpu 8 (99 runs, one H200-class
+GPU), paper 420 (99 runs, one H200-class GPU).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names; cpu
 takes 20 tokens per block parameter (specs/from_scratch.py), eight seeds at 30 % and three at 50 %. paper: WikiText-103,

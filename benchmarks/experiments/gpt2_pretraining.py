@@ -15,7 +15,7 @@ training FLOPs, a fresh model in EcoSpa's final shape, dense of EcoSpa's average
 
 Command: python -m benchmarks run gpt2_pretraining --tier cpu --jobs 2 --threads 1
 
-Hours for all runs of a tier: smoke 0.01 (6 runs), cpu 1.4 (65 runs, all but 8 shared, 2 cores), gpu 1.2 (18 runs, one
+Hours for all runs of a tier: smoke 0.01 (6 runs), cpu 1.4 (38 runs, all but 8 shared, 2 cores), gpu 1.2 (18 runs, one
 H200-class GPU), paper 900 (36 runs, one H200-class GPU).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names; cpu

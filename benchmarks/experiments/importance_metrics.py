@@ -21,8 +21,8 @@ uniform_pairs and random_pairs, too; there they and ecospa are those of coupled_
 
 Command: python -m benchmarks run importance_metrics --tier cpu --jobs 2 --threads 1
 
-Hours for all runs of a tier: smoke 0.03 (15 runs), cpu 3.5 (120 runs, 40 of them shared, 2 cores), gpu 2.5 (45 runs,
-one H200-class GPU), paper 850 (45 runs, one H200-class GPU).
+Hours for all runs of a tier: smoke 0.03 (16 runs), cpu 3.5 (128 runs, 40 of them shared, 2 cores), gpu 2.5 (48 runs,
+one H200-class GPU), paper 850 (48 runs, one H200-class GPU).
 
 Data: at tier cpu those of coupled_vs_uncoupled (specs/from_scratch.py), at 30 % of the blocks, eight seeds; otherwise
 those of gpt2_pretraining, at tier paper GPT-2-Small.

@@ -18,7 +18,7 @@ is mostly that.
 
 Command: python -m benchmarks run llama_pretraining --tier cpu --jobs 2 --threads 1
 
-Hours for all runs of a tier: smoke 0.03 (9 runs), cpu 4 (128 runs, 2 cores), gpu 3 (27 runs, one H200-class GPU),
+Hours for all runs of a tier: smoke 0.03 (9 runs), cpu 4 (111 runs, 2 cores), gpu 3 (27 runs, one H200-class GPU),
 paper 4000 (108 runs, one H200-class GPU each; LLaMA-1B is nine tenths of it, so take --methods and --seeds).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names. paper:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import ecospa
+from baselines.method import Budget
 from benchmarks.data.text.packing import evaluation_windows, training_sequences
 from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import Run, RunContext, RunResult
@@ -79,7 +80,11 @@ def _train(
     watch, watched = ecospa.LossWatch(spec.window, spec.patience), Watched()
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     sparsity = ecospa.CoupledSparsity(
-        model, optimizer, _config(settings), on_cut=watch.cut, estimator=broken_importance(settings.importance)
+        model,
+        optimizer,
+        Budget(**asdict(settings.shrink)).config(),
+        on_cut=watch.cut,
+        estimator=broken_importance(settings.importance),
     )
     probe = sequences[-spec.sequences :]  # a sequence of the training text has been seen by all arms alike
     model.train()
@@ -110,23 +115,6 @@ def _check(sparsity: ecospa.CoupledSparsity, probe: Tensor, step: int, watched: 
 
 def _loss(model: Any, batch: Tensor) -> float:
     return float(model(input_ids=batch, labels=batch).loss)
-
-
-def _config(settings: StressSettings) -> ecospa.EcoSpaConfig:
-    shrink = settings.shrink
-    assert shrink.target_size is not None  # every arm shrinks
-    return ecospa.EcoSpaConfig(
-        top_k=shrink.top_k,
-        importance_threshold=shrink.importance_threshold,
-        target_size=shrink.target_size,
-        target_scope=shrink.target_scope,
-        interval=shrink.interval,
-        start_step=shrink.start_step,
-        end_step=shrink.end_step,
-        pace="curve",
-        curve=shrink.curve,
-        width_multiple=shrink.width_multiple,
-    )
 
 
 def _batches(sequences: Tensor, size: int, steps: int, seed: int) -> Iterator[Tensor]:

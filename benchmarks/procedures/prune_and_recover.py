@@ -6,7 +6,7 @@ A plain PyTorch loop around ecospa.CoupledSparsity, as a practitioner would writ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 import ecospa
+from baselines.method import Budget
 from benchmarks.data.sources.stories_model import folder
 from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics import model_metrics
@@ -120,7 +121,9 @@ def _train(
     """Train on the sampled stories; with `stages` the model is cut on the way and measured around every cut."""
     training, shrink = settings.training, settings.shrink
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
-    sparsity = None if stages is None else ecospa.CoupledSparsity(model, optimizer, _config(settings))
+    sparsity = (
+        None if stages is None else ecospa.CoupledSparsity(model, optimizer, Budget(**asdict(settings.shrink)).config())
+    )
     losses: list[float] = []
     curve: list[tuple[int, float]] = []
     if stages is not None:
@@ -155,23 +158,6 @@ def _after_step(model: nn.Module, sparsity: ecospa.CoupledSparsity, stages: Stag
     sparsity.after_step()
     if len(sparsity.history) > events:
         stages.cut(model)
-
-
-def _config(settings: PretrainedSettings) -> ecospa.EcoSpaConfig:
-    shrink = settings.shrink
-    assert shrink.target_size is not None  # the one cell of the experiment has a target
-    return ecospa.EcoSpaConfig(
-        top_k=shrink.top_k,
-        importance_threshold=shrink.importance_threshold,
-        target_size=shrink.target_size,
-        target_scope=shrink.target_scope,
-        interval=shrink.interval,
-        start_step=shrink.start_step,
-        end_step=shrink.end_step,
-        pace="curve",
-        curve=shrink.curve,
-        width_multiple=shrink.width_multiple,
-    )
 
 
 @torch.no_grad()
