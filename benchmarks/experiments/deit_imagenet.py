@@ -3,22 +3,22 @@
 What it tests: the paper evaluates DeiT on ImageNet-1k; its numbers are not known, nor whether it starts from a
 checkpoint. Here every model starts from scratch with DeiT's recipe, as S2ViTE's do. Compared at equal final size:
 ecospa and magnitude shrink along one curve, svite has the target size from the first step and exchanges heads and
-neurons, small_dense has it and never changes. dense is the control at equal steps. The floor, random_pairs, is left to
-vit_cifar10, where a selection rule is what is asked; here methods are compared, and at tier paper each costs 4,800
-hours.
+neurons, small_dense has it and never changes. dense is the control at equal steps. At tier cpu a DeiT without its
+teacher is the ViT of vit_cifar10, whose runs at this size, controls among them, are shown here beside svite's own. The
+other tiers leave those controls to that experiment: at tier paper each costs 4,800 hours.
 
 Deviation: no repeated augmentation, no moving average of weights; weight decay acts on position embeddings, too.
 
 Command: python -m benchmarks run deit_imagenet --tier cpu
 
-Hours for all runs of a tier: smoke 0.02 (5 runs), cpu 0.7 (15 runs, 2 cores), gpu 2 (15 runs, one H200-class GPU),
-paper 24,000 (45 runs, likewise).
+Hours for all runs of a tier: smoke 0.02 (5 runs), cpu 0.1 (3 runs of its own, 2 cores), gpu 2 (15 runs, one H200-class
+GPU), paper 24,000 (45 runs, likewise).
 Images of ImageNet are decoded and augmented in the training process, which takes most of tier paper's hours.
 
 Data: smoke: scikit-learn's digits, with a distillation token and a teacher trained first. cpu and gpu: CIFAR-10, from
 the mirror that ECOSPA_DATA names or the Hub. gpu distils at DeiT-T's size. In tier cpu a teacher would cost more than
-its student and the strong augmentation needs many more epochs, so both are left out, and 5,000 of the 10,000 test
-images judge. paper: ImageNet-1k, DeiT-T, -S and -B.
+its student and the strong augmentation needs many more epochs, so both are left out. paper: ImageNet-1k, DeiT-T, -S and
+-B.
 
 Expected result: ecospa near small_dense and svite, all below dense by a few points; magnitude above them, because it
 keeps the shapes of the dense model and its costs. The smoke tier shows that everything works; its order means nothing.
@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
+from benchmarks.experiments import vit_cifar10
+from benchmarks.specs.from_scratch import image_scale
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
@@ -35,7 +37,11 @@ from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, Teacher
 NAME = "deit_imagenet"
 TARGETS = (0.5,)
 WITHOUT_TARGET = "dense"
-METHODS = (WITHOUT_TARGET, "small_dense", "svite", "magnitude", "ecospa")
+PLAIN = (WITHOUT_TARGET, "small_dense", "svite", "magnitude", "ecospa")
+"""Methods of every tier; the others are controls that tier cpu has, where a run takes minutes."""
+SHARED = tuple(name for name in vit_cifar10.METHODS if name not in vit_cifar10.SMALLER_ONLY)
+"""Arms of tier cpu that are those of vit_cifar10, run once and recorded there."""
+METHODS = (*PLAIN, *(name for name in SHARED if name not in PLAIN))
 RECIPE = AugmentationSpec(
     crop="resized", flip=0.5, policy="rand-m9-mstd0.5-inc1", erase=0.25, mixup=0.8, cutmix=1.0, smoothing=0.1
 )
@@ -77,17 +83,7 @@ SCALES: dict[Tier, tuple[Scale, ...]] = {
             start_step=10, end_step=76, interval=3, width_multiple=4,
         ),
     ),
-    "cpu": (
-        Scale(
-            VisionModelSpec("deit_tiny_patch16_224", layers=4, width=96, heads=3, patch=8, size=32, classes=10),
-            ImageDataSpec("cifar10", "plain_text", evaluation_images=5000),
-            ImageProtocolSpec("test", AugmentationSpec(flip=0.5, smoothing=0.1)),
-            TrainingSpec(
-                steps=8000, batch_size=32, learning_rate=1e-3, micro_batch_size=32, warmup_steps=400, weight_decay=0.05
-            ),
-            start_step=400, end_step=6000, interval=140, width_multiple=4,
-        ),
-    ),
+    "cpu": (image_scale(),),
     "gpu": (
         Scale(
             VisionModelSpec(
@@ -112,11 +108,18 @@ SCALES: dict[Tier, tuple[Scale, ...]] = {
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """For every model of the tier: the dense model once, every other method at every target."""
     return tuple(
-        Cell(NAME, tier, method.name, scale.settings(method, target))
+        _cell(tier, scale, method, target)
         for scale in SCALES[tier]
         for method in methods
+        if tier == "cpu" or method.name in PLAIN or method.name not in METHODS
         for target in ((None,) if method.name == WITHOUT_TARGET else TARGETS)
     )
+
+
+def _cell(tier: Tier, scale: Scale, method: MethodRef, target: float | None) -> Cell:
+    if tier == "cpu" and method.name in SHARED:
+        return vit_cifar10.cell(tier, method, target)
+    return Cell(NAME, tier, method.name, scale.settings(method, target))
 
 
 EXPERIMENT = Experiment(
@@ -124,7 +127,7 @@ EXPERIMENT = Experiment(
     question="DeiT from scratch at half of its blocks: EcoSpa vs. S2ViTE, masks, a small and the dense model",
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.02, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=0.1, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=2, machine="one H200-class GPU"),
         "paper": TierPlan(seeds=(0, 1, 2), hours=24_000, machine="one H200-class GPU", memory=19, data=167, disk=340),
     },

@@ -1,19 +1,21 @@
-"""The scales at which tier cpu trains language models from scratch: 20 tokens per block parameter.
+"""The scales at which tier cpu trains models from scratch: at least 20 tokens per block parameter.
 
 A dense model is ahead of one of 30 % its size only when it has seen enough text; on 0.2 to 5 tokens per parameter both
 are equally good, and nothing about shrinking can be decided. 20 is the ratio that compute-optimal training asks for
 (arXiv 2203.15556). All experiments of tier cpu about a GPT-2 from scratch have this model, text and schedule, so that a
-cell that two of them share is run once.
+cell that two of them share is run once; so do those about an image classifier.
 """
 
 from __future__ import annotations
 
 from types import MappingProxyType
 
+from benchmarks.data.images import ImageDataSpec
 from benchmarks.specs.language import DataSpec, ProtocolSpec, ScaledModel
 from benchmarks.specs.pretrained import NamedModel
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
+from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
 
 TARGETS = (0.5, 0.3)
 """Shares of the block parameters: this model is then 1.6 and 2.2 times smaller as a whole, as in the paper's table."""
@@ -68,4 +70,28 @@ def llama_scale(learning_rate: float = LLAMA_RATE, split: str = "test") -> Scale
             weight_decay=0.0,
         ),
         start_step=393, end_step=2_948, interval=63, width_multiple=4,
+    )  # fmt: skip
+
+
+IMAGE_STEPS = 6_250
+"""Four epochs of 50,000 images in batches of 32: 65 tokens per block parameter, as an image is 65 tokens."""
+IMAGE_RATE = 2e-3
+
+
+def image_scale(learning_rate: float = IMAGE_RATE, split: str = "test") -> Scale:
+    """The same for a ViT of the GPT-2's block parameters: 64 patches of 4x4 pixels and a class token, all of CIFAR-10.
+
+    Args:
+        learning_rate: peak; experiment learning_rates says how it was chosen.
+        split: images that judge; "validation" is for choosing rates, "test" for all that is reported.
+    """
+    return Scale(
+        VisionModelSpec("vit_tiny_patch16_224", layers=4, width=64, heads=2, patch=4, size=32, classes=10),
+        ImageDataSpec("cifar10", "plain_text"),
+        ImageProtocolSpec(split, AugmentationSpec(flip=0.5)),
+        TrainingSpec(
+            IMAGE_STEPS, batch_size=32, learning_rate=learning_rate, micro_batch_size=32, warmup_steps=312,
+            weight_decay=0.05,
+        ),
+        start_step=312, end_step=4_688, interval=109, width_multiple=4,
     )  # fmt: skip

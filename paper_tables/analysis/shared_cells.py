@@ -1,25 +1,35 @@
 """Cells that several experiments of tier cpu have in common, recorded once: which experiment borrows which records.
 
 The experiments that train a GPT-2 from scratch share model, text and schedule, so that their dense models, EcoSpa and
-the controls are the same runs. Those stand under `coupled_vs_uncoupled`; tables, figures and claims of the others get
-them from here, on the same model, data, protocol and training as their own runs.
+the controls are the same runs. Those stand under `coupled_vs_uncoupled`, those of an image classifier under
+`vit_cifar10`; tables, figures and claims of the others get them from here, on the same model, data, protocol and
+training as their own runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from paper_tables.analysis.context import TRAINING, TWICE, context
 from results import RunRecord
 
-LENDER = "coupled_vs_uncoupled"
-BORROWERS = ("importance_metrics", "k_theta_sweep", "gpt2_pretraining")
+LENDERS = MappingProxyType(
+    {
+        "importance_metrics": "coupled_vs_uncoupled",
+        "k_theta_sweep": "coupled_vs_uncoupled",
+        "gpt2_pretraining": "coupled_vs_uncoupled",
+        "deit_imagenet": "vit_cifar10",
+    }
+)
+"""Experiment that borrows -> experiment whose records these are."""
 TIER = "cpu"
-METHODS = (
+_COMMON = (
     *("dense", "small_dense", "ecospa", "uniform_pairs", "random_pairs"),
     *("small_dense_equal_flops", "dense_average_size"),
     *("final_shape", "final_shape_other_seed", "final_shape_equal_flops"),
 )
+METHODS = MappingProxyType({"coupled_vs_uncoupled": _COMMON, "vit_cifar10": (*_COMMON, "magnitude")})
 """Methods that are lent: what every comparison from scratch needs beside what it asks about."""
 
 
@@ -30,7 +40,8 @@ def of_experiment(records: Sequence[RunRecord], experiment: str) -> list[RunReco
     shrunk model those of a target that its own shrunk models have, of all targets where it has none of its own.
     """
     own = [record for record in records if record.experiment == experiment]
-    if experiment not in BORROWERS:
+    lender = LENDERS.get(experiment)
+    if lender is None:
         return own
     targets: dict[str, set[float]] = {}
     for record in own:
@@ -38,11 +49,11 @@ def of_experiment(records: Sequence[RunRecord], experiment: str) -> list[RunReco
             found = targets.setdefault(_setting(record), set())
             if record.config.get("target") is not None:
                 found.add(record.config["target"])
-    return [*own, *(record for record in records if _is_lent(record, targets))]
+    return [*own, *(record for record in records if _is_lent(record, lender, targets))]
 
 
-def _is_lent(record: RunRecord, targets: dict[str, set[float]]) -> bool:
-    if (record.experiment, record.tier) != (LENDER, TIER) or record.method not in METHODS:
+def _is_lent(record: RunRecord, lender: str, targets: dict[str, set[float]]) -> bool:
+    if (record.experiment, record.tier) != (lender, TIER) or record.method not in METHODS[lender]:
         return False
     wanted = targets.get(_setting(record))
     if wanted is None or record.status != "finished":

@@ -17,6 +17,7 @@ from paper_tables.analysis.cells import (
     without_empty_columns,
 )
 from paper_tables.analysis.formats import share
+from paper_tables.analysis.training_length import tokens_column
 from paper_tables.drawing.pareto import at_each_size
 from paper_tables.methods import label
 from paper_tables.metrics import Column
@@ -41,7 +42,8 @@ COLUMNS: tuple[Column, ...] = (
 
 def accuracy_table(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per model, method and target share; columns that no record fills are left out."""
-    rows = [_row(model, cell) for model, own in by_model(records).items() for cell in compare(own).cells]
+    comparisons = {model: compare(own) for model, own in by_model(records).items()}
+    rows = [_row(model, cell, found.records) for model, found in comparisons.items() for cell in found.cells]
     return without_empty_columns(pd.DataFrame(rows))
 
 
@@ -59,11 +61,12 @@ def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     return tuple(f"{model}: {note}" for model, notes in found.items() for note in notes)
 
 
-def _row(model: str, cell: Cell) -> dict[str, str]:
+def _row(model: str, cell: Cell, together: Sequence[RunRecord]) -> dict[str, str]:
     return {
         "Model": model,
         "Method": label(cell.method),
         "Blocks kept": share(cell.target),
+        **tokens_column(cell.records, together),
         **measured(cell, COLUMNS),
         **provenance(cell),
     }

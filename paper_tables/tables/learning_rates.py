@@ -13,7 +13,9 @@ from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label, rank
 from results import RunRecord
 
-_FAMILIES = {"gpt2": "GPT-2", "llama": "LLaMA"}
+_IMAGES = "vit"
+"""Stands for the models of images, whose settings name no family."""
+_FAMILIES = {"gpt2": "GPT-2", "llama": "LLaMA", _IMAGES: "ViT"}
 
 Arm = tuple[str, str, float | None]
 """Family, method, target."""
@@ -23,7 +25,7 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per arm, one column per rate."""
     arms: dict[Arm, list[RunRecord]] = {}
     for record in records:
-        family = str((record.config.get("model") or {}).get("family", ""))
+        family = str((record.config.get("model") or {}).get("family", _IMAGES))
         if "eval_loss" in record.metrics:
             arms.setdefault((family, record.method, record.config.get("target")), []).append(record)
     rates = sorted({_rate(record) for record in records})
@@ -59,9 +61,9 @@ def _rate(record: RunRecord) -> float:
 ITEM = Table(
     name="learning_rates",
     title="Learning rates",
-    caption="Nats per token on the validation text at every peak learning rate. Best: the rate of the lowest loss, "
-    "which the arm has where results are reported, on the test text; (edge): the largest or smallest that was tried. "
-    "One seed: a difference of a few hundredths is not one of rates alone.",
+    caption="Nats on validation data, per token or per image, at every peak learning rate. Best: the rate of the "
+    "lowest loss, which the arm has where results are reported, on test data; (edge): the largest or smallest that was "
+    "tried. One seed: a difference of a few hundredths is not one of rates alone.",
     experiments=("learning_rates",),
     build=build,
     notes=protocol_notes,

@@ -100,6 +100,17 @@ def test_cifar_is_decoded_from_a_mirror(place: Path) -> None:
     assert "train-00000-of-00001.parquet" in cifar10.key("plain_text")
 
 
+def test_the_validation_images_of_cifar_are_not_trained_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = mirror(place / "uoft-cs__cifar10" / "plain_text", "img", {"train": 12, "test": 5}, "PNG")["train"]
+    monkeypatch.setattr(cifar10, "HELD_OUT", 4)
+    found = cifar10.load("plain_text", "validation", "cpu")
+    assert np.array_equal(found.train.pixels, pixels[:8]) and np.array_equal(found.evaluation.pixels, pixels[8:])
+    assert found.evaluation.labels.tolist() == [8, 9, 0, 1]
+    monkeypatch.setattr(cifar10, "HELD_OUT", 12)
+    with pytest.raises(ValueError, match="takes 12 of the training images; 12 are there"):
+        cifar10.load("plain_text", "validation", "cpu")
+
+
 def test_imagenet_stays_encoded_until_an_image_is_asked_for(place: Path) -> None:
     mirror(place / "ILSVRC__imagenet-1k" / "default", "image", {"train": 6, "validation": 4}, "JPEG", size=40)
     spec = ImageDataSpec("imagenet", "default", train_images=5)

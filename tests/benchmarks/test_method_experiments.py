@@ -85,9 +85,26 @@ def test_tables_borrow_what_experiments_share() -> None:
         for cell in cells(name, "cpu", *registry.experiment(name).methods)
         if cell.experiment != name
     }
-    assert {name for name, _, _ in borrowed} == set(shared_cells.BORROWERS)
-    assert {owner for _, owner, _ in borrowed} == {shared_cells.LENDER}
-    assert {method for _, _, method in borrowed} <= set(shared_cells.METHODS)
+    assert {(name, owner) for name, owner, _ in borrowed} == set(shared_cells.LENDERS.items())
+    assert all(method in shared_cells.METHODS[owner] for _, owner, method in borrowed)
+
+
+def test_images_of_tier_cpu_see_enough_patches_and_have_every_control() -> None:
+    from benchmarks.models.vision import build_classifier, positions
+
+    vit = cells("vit_cifar10", "cpu", *registry.experiment("vit_cifar10").methods)
+    spec, training = vit[0].settings.model, vit[0].settings.training
+    blocks = parameters(build_classifier(spec, 0), "blocks")
+    assert 0.15e6 <= blocks <= 0.45e6 and positions(spec) == 65
+    assert training.steps * training.batch_size * positions(spec) >= 20 * blocks
+    assert training.steps * training.batch_size >= 50_000  # every image is seen
+    assert len({(c.settings.model, c.settings.data, c.settings.protocol) for c in vit}) == 1
+    controls = {"dense", "small_dense", "uniform_pairs", "random_pairs", "ecospa_at_start", "ecospa_at_end", *CONTROLS}
+    assert controls <= {c.method for c in vit if c.config["target"] in (None, 0.3)}
+    deit = cells("deit_imagenet", "cpu", *registry.experiment("deit_imagenet").methods)
+    assert {c.config_hash for c in deit if c.method != "svite"} <= {c.config_hash for c in vit}
+    assert [c.experiment for c in deit if c.method == "svite"] == ["deit_imagenet"]
+    assert [c.settings.model for c in deit if c.method == "svite"] == [spec]
 
 
 @pytest.mark.parametrize("name", ["coupled_vs_uncoupled", "llama_pretraining"])

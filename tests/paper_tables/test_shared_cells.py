@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from paper_tables.analysis.k_theta_grid import FROM_SCRATCH, SHARED_MODEL, stages
-from paper_tables.analysis.shared_cells import BORROWERS, METHODS, of_experiment
+from paper_tables.analysis.shared_cells import LENDERS, METHODS, of_experiment
 from paper_tables.claims.grid_judges import better
 from paper_tables.claims.pretraining_judges import smaller_beats
 from paper_tables.claims.published import GPT2_MEDIUM_PERPLEXITY
@@ -55,7 +55,7 @@ def test_shared_methods_of_the_own_target_are_lent() -> None:
     assert found[:3] == own
     assert cells(found[3:]) == {("dense", None), ("small_dense", 0.3), ("ecospa", 0.3), ("final_shape", 0.3)}
     assert {record.experiment for record in found[3:]} == {"coupled_vs_uncoupled"}
-    assert {method for method, _ in cells(found[3:])} <= set(METHODS)
+    assert {method for method, _ in cells(found[3:])} <= set(METHODS["coupled_vs_uncoupled"])
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,16 @@ def test_a_rate_of_its_own_and_twice_the_steps_are_the_same_training() -> None:
 def test_other_experiments_and_empty_ones_borrow_nothing() -> None:
     assert of_experiment(lent(), "coupled_vs_uncoupled") == lent()
     assert of_experiment([*lent(), *runs(1000, (1.0,), "x", "llama_pretraining")], "llama_pretraining")[1:] == []
-    for name in BORROWERS:
+    for name in LENDERS:
         assert of_experiment(lent(), name) == []
+
+
+def test_a_deit_without_its_teacher_borrows_the_runs_of_the_vit() -> None:
+    own = runs(1000, (16.0, 16.1), "svite", "deit_imagenet", target=0.5)
+    vit = runs(10, (15.0, 15.1), "magnitude", "vit_cifar10", target=0.5)
+    vit += runs(20, (15.0, 15.1), "ecospa", "vit_cifar10", target=0.3)
+    vit += runs(30, (15.0, 15.1), "ecospa_at_start", "vit_cifar10", target=0.5)
+    assert cells(of_experiment([*lent(), *vit, *own], "deit_imagenet")) == {("svite", 0.5), ("magnitude", 0.5)}
 
 
 def test_tables_and_claims_of_importance_see_them() -> None:

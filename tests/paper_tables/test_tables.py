@@ -14,6 +14,7 @@ from paper_tables.tables import (
     controls,
     coupled_vs_uncoupled,
     deit_imagenet,
+    image_controls,
     llama_pretraining,
     pretrained_shrink,
     published_numbers,
@@ -213,6 +214,35 @@ def classifiers() -> list[RunRecord]:
         for other, (method, target) in enumerate((("dense", None), ("ecospa", 0.5)))
         for seed in range(3)
     ]  # fmt: skip
+
+
+def vit_runs(*, matters: bool) -> list[RunRecord]:
+    """Three seeds of EcoSpa, a dense, a small dense and a longer-trained masked model of one ViT at 30 % of its blocks."""
+    small = 1.3 if matters else 1.1
+    arms = (("ecospa", 0.3, 1.2, 100), ("dense", None, 1.1, 100), ("small_dense", 0.3, small, 100),
+            ("magnitude", 0.3, 1.0, 200))  # fmt: skip
+    return [
+        make_record(
+            10 * place + seed,
+            {"eval_loss": loss + 0.1 * seed + 0.001 * ((seed * (place + 1)) % 3), "top1": 0.6 - 0.1 * (loss - 1)},
+            experiment="vit_cifar10", method=method, target=target, seed=seed, model={"name": "vit"},
+            training={"steps": steps, "batch_size": 8},
+        )
+        for place, (method, target, loss, steps) in enumerate(arms)
+        for seed in range(3)
+    ]  # fmt: skip
+
+
+def test_controls_on_images_are_paired_and_need_their_precondition() -> None:
+    table = image_controls.build(vit_runs(matters=True))
+    assert list(table["EcoSpa against"]) == ["dense", "small dense"]  # more steps are no equal training
+    assert cell(table, 0, "Nats per image").startswith("+0.1") and cell(table, 0, "Reading") == "EcoSpa worse"
+    assert cell(table, 1, "Nats per image").startswith("-0.1") and cell(table, 1, "Reading") == "EcoSpa better"
+    assert cell(table, 0, "Top-1 points").startswith("-1.0") and cell(table, 1, "Top-1 points").startswith("+1.0")
+    assert "comparisons at this size count" in image_controls.notes(vit_runs(matters=True))[0]
+    without = image_controls.build(vit_runs(matters=False))
+    assert all("cannot decide here" in reading for reading in without["Reading"])
+    assert image_controls.build([]).empty and image_controls.notes([]) == ()
 
 
 def test_every_classifier_stands_beside_its_own_model() -> None:
