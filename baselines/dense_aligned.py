@@ -43,7 +43,7 @@ class DenseAligned(TrainingMethod):
             UnsupportedModelError: no family knows the model's blocks.
         """
         self.accept(model, calibration)
-        pad_feed_forward(model, self.budget.width_multiple)
+        pad_feed_forward(model, self.budget.rule.ffn)
         self.history[:] = [size_entry(0, model)]
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -56,7 +56,7 @@ class DenseAligned(TrainingMethod):
         Raises:
             CheckpointError: a file is damaged or missing, or it belongs to another model.
         """
-        pad_feed_forward(dense, self.budget.width_multiple)
+        pad_feed_forward(dense, self.budget.rule.ffn)
         return load_shapes(folder, dense)
 
 

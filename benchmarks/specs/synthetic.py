@@ -11,9 +11,12 @@ from typing import Any, ClassVar, Literal
 
 from benchmarks.data.source import BoundSource
 from benchmarks.experiment import MethodRef, Tier
+from benchmarks.specs.multiples import WidthMultiple
 
 InferenceMode = Literal["plain", "merged", "static", "compiled"]
 TrainingMode = Literal["plain", "fused", "autocast", "compiled"]
+ROUNDING = ("ecospa", "ecospa_tied")
+"""Methods of these experiments that round widths to multiples."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class SpeedProtocol:
         batch: sequences or images at a time.
         sequence: tokens of a sequence; of images what their size and patches make of them.
         turns: measurements that count; as many inputs, so that nothing is measured out of a cache.
-        width_multiple: widths of the shrunk model stay multiples of this.
+        width_multiple: widths of the shrunk model stay multiples of this, or of these by kind of pair.
         precision: "fp32", or "bf16" for weights, gradients and optimizer state alike.
         device: "cpu" or "cuda".
         generated: tokens that are written one by one after `sequence`, in the decode phase.
@@ -62,7 +65,7 @@ class SpeedProtocol:
     batch: int
     sequence: int
     turns: int
-    width_multiple: int = 16
+    width_multiple: WidthMultiple = 16
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cpu"
     generated: int = 0
