@@ -58,9 +58,9 @@ _PEAKS = {
     "h200": ("NVIDIA H200 141GB SXM", 989e12, 67e12, 4.8e12),
     "rtx4090": ("NVIDIA GeForce RTX 4090", 165e12, 82.6e12, 1.008e12),
 }
-_HOPPER = ((2, 0.14), (4, 0.27), (8, 0.52), (16, 1.0))
-"""Shares by alignment. 2 bytes: fitted to a training step of a LLaMA 5461 wide on an H100; 4 and 8 lie between on a
-logarithmic scale and are not measured; from 16 on the tensor memory accelerator can read rows."""
+_HOPPER = ((2, 0.18), (4, 0.32), (8, 0.57), (16, 1.0))
+"""Shares by alignment. 2 bytes: between what fits a training step (0.195) and a prefill (0.174) of a LLaMA 5461 wide on
+an H100; 4 and 8 lie between on a logarithmic scale and are not measured; from 16 on rows can be read as tiles."""
 _ALIGNMENT_SHARES = {"h100": _HOPPER, "h200": _HOPPER}
 """Of machines where alignment was measured; of others nothing is said. `measure_device("cuda")` measures it."""
 DEVICES = tuple(_PEAKS)

@@ -14,7 +14,7 @@ from paper_tables.analysis.speed import (
     batch_of_most_sizes,
     flops_ratio,
     model_notes,
-    points,
+    plain_points,
     shown,
     time_ratio,
     usual,
@@ -32,7 +32,7 @@ _ASIDE = 0.008
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return one panel per phase with a line per model, or None without a measured point."""
-    found = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
+    found = plain_points(records)
     return phase_figure(found, _lines, _draw, TEXTS, labels=1.5)
 
 

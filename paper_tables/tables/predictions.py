@@ -15,6 +15,7 @@ from paper_tables.analysis.speed import (
     model_notes,
     named,
     points,
+    without_equal_widths,
 )
 from paper_tables.item import Table
 from results import RunRecord
@@ -42,7 +43,8 @@ _PEAK_ON_GPU = 0.10
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per promise and point, in the order of the promises."""
     found = [(point, promise) for promise in PROMISES for point in points(records)]
-    return pd.DataFrame([_row(point, promise) for point, promise in found if _complete(point, promise)])
+    table = pd.DataFrame([_row(point, promise) for point, promise in found if _complete(point, promise)])
+    return without_equal_widths(table)
 
 
 def _complete(point: Point, promise: Promise) -> bool:
