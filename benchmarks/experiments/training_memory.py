@@ -6,11 +6,12 @@ peak is the dense one, because training starts dense; so one more run keeps to a
 the first step on (`ecospa.MemoryBudget`: same batch, smaller passes). Measurements are compared with the
 predictions of `ecospa plan`.
 
-Models: random weights, as in training_speed.
+Models: random weights, as in training_speed, with the same multiples. An aligned dense model holds more bytes than the
+dense one, so it is no control here.
 
 Command: python -m benchmarks run training_memory --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.7 (60 runs, 2 cores), gpu 0.3 (60 runs, one H100-class GPU).
+Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.7 (60 runs, 2 cores), gpu 0.5 (66 runs, one H100-class GPU).
 
 Data: none.
 
@@ -74,7 +75,7 @@ EXPERIMENT = Experiment(
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
-        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.3, machine="one H100-class GPU"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.5, machine="one H100-class GPU"),
     },
     methods=METHODS,
     cells=cells,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paper_tables.analysis.cells import Cell, compare, shape
 from paper_tables.analysis.comparability import DIRTY, flaw, same_device, unequal
@@ -21,6 +21,7 @@ HALF = 0.5
 """Share of the block parameters at which the headlines are judged: LLaMA-1B with half of its parameters has 45 %."""
 
 PHASES = ("prefill", "decode")
+PLAIN, COMPILED = "plain", "compiled"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Setting:
 
     batch: int
     sequence: int
-    mode: str = "plain"
+    mode: str = PLAIN
     budget: float | None = None
 
     @property
@@ -41,7 +42,7 @@ class Setting:
         """Return whether a run was measured in this setting."""
         protocol = record.config.get("protocol") or {}
         measured = tuple(protocol.get(name) for name in ("batch", "sequence", "budget"))
-        return (*measured, protocol.get("mode", "plain")) == (self.batch, self.sequence, self.budget, self.mode)
+        return (*measured, protocol.get("mode", PLAIN)) == (self.batch, self.sequence, self.budget, self.mode)
 
 
 Settings = Mapping[str, Setting]
@@ -152,7 +153,7 @@ def infers_faster(
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
         setting = settings.get(tier)
         own = [r for r in _of(records, experiment) if (r.config.get("model") or {}).get("name") == model]
-        own = [record for record in own if setting is not None and setting.holds(record)]
+        own = [record for record in own if setting is not None and _is_judged(record, setting)]
         cells = {phase: _speed_cells(own, phase, target) for phase in PHASES}
         found = {
             phase: (cell, effect)
@@ -218,6 +219,12 @@ def steps_faster_than_aligned(
     return judge
 
 
+def _is_judged(record: RunRecord, setting: Setting) -> bool:
+    """Return whether a run is in the setting: a prefill in its mode, a decode in its mode or compiled."""
+    decodes = (record.config.get("protocol") or {}).get("phase") == "decode"
+    return setting.holds(record) or (decodes and replace(setting, mode=COMPILED).holds(record))
+
+
 def _faster(cell: Cell, control: Cell | None, metric: str, aligned: bool) -> Interval | None:
     """Return a ratio to the dense model, or to the aligned dense one."""
     return against_aligned(cell, control, metric) if aligned else cell.interval(metric)
@@ -228,8 +235,13 @@ def _ids_of(control: Cell | None, wanted: bool) -> tuple[str, ...]:
 
 
 def _speed_cells(records: Sequence[RunRecord], phase: str, target: float) -> tuple[Cell | None, Cell | None]:
-    """Return EcoSpa's cell in one phase on the largest model, and that of the aligned dense model."""
+    """Return EcoSpa's cell in one phase on the largest model, and that of the aligned dense model.
+
+    Of runs in several modes the compiled ones are meant: an eager decode waits for launches, whatever the model's size.
+    """
     own = [record for record in records if (record.config.get("protocol") or {}).get("phase") == phase]
+    compiled = [record for record in own if record.config["protocol"].get("mode") == COMPILED]
+    own = compiled or own
     largest = max((shape(record) for record in own), default=(0, 0))
     comparison = compare([record for record in own if shape(record) == largest])
     cell = comparison.get("ecospa", target)

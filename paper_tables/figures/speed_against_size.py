@@ -95,8 +95,9 @@ ITEM = Plot(
     name="speed_against_size",
     title="Is a smaller model faster?",
     caption="Time vs. that of the dense model, measured interleaved, at the batch with most sizes; mean over seeds "
-    "with the 95% interval. Dotted: the ratio of FLOPs, the least that FLOPs allow. A cross marks a model "
-    "that is compressed but slower.",
+    "with the 95% interval. Dotted: the ratio of FLOPs, the least that FLOPs allow where the dense model's "
+    "widths are aligned, as a LLaMA's of 5461 are not (table training_speed). A cross marks a model that is compressed "
+    "but slower.",
     experiments=("training_speed", "inference_speed"),
     build=build,
     notes=model_notes,

@@ -28,7 +28,7 @@ from results.store import Store
 SHAPES = (
     ModelShape("gpt2", layers=2, width=128, heads=2, length=16),
     ModelShape("llama", layers=2, width=128, heads=2, length=16, hidden=341),
-    ModelShape("llama_grouped", layers=2, width=128, heads=4, length=16),
+    ModelShape("llama_grouped", layers=2, width=128, heads=2, length=16),
     ModelShape("bert", layers=2, width=128, heads=2, length=16),
     ModelShape("vit", layers=2, width=128, heads=2, length=8),
 )

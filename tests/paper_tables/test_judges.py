@@ -148,6 +148,15 @@ def test_the_slower_phase_decides_the_speed(prefill: Sequence[float], decode: Se
     assert SPEED([*speed("prefill", 0, prefill, target=0.3), *both[3:]], "gpu").kind == NOT_RUN
 
 
+def test_a_compiled_decode_decides_where_there_is_one() -> None:
+    eager = [*speed("prefill", 0, (1.7, 1.71, 1.72)), *speed("decode", 10, (1.0, 1.01, 1.02))]
+    compiled = speed("decode", 20, (1.8, 1.81, 1.82), protocol=at("decode", mode="compiled"))
+    assert "decode 1.01 [" in SPEED(eager, "gpu").measured
+    assert "decode 1.81 [" in SPEED([*eager, *compiled], "gpu").measured
+    smaller = speed("decode", 20, (1.8, 1.81, 1.82), protocol=at("decode", mode="compiled", batch=1))
+    assert "decode 1.01 [" in SPEED([*eager, *smaller], "gpu").measured
+
+
 def aligned_speed(phase: str, first: int, ratios: Sequence[float], **changes: Any) -> list[RunRecord]:
     return speed(phase, first, ratios, method="dense_aligned", target=None, **changes)
 
