@@ -1,4 +1,4 @@
-"""What alignment costs is predicted: against the first records of an H100, with the rates that they measured."""
+"""Predicted cost of alignment against the first records of an H100, with the rates that they measured."""
 
 from __future__ import annotations
 
