@@ -51,7 +51,7 @@ class SpeedProtocol:
         batch: sequences or images at a time.
         sequence: tokens of a sequence; of images what their size and patches make of them.
         turns: measurements that count; as many inputs, so that nothing is measured out of a cache.
-        width_multiple: widths of the shrunk model stay multiples of this, or of these by kind of pair.
+        width_multiple: widths of the shrunk model stay multiples of this.
         precision: "fp32", or "bf16" for weights, gradients and optimizer state alike.
         device: "cpu" or "cuda".
         generated: tokens that are written one by one after `sequence`, in the decode phase.
