@@ -28,10 +28,21 @@ WidthMultiple = int | Multiples
 class Shape(Protocol):
     """Sizes that `benchmarks.specs.synthetic.ModelShape` has."""
 
-    name: str
-    width: int
-    heads: int
-    hidden: int | None
+    @property
+    def name(self) -> str:
+        """The family."""
+
+    @property
+    def width(self) -> int:
+        """Width of the residual stream."""
+
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+
+    @property
+    def hidden(self) -> int | None:
+        """Width of the feed-forward layers; None for the family's own proportion."""
 
 
 def by_kind(multiple: WidthMultiple) -> Multiples:
