@@ -21,7 +21,6 @@ from typing import ClassVar
 
 from baselines.curve import PacedSparsity
 from baselines.method import Budget, TrainingMethod
-from ecospa import WidthRule
 
 
 class EcoSpa(TrainingMethod):
@@ -70,6 +69,5 @@ class EcoSpaTied(TrainingMethod):
     group = "EcoSpa"
 
     def __init__(self, budget: Budget) -> None:
-        multiple = budget.width_multiple
-        rule = WidthRule(multiple, multiple, multiple, tied=True)
+        rule = replace(budget.rule, tied=True)
         super().__init__(budget, PacedSparsity(replace(budget.config("curve"), width_multiple=rule)))

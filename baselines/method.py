@@ -19,7 +19,7 @@ import ecospa
 from baselines.calibration import Calibration, as_calibration
 from baselines.effective import effective_parameters
 from baselines.masks import Masks
-from ecospa import ConfigError, EcoSpaConfig, UnsupportedModelError, coupled_pairs, families
+from ecospa import ConfigError, EcoSpaConfig, UnsupportedModelError, WidthRule, coupled_pairs, families
 from ecospa.accounting import parameters
 from ecospa.config import Curve, Pace, TargetScope
 from ecospa.families import family_of, transformer_blocks
@@ -46,7 +46,8 @@ class Budget:
         interval: optimizer steps between two events.
         curve: size over steps, "cubic" or "linear" (ecospa.schedule.Schedule).
         target_scope: "blocks" counts what lies inside the transformer blocks, "parameters" the whole model.
-        width_multiple: widths stay multiples of this.
+        width_multiple: widths stay multiples of this, or by kind of pair of those of a rule, or of a mapping of its
+            fields.
         top_k: K, share of the pairs that one event cuts.
         importance_threshold: theta, share of a pair's scores that one cut keeps.
         seed: decides every random choice of a method.
@@ -65,7 +66,7 @@ class Budget:
     interval: int
     curve: Curve = "cubic"
     target_scope: TargetScope = "blocks"
-    width_multiple: int = 8
+    width_multiple: int | WidthRule | Mapping[str, Any] = 8
     top_k: float = 0.30
     importance_threshold: float = 0.90
     seed: int = 0
@@ -88,6 +89,12 @@ class Budget:
                 f"end_step is {self.end_step}; it must lie in ({self.start_step}, {self.total_steps}], "
                 "or the run ends before the target is reached"
             )
+
+    @property
+    def rule(self) -> WidthRule:
+        """Multiples of widths by kind of pair."""
+        multiple = self._config(1.0, "curve").width_multiple
+        return multiple if isinstance(multiple, WidthRule) else WidthRule.uniform(int(multiple))
 
     def config(self, pace: Pace = "curve") -> EcoSpaConfig:
         """The budget as a configuration of the method.
@@ -113,7 +120,7 @@ class Budget:
             end_step=self.end_step if pace == "curve" else None,
             pace=pace,
             curve=self.curve,
-            width_multiple=self.width_multiple,
+            width_multiple=self.width_multiple,  # type: ignore[arg-type]  # it takes a mapping, too
         )
 
 

@@ -25,7 +25,7 @@ from torch import nn
 from baselines.curve import narrowed
 from baselines.initialization import scale_residual_outputs
 from baselines.method import Budget, TrainingMethod, size_entry
-from ecospa import ConfigError, CoupledPair, CoupledSparsifier, SparsityPlan, apply_plan, coupled_pairs
+from ecospa import ConfigError, CoupledPair, CoupledSparsifier, SparsityPlan, WidthRule, apply_plan, coupled_pairs
 from ecospa.plan import index_parameters
 from ecospa.timm_models import timm_config, timm_model
 
@@ -52,13 +52,13 @@ class SmallDense(TrainingMethod):
         sparsifier = CoupledSparsifier(model, self.config)
         small = _fresh(model, self.budget.seed)
         excess = sparsifier.size(model) - sparsifier.target_size
-        given, multiple = self.budget.widths, self.budget.width_multiple
-        apply_plan(small, uniform_plan(small, excess, multiple) if given is None else narrowed(small, given))
+        given, rule = self.budget.widths, self.budget.rule
+        apply_plan(small, uniform_plan(small, excess, rule) if given is None else narrowed(small, given))
         self.history[:] = [size_entry(0, small)]
         return small
 
 
-def uniform_plan(model: nn.Module, removable: int, width_multiple: int) -> SparsityPlan:
+def uniform_plan(model: nn.Module, removable: int, width_multiple: int | WidthRule) -> SparsityPlan:
     """The plan that narrows all pairs by the same share, within one width step.
 
     The pair that has kept the largest share of its width loses one step, again and again, while no more than
@@ -67,16 +67,17 @@ def uniform_plan(model: nn.Module, removable: int, width_multiple: int) -> Spars
     Args:
         model: a model of a supported family.
         removable: parameters that may go at most.
-        width_multiple: widths stay multiples of this, and at least this.
+        width_multiple: widths stay multiples of this, and at least this; or by kind of pair, of those of a rule.
 
     Returns:
         The plan, keeping the first indices of every pair: of fresh weights none is better than another.
     """
+    rule = width_multiple if isinstance(width_multiple, WidthRule) else WidthRule.uniform(width_multiple)
     pairs = {pair.name: pair for pair in coupled_pairs(model)}
     widths = {name: pair.width for name, pair in pairs.items()}
     costs = {name: index_parameters(model, pair) for name, pair in pairs.items()}
     while True:
-        steps = {name: _narrower(pairs[name], width, width_multiple) for name, width in widths.items()}
+        steps = {name: _narrower(pairs[name], width, rule) for name, width in widths.items()}
         fitting = [name for name, new in steps.items() if new and (widths[name] - new) * costs[name] <= removable]
         if not fitting:
             return narrowed(model, widths)
@@ -85,9 +86,9 @@ def uniform_plan(model: nn.Module, removable: int, width_multiple: int) -> Spars
         widths[widest] = steps[widest]
 
 
-def _narrower(pair: CoupledPair, width: int, width_multiple: int) -> int:
+def _narrower(pair: CoupledPair, width: int, rule: WidthRule) -> int:
     """The next smaller allowed width, or 0 at the floor."""
-    step = lcm(width_multiple, pair.unit)
+    step = lcm(rule.multiple(pair.kind), pair.unit)
     return (width - 1) // step * step
 
 

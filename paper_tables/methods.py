@@ -85,6 +85,7 @@ KNOWN = {
     "lora": Method("LoRA", "nothing", "memory-efficient training", "sky", ">"),
     "relora": Method("ReLoRA", "nothing", "memory-efficient training", "sky", "<"),
     "dense": Method("dense", "nothing", "dense control", "ink", "*"),
+    "dense_aligned": Method("dense, aligned", "nothing", "dense control", "ink", "s"),
     "dense_twice_steps": Method("dense, twice the steps", "nothing", "dense control", "ink", "P"),
     "dense_average_size": Method("dense of average size", "nothing", "dense control", "ink", "d"),
     "small_dense": Method("small dense", "nothing", "dense control", "grey", "X"),

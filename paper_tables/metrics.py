@@ -93,6 +93,7 @@ _KINDS = {"s": "milliseconds", "bytes": "megabytes", "parameters": "count", "flo
 """Units of records that have a kind of their own."""
 _DIRECTIONS = {True: "higher is better", False: "lower is better"}
 _ELSEWHERE = re.compile(
+    r"(?:dense_)?energy|"
     r"accuracy|score|majority_score|matthews|pearson|spearman|first_words_\w+|(?:acc|acc_norm|exact_match)[\w-]*/\w+"
     r"|chance/\w+|perplexity_\w+|relative_error_\w+|break_point_\w+|block_share|parameters_effective|forward_flops"
     r"|foretold_\w+|plain_\w+_over_flops|dense_throughput|dense_compile_seconds|training_seconds|heads_time(?:_ratio)?"

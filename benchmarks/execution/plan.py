@@ -160,6 +160,7 @@ def _planned(run: Run, done: bool, missing: Sequence[str | None], records: Seque
         requirements.too_small(run.cell, _peak(exact)),
         requirements.no_compiler(run.cell),
         requirements.no_bfloat16(run.cell),
+        requirements.unreachable(run.cell),
     )
     reasons = dict.fromkeys(text for text in (*missing, *here) if text is not None)
     if reasons:

@@ -1,4 +1,4 @@
-"""Limits of this machine, reported before anything starts: memory, CUDA, a compiler, bfloat16, the Hub.
+"""Limits of this machine and of shapes, reported before anything starts: memory, CUDA, a compiler, bfloat16, the Hub.
 
 A plan asks, so nothing here imports torch: the CUDA driver is asked directly.
 """
@@ -18,6 +18,8 @@ from pathlib import Path
 from benchmarks.data.source import BoundSource, from_hub
 from benchmarks.execution import provenance
 from benchmarks.experiment import Cell
+from benchmarks.specs.multiples import shown, smallest_share
+from benchmarks.specs.synthetic import ROUNDING, ModelShape
 
 _ON_GPU = ("gpu", "paper")
 _SECONDS = 5.0
@@ -85,6 +87,26 @@ def no_bfloat16(cell: Cell) -> str | None:
     return (
         "mixed precision needs products in bfloat16, for which this CPU has no instructions (AVX-512): they would take "
         "many times as long as in float32; run it on another machine"
+    )
+
+
+def unreachable(cell: Cell) -> str | None:
+    """Return the reason a model cannot be cut as far as a cell asks for, by its shapes alone, or None.
+
+    Args:
+        cell: of an experiment with models of random weights, and a method that rounds widths.
+    """
+    settings = cell.settings
+    target, shape = getattr(settings, "target", None), getattr(settings, "model", None)
+    if target is None or not isinstance(shape, ModelShape) or cell.method not in ROUNDING:
+        return None
+    multiple = settings.protocol.width_multiple
+    least = smallest_share(shape, multiple)
+    if target >= least:
+        return None
+    return (
+        f"target {target:g} is out of reach: with widths that are {shown(multiple)}, at least {least:.4f} of the block "
+        f"parameters of {shape.name} stay; give finer multiples by kind of pair"
     )
 
 

@@ -33,7 +33,7 @@ Controls, dense from the first step to the last:
 
 Command: python -m benchmarks run coupled_vs_uncoupled --tier cpu --jobs 2 --threads 1
 
-Hours for all runs of a tier: smoke 0.08 (29 runs, 2 cores), cpu 6 (156 runs, 2 cores), gpu 8 (99 runs, one H200-class
+Hours for all runs of a tier: smoke 0.08 (29 runs, 2 cores), cpu 6 (156 runs, 2 cores), gpu 2 (99 runs, one H100-class
 GPU), paper 420 (99 runs, one H200-class GPU).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names; cpu
@@ -94,16 +94,16 @@ SCALES: dict[Tier, Scale] = {
     ),
     "cpu": scale(),
     "gpu": Scale(
-        ModelSpec(layers=12, width=768, heads=12, vocabulary=50257, positions=1024),
+        ModelSpec(layers=6, width=384, heads=6, vocabulary=4096, positions=256),
         DataSpec("opendocs", "default", evaluation_tokens=500_000),
-        ProtocolSpec("gpt2", sequence_length=1024, stride=1023, split="validation"),
+        ProtocolSpec("bpe-4096", sequence_length=256, stride=255, split="validation"),
         TrainingSpec(
-            steps=1300, batch_size=32, learning_rate=6e-4, micro_batch_size=32, warmup_steps=100, precision="bf16",
+            steps=1600, batch_size=128, learning_rate=2e-3, micro_batch_size=128, warmup_steps=100, precision="bf16",
             device="cuda",
         ),
-        start_step=100,
-        end_step=980,
-        interval=22,
+        start_step=200,
+        end_step=1200,
+        interval=25,
         width_multiple=8,
     ),
     "paper": Scale(
@@ -170,7 +170,7 @@ EXPERIMENT = Experiment(
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.08, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=6, machine="2 cores, 8 GB"),
-        "gpu": TierPlan(seeds=(0, 1, 2), hours=8, machine="one H200-class GPU"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=2, machine="one H100-class GPU", memory=9),
         "paper": TierPlan(seeds=(0, 1, 2), hours=420, machine="one H200-class GPU", memory=46, data=0.3, disk=7),
     },
     methods=METHODS,

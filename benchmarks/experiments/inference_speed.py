@@ -32,7 +32,7 @@ from dataclasses import replace
 from typing import Literal
 
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.experiments.training_speed import MACHINES, MODELS
+from benchmarks.experiments.training_speed import MACHINES, MODELS, WHOLE_HEADS
 from benchmarks.specs.synthetic import InferenceMode, InferenceSpeedSettings, ModelShape, SpeedProtocol, no_sources
 
 NAME = "inference_speed"
@@ -69,7 +69,17 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
             *_in_other_modes(tier, method, model, phase),
         ]
     )
-    return (*short, *(cell for method in methods if method.name == METHODS[0] for cell in _long(tier, method)))
+    long = (cell for method in methods if method.name == METHODS[0] for cell in _long(tier, method))
+    return (*short, *long, *_with_whole_heads(tier, methods))
+
+
+def _with_whole_heads(tier: Tier, methods: tuple[MethodRef, ...]) -> Iterator[Cell]:
+    """LLaMA at half of its blocks with heads as they are: the cells of the first records of tier gpu, which stay."""
+    for method in (method for method in methods if tier == "gpu" and method.name == METHODS[0]):
+        for phase in PHASES:
+            own = _protocol(tier, BATCHES[tier][1], phase, "plain")
+            settings = InferenceSpeedSettings(method, HALF, MODELS[tier][0], replace(own, width_multiple=WHOLE_HEADS))
+            yield Cell(NAME, tier, method.name, settings)
 
 
 def _long(tier: Tier, method: MethodRef) -> Iterator[Cell]:

@@ -6,11 +6,12 @@ peak is the dense one, because training starts dense; so one more run keeps to a
 the first step on (`ecospa.MemoryBudget`: same batch, smaller passes). Measurements are compared with the
 predictions of `ecospa plan`.
 
-Models: random weights, as in training_speed.
+Models: random weights, as in training_speed, with the same multiples. An aligned dense model holds more bytes than the
+dense one, so it is no control here.
 
 Command: python -m benchmarks run training_memory --tier cpu
 
-Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.7 (60 runs, 2 cores), gpu 0.3 (60 runs, one H100-class GPU).
+Hours for all runs of a tier: smoke 0.01 (3 runs), cpu 0.7 (60 runs, 2 cores), gpu 0.5 (66 runs, one H100-class GPU).
 
 Data: none.
 
@@ -20,8 +21,11 @@ one, the steady state lower, but not in proportion: activations of the residual 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
-from benchmarks.experiments.training_speed import BATCHES, MACHINES, MODELS, SEQUENCES
+from benchmarks.experiments.training_speed import BATCHES, MACHINES, MODELS, SEQUENCES, WHOLE_HEADS
 from benchmarks.specs.synthetic import TrainingMemorySettings, no_sources
 from benchmarks.specs.training_memory import METHODS, MemoryProtocol
 
@@ -34,12 +38,23 @@ STEPS: dict[str, int] = {"smoke": 8, "cpu": 16, "gpu": 40}
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """The dense run, every size, and half of the blocks within a budget."""
-    return tuple(
+    found = tuple(
         Cell(NAME, tier, method.name, TrainingMemorySettings(method, target, model, _protocol(tier, budget)))
         for model in MODELS[tier]
         for method in methods
         for target, budget in _wanted(tier, method)
     )
+    return (*found, *_with_whole_heads(tier, methods))
+
+
+def _with_whole_heads(tier: Tier, methods: tuple[MethodRef, ...]) -> Iterator[Cell]:
+    """LLaMA at half of its blocks with heads as they are: the cells of the first records of tier gpu, which stay."""
+    if tier != "gpu":
+        return
+    for method in (method for method in methods if method.name != "dense"):
+        for budget in (None, BUDGET):
+            protocol = replace(_protocol(tier, budget), width_multiple=WHOLE_HEADS)
+            yield Cell(NAME, tier, method.name, TrainingMemorySettings(method, HALF, MODELS[tier][0], protocol))
 
 
 def _wanted(tier: Tier, method: MethodRef) -> list[tuple[float | None, float | None]]:
@@ -60,7 +75,7 @@ EXPERIMENT = Experiment(
     tiers={
         "smoke": TierPlan(seeds=(0,), hours=0.01, machine="any laptop, no network"),
         "cpu": TierPlan(seeds=(0, 1, 2), hours=0.7, machine="2 cores, 8 GB"),
-        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.3, machine="one H100-class GPU"),
+        "gpu": TierPlan(seeds=(0, 1, 2), hours=0.5, machine="one H100-class GPU"),
     },
     methods=METHODS,
     cells=cells,

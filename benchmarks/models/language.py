@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from baselines.initialization import SCALED, scale_residual_outputs
 from benchmarks.specs.language import ModelSpec, ScaledModel
+from benchmarks.specs.multiples import gated_width
 
 
 def silence_transformers() -> None:
@@ -60,7 +61,7 @@ def _llama(spec: ModelSpec, end_of_text: int) -> nn.Module:
         vocab_size=spec.vocabulary,
         max_position_embeddings=spec.positions,
         hidden_size=spec.width,
-        intermediate_size=hidden_width(spec.width),
+        intermediate_size=gated_width(spec.width),
         num_hidden_layers=spec.layers,
         num_attention_heads=spec.heads,
         attention_dropout=spec.dropout,
@@ -74,12 +75,6 @@ def _llama(spec: ModelSpec, end_of_text: int) -> nn.Module:
     model = LlamaForCausalLM(config)
     scale_residual_outputs(model)
     return model
-
-
-def hidden_width(width: int) -> int:
-    """Width of the gated feed-forward layer: that of GaLore's models, else 8/3 of the residual width in eights."""
-    published = {512: 1376, 768: 2048, 1024: 2736, 2048: 5461, 4096: 11008}
-    return published.get(width) or -(-8 * width // 24) * 8
 
 
 _BUILDERS: dict[str, Callable[[ModelSpec, int], nn.Module]] = {"gpt2": _gpt2, "llama": _llama}

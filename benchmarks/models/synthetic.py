@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.models.language import hidden_width
+from benchmarks.specs.multiples import hidden_width
 from benchmarks.specs.synthetic import ModelShape
 
 CLASSES = 10
@@ -61,7 +61,7 @@ def _llama(shape: ModelShape, queries: int = 1) -> nn.Module:
 
     config = LlamaConfig(
         num_hidden_layers=shape.layers, hidden_size=shape.width, num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads // queries, intermediate_size=shape.hidden or hidden_width(shape.width),
+        num_key_value_heads=shape.heads // queries, intermediate_size=hidden_width(shape),
         max_position_embeddings=shape.length, vocab_size=shape.vocabulary,
     )  # fmt: skip
     return LlamaForCausalLM(config)
@@ -72,7 +72,7 @@ def _bert(shape: ModelShape) -> nn.Module:
 
     config = BertConfig(  # type: ignore[call-arg]  # num_labels is of its base class
         num_hidden_layers=shape.layers, hidden_size=shape.width, num_attention_heads=shape.heads,
-        intermediate_size=shape.hidden or 4 * shape.width, vocab_size=shape.vocabulary, num_labels=CLASSES,
+        intermediate_size=hidden_width(shape), vocab_size=shape.vocabulary, num_labels=CLASSES,
         max_position_embeddings=shape.length, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     return BertForSequenceClassification(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -18,9 +19,11 @@ from benchmarks.metrics.allocation import allocated
 from benchmarks.metrics.training_state import optimizer_bytes
 from benchmarks.models.language import silence_transformers
 from benchmarks.models.synthetic import build, positions
+from benchmarks.specs.multiples import by_kind
 from benchmarks.specs.synthetic import SpeedSettings
 from benchmarks.specs.training_memory import METHODS, MemoryProtocol
 from benchmarks.timing.candidates import DTYPES, WithLoss, batches
+from ecospa import WidthRule
 from ecospa.forecast import Forecast, Workload, forecast
 from results.plan_history import PlanEvent
 from results.record import Metric
@@ -72,7 +75,7 @@ def config(settings: SpeedSettings) -> ecospa.EcoSpaConfig | None:
         return None
     return ecospa.EcoSpaConfig(
         target_size=settings.target, target_scope="blocks", pace="curve", start_step=2, interval=2,
-        end_step=protocol.turns * 3 // 4, width_multiple=protocol.width_multiple,
+        end_step=protocol.turns * 3 // 4, width_multiple=WidthRule(**asdict(by_kind(protocol.width_multiple))),
     )  # fmt: skip
 
 

@@ -103,9 +103,12 @@ def _predicted(
     device = measure_device(protocol.device, DTYPES[protocol.precision])
     traces = {"dense": _traced(models.dense, batch), "shrunk": _traced(models.shrunk, batch)}
     predicted = {name: step_seconds(trace, device) for name, trace in traces.items()}
-    roofline: dict[str, Any] = {"device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth}}
+    rates: dict[str, Any] = {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth}
+    if device.alignment_shares:
+        rates["alignment_shares"] = [list(entry) for entry in device.alignment_shares]
+    roofline: dict[str, Any] = {"device": rates}
     for name, trace in traces.items():
-        moved = sum(size for _, size in trace.operations)
+        moved = sum(operation.bytes for operation in trace.operations)
         roofline[name] = {"flops": trace.flops, "bytes": moved, "seconds": statistics.median(seconds[name])}
     saved = predicted["shrunk"] / predicted["dense"]
     return {"foretold_step_time_ratio": Metric(saved, "shrunk / dense", None)}, roofline

@@ -11,9 +11,12 @@ from typing import Any, ClassVar, Literal
 
 from benchmarks.data.source import BoundSource
 from benchmarks.experiment import MethodRef, Tier
+from benchmarks.specs.multiples import WidthMultiple
 
 InferenceMode = Literal["plain", "merged", "static", "compiled"]
 TrainingMode = Literal["plain", "fused", "autocast", "compiled"]
+ROUNDING = ("ecospa", "ecospa_tied")
+"""Methods of these experiments that round widths to multiples."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class SpeedProtocol:
     batch: int
     sequence: int
     turns: int
-    width_multiple: int = 16
+    width_multiple: WidthMultiple = 16
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cpu"
     generated: int = 0

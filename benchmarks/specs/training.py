@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from benchmarks.experiment import MethodRef
+from benchmarks.specs.multiples import WidthMultiple
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ShrinkSpec:
     interval: int
     curve: Literal["cubic", "linear"] = "cubic"
     target_scope: Literal["parameters", "blocks"] = "blocks"
-    width_multiple: int = 8
+    width_multiple: WidthMultiple = 8
     top_k: float = 0.30
     importance_threshold: float = 0.90
 

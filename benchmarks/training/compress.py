@@ -12,19 +12,20 @@ from torch import nn
 from baselines.calibration import Calibration, batch_loss
 from baselines.method import TrainingMethod, TrainingState
 from benchmarks.experiment import MethodRef
+from benchmarks.specs.multiples import WidthMultiple
 from benchmarks.specs.training import ShrinkSpec
 from benchmarks.training.methods import build_method, find_method
 
 
 def one_event_method(
-    reference: MethodRef, target: float | None, width_multiple: int, model: nn.Module, seed: int
+    reference: MethodRef, target: float | None, width_multiple: WidthMultiple, model: nn.Module, seed: int
 ) -> TrainingMethod:
     """A method that has one event and nothing else.
 
     Args:
         reference: which.
         target: share of the block parameters that is left; None for a method that knows its own size, or has none.
-        width_multiple: widths stay multiples of this.
+        width_multiple: widths stay multiples of this, or of these by kind of pair.
         model: the dense model, asked for the only size that a pattern can give.
         seed: of every random choice of the method.
     """

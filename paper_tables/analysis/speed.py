@@ -10,13 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from paper_tables.analysis.cells import Cell, compare, provenance
-from paper_tables.analysis.formats import NOTHING, flat, share
-from paper_tables.analysis.intervals import Interval
+from paper_tables.analysis.comparability import same_device
+from paper_tables.analysis.formats import NOTHING, flat, quantity, share
+from paper_tables.analysis.intervals import Interval, paired_ratio
 from paper_tables.methods import label
 from results import RunRecord
 
 SLOWER = "compressed but slower"
+ALIGNED = "dense_aligned"
+"""The dense model at widths that are multiples, measured interleaved with the dense one as shrunk models are."""
+WIDTHS = "Widths"
 PHASES = {
     "training": "a training step",
     "prefill": "prefill",
@@ -74,6 +80,73 @@ def points(records: Sequence[RunRecord]) -> list[Point]:
     ]
 
 
+def against_aligned(cell: Cell, control: Cell | None, metric: str) -> Interval | None:
+    """Return a ratio to the dense model as one to the aligned dense model, paired by seed; None without the control.
+
+    Both were measured interleaved with the same dense model, in runs of their own.
+
+    Args:
+        cell: of a shrunk model.
+        control: of the aligned dense one, in the same setting.
+        metric: its ratio to the dense model, of times or of throughputs.
+    """
+    if control is None or cell.method == ALIGNED:
+        return None
+    return paired_ratio(*same_device(cell, control, metric))
+
+
+def aligned_control(point: Point, found: Sequence[Point]) -> Cell | None:
+    """Return the cell of the aligned dense model in the setting of a point; it has no heads of its own."""
+    return next((p.cell for p in found if p.cell.method == ALIGNED and _setting(p) == _setting(point)), None)
+
+
+def _setting(point: Point) -> tuple[str, str]:
+    inner = _by_kind(point).get("ffn")
+    return flat(point.cell.records[0].config["model"]), flat({**point.protocol, "turns": 0, "width_multiple": inner})
+
+
+def _by_kind(point: Point) -> Mapping[str, Any]:
+    multiple = point.protocol.get("width_multiple")
+    return multiple if isinstance(multiple, Mapping) else dict.fromkeys(("qk", "vo", "ffn"), multiple)
+
+
+def beside(row: Mapping[str, str], header: str, new: str, interval: Interval | None) -> dict[str, str]:
+    """Return a row with one more column right behind another.
+
+    Args:
+        row: header -> text.
+        header: of the column that is there.
+        new: header of the new one.
+        interval: its content.
+    """
+    added: dict[str, str] = {}
+    for name, text in row.items():
+        added[name] = text
+        if name == header:
+            added[new] = quantity(interval)
+    return added
+
+
+def of_one_rule(found: Sequence[Point]) -> list[Point]:
+    """Return the points of the finest multiples of heads that a model was measured at: a figure mixes no two rules."""
+    finest: dict[str, Any] = {}
+    for point in found:
+        own = _by_kind(point).get("qk") or 0
+        finest[point.model] = min(finest.get(point.model, own), own)
+    return [point for point in found if (_by_kind(point).get("qk") or 0) == finest[point.model]]
+
+
+def plain_points(records: Sequence[RunRecord]) -> list[Point]:
+    """Return the points of EcoSpa as it is, at one rule of widths: what figures show."""
+    found = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
+    return of_one_rule(found)
+
+
+def without_equal_widths(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without its column of widths where all rows have the same."""
+    return table.drop(columns=WIDTHS) if WIDTHS in table and table[WIDTHS].nunique() < 2 else table
+
+
 def model_name(record: RunRecord) -> str:
     """Return the short name of the model of a run."""
     return str(record.config["model"].get("name", "unnamed"))
@@ -96,7 +169,15 @@ def named(point: Point) -> dict[str, str]:
         "Method": label(point.cell.method),
         "Blocks kept": share(point.cell.target),
         "Batch": str(point.batch),
+        WIDTHS: _widths(point),
     }
+
+
+def _widths(point: Point) -> str:
+    """Return the multiples that widths stay, "64" or "16 heads, 64 FFN"."""
+    kinds = _by_kind(point)
+    same = len({*kinds.values()}) < 2
+    return str(kinds.get("ffn") or NOTHING) if same else f"{kinds['qk']} heads, {kinds['ffn']} FFN"
 
 
 def remark(point: Point, time_ratio: float | None) -> dict[str, str]:
@@ -113,7 +194,7 @@ def model_notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
         sizes = set(point.cell.records[0].config["model"].items())
         shapes[point.model] = shapes.get(point.model, sizes) & sizes  # the room for tokens grows with the text
     lines = [f"{shown(name)}: {flat(_told(name, dict(sizes)))}." for name, sizes in shapes.items()]
-    common = [set(point.protocol.items()) for point in found]
+    common = [{(name, flat(v) if isinstance(v, Mapping) else v) for name, v in p.protocol.items()} for p in found]
     same = dict(sorted(set.intersection(*common))) if common else {}
     return (*lines, f"Protocol: {flat(same)}.") if same else tuple(lines)
 

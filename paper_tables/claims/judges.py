@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paper_tables.analysis.cells import Cell, compare, shape
 from paper_tables.analysis.comparability import DIRTY, flaw, same_device, unequal
 from paper_tables.analysis.formats import difference, ratio, share
-from paper_tables.analysis.intervals import mean_interval, paired_difference, paired_ratio
+from paper_tables.analysis.intervals import Interval, mean_interval, paired_difference, paired_ratio
+from paper_tables.analysis.speed import ALIGNED, against_aligned
 from paper_tables.claims.published import PublishedNumber
 from paper_tables.claims.quality_judges import LLAMA_1B, TRAINING
 from paper_tables.claims.verdicts import Judge, Verdict, needs, ruled
@@ -20,6 +21,7 @@ HALF = 0.5
 """Share of the block parameters at which the headlines are judged: LLaMA-1B with half of its parameters has 45 %."""
 
 PHASES = ("prefill", "decode")
+PLAIN, COMPILED = "plain", "compiled"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Setting:
 
     batch: int
     sequence: int
-    mode: str = "plain"
+    mode: str = PLAIN
     budget: float | None = None
 
     @property
@@ -40,7 +42,7 @@ class Setting:
         """Return whether a run was measured in this setting."""
         protocol = record.config.get("protocol") or {}
         measured = tuple(protocol.get(name) for name in ("batch", "sequence", "budget"))
-        return (*measured, protocol.get("mode", "plain")) == (self.batch, self.sequence, self.budget, self.mode)
+        return (*measured, protocol.get("mode", PLAIN)) == (self.batch, self.sequence, self.budget, self.mode)
 
 
 Settings = Mapping[str, Setting]
@@ -124,7 +126,13 @@ def against_dense(
 
 
 def infers_faster(
-    number: PublishedNumber, experiment: str, model: str, what: str, settings: Settings, target: float = HALF
+    number: PublishedNumber,
+    experiment: str,
+    model: str,
+    what: str,
+    settings: Settings,
+    target: float = HALF,
+    aligned: bool = False,
 ) -> Judge:
     """Return the judge of "the shrunk model infers faster than the dense one", in prefill and decode alike.
 
@@ -138,17 +146,19 @@ def infers_faster(
         what: what it takes to run, where there are no records.
         settings: in which it is judged.
         target: share of the block parameters that is kept.
+        aligned: compare with the dense model at aligned widths, whose runs interleaved it with the dense one, too.
     """
+    against = " to aligned dense" if aligned else ""
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
         setting = settings.get(tier)
         own = [r for r in _of(records, experiment) if (r.config.get("model") or {}).get("name") == model]
-        own = [record for record in own if setting is not None and setting.holds(record)]
-        cells = {phase: _speed_cell(own, phase, target) for phase in PHASES}
+        own = [record for record in own if setting is not None and _is_judged(record, setting)]
+        cells = {phase: _speed_cells(own, phase, target) for phase in PHASES}
         found = {
             phase: (cell, effect)
-            for phase, cell in cells.items()
-            if cell is not None and (effect := cell.interval("throughput_ratio")) is not None
+            for phase, (cell, control) in cells.items()
+            if cell is not None and (effect := _faster(cell, control, "throughput_ratio", aligned)) is not None
         }
         if len(found) < len(PHASES):
             return needs(what)
@@ -158,8 +168,8 @@ def infers_faster(
         return ruled(
             effect.mirrored(),
             -1.0,
-            f"throughput ratio: {text}; {slowest} decides, at {_where(target, setting)}",
-            cell.ids,
+            f"throughput ratio{against}: {text}; {slowest} decides, at {_where(target, setting)}",
+            cell.ids + _ids_of(cells[slowest][1], aligned),
             experiment=experiment,
             full_scale=tier in ("gpu", "paper") and _shapes(cell) == {LLAMA_1B},
             published=-number.value,
@@ -173,12 +183,69 @@ def _where(target: float, setting: Setting | None) -> str:
     return f"{share(target)} of the block parameters" + ("" if setting is None else f", {setting.text}")
 
 
-def _speed_cell(records: Sequence[RunRecord], phase: str, target: float) -> Cell | None:
-    """Return EcoSpa's cell in one phase, on the largest model."""
+def steps_faster_than_aligned(
+    number: PublishedNumber, experiment: str, model: str, what: str, settings: Settings, target: float = HALF
+) -> Judge:
+    """Return the judge of "a training step of the shrunk model is faster than one of the aligned dense model".
+
+    Args:
+        number: the claimed ratio of times.
+        experiment: whose records, of the methods ecospa and dense_aligned.
+        model: its name.
+        what: what it takes to run, where there are no records.
+        settings: in which it is judged.
+        target: share of the block parameters that is kept.
+    """
+
+    def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
+        setting = settings.get(tier)
+        own = [r for r in _of(records, experiment) if (r.config.get("model") or {}).get("name") == model]
+        own = [record for record in own if setting is not None and setting.holds(record)]
+        cell, control = _speed_cells(own, "training", target)
+        effect = None if cell is None else _faster(cell, control, "step_time_ratio", aligned=True)
+        if cell is None or effect is None:
+            return needs(what)
+        return ruled(
+            effect,
+            1.0,
+            f"time of a step / aligned dense {ratio(effect)} at {_where(target, setting)}",
+            cell.ids + _ids_of(control, True),
+            experiment=experiment,
+            full_scale=tier in ("gpu", "paper") and _shapes(cell) == {LLAMA_1B},
+            published=number.value,
+            flaw=flaw(cell),
+        )
+
+    return judge
+
+
+def _is_judged(record: RunRecord, setting: Setting) -> bool:
+    """Return whether a run is in the setting: a prefill in its mode, a decode in its mode or compiled."""
+    decodes = (record.config.get("protocol") or {}).get("phase") == "decode"
+    return setting.holds(record) or (decodes and replace(setting, mode=COMPILED).holds(record))
+
+
+def _faster(cell: Cell, control: Cell | None, metric: str, aligned: bool) -> Interval | None:
+    """Return a ratio to the dense model, or to the aligned dense one."""
+    return against_aligned(cell, control, metric) if aligned else cell.interval(metric)
+
+
+def _ids_of(control: Cell | None, wanted: bool) -> tuple[str, ...]:
+    return control.ids if wanted and control is not None else ()
+
+
+def _speed_cells(records: Sequence[RunRecord], phase: str, target: float) -> tuple[Cell | None, Cell | None]:
+    """Return EcoSpa's cell in one phase on the largest model, and that of the aligned dense model.
+
+    Of runs in several modes the compiled ones are meant: an eager decode waits for launches, whatever the model's size.
+    """
     own = [record for record in records if (record.config.get("protocol") or {}).get("phase") == phase]
+    compiled = [record for record in own if record.config["protocol"].get("mode") == COMPILED]
+    own = compiled or own
     largest = max((shape(record) for record in own), default=(0, 0))
-    cell = compare([record for record in own if shape(record) == largest]).get("ecospa", target)
-    return cell if cell is not None and cell.target == target else None
+    comparison = compare([record for record in own if shape(record) == largest])
+    cell = comparison.get("ecospa", target)
+    return cell if cell is not None and cell.target == target else None, comparison.get(ALIGNED, None)
 
 
 def aligned_error_below(removal: str) -> Judge:

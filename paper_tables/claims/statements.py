@@ -11,7 +11,14 @@ from collections.abc import Callable
 from paper_tables.analysis.formats import share
 from paper_tables.claims import published
 from paper_tables.claims.grid_judges import smaller_k_is_better
-from paper_tables.claims.judges import HALF, Setting, against_dense, aligned_error_below, infers_faster
+from paper_tables.claims.judges import (
+    HALF,
+    Setting,
+    against_dense,
+    aligned_error_below,
+    infers_faster,
+    steps_faster_than_aligned,
+)
 from paper_tables.claims.method import method_claims
 from paper_tables.claims.pretraining_judges import smaller_beats
 from paper_tables.claims.published import PublishedNumber
@@ -33,8 +40,12 @@ _INFERRED = "the paper's sizes are those of The LLM Surgeon's table, so this is 
 _TIME = "LLaMA-1B on C4, large GPUs for days: python -m benchmarks run llama_pretraining --tier paper"
 _MEMORY = "a GPU: python -m benchmarks run training_memory --tier gpu"
 _SPEED = "a GPU: python -m benchmarks run inference_speed --tier gpu"
+_STEP = "a GPU: python -m benchmarks run training_speed --tier gpu"
+_ALIGNED = "the dense model at aligned widths"
 _MEMORY_SETTINGS = {"smoke": Setting(4, 64), "cpu": Setting(16, 128), "gpu": Setting(64, 256)}
 """The batch and length of training_memory, without a budget: the paper names neither."""
+_STEP_SETTINGS = {"cpu": Setting(4, 128), "gpu": Setting(32, 256)}
+"""The usual batch and length of training_speed."""
 _SPEED_SETTINGS = {"smoke": Setting(2, 32), "cpu": Setting(8, 96), "gpu": Setting(16, 192)}
 """The usual batch and length of inference_speed: the paper names neither."""
 
@@ -70,7 +81,10 @@ def _headlines() -> tuple[Claim, ...]:
             "LLaMA-1B trains in 21% less time",
             time,
             on_largest_model(against_dense(time, LLAMA, "training_seconds", _TIME, as_ratio=True)),
-            of_llama,
+            (
+                *of_llama,
+                (_ALIGNED, steps_faster_than_aligned(time, "training_speed", "llama", _STEP, _STEP_SETTINGS)),
+            ),
             mechanical=True,
         ),
         _headline(
@@ -84,7 +98,10 @@ def _headlines() -> tuple[Claim, ...]:
             "The shrunk model infers 1.6 times faster",
             speed,
             infers_faster(speed, "inference_speed", "llama", _SPEED, _SPEED_SETTINGS),
-            of_llama,
+            (
+                *of_llama,
+                (_ALIGNED, infers_faster(speed, "inference_speed", "llama", _SPEED, _SPEED_SETTINGS, aligned=True)),
+            ),
             mechanical=True,
         ),
     )

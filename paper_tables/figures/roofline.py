@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from paper_tables.analysis.speed import (
+    ALIGNED,
     Point,
     model_notes,
     points,
@@ -23,7 +24,8 @@ from results import RunRecord
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return the figure, first seed of every point; None without a trace."""
-    found = [point for point in points(records) if point.cell.records[0].payload.get("roofline")]
+    traced = [point for point in points(records) if point.cell.records[0].payload.get("roofline")]
+    found = [point for point in traced if point.cell.method != ALIGNED]
     if not found:
         return None
     figure, (axis,) = panels(1, height=3.6, labels=1.5, left=0.82)

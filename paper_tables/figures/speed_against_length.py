@@ -12,7 +12,7 @@ from paper_tables.analysis.speed import (
     Point,
     flops_ratio,
     model_notes,
-    points,
+    plain_points,
     shown,
     time_ratio,
 )
@@ -29,7 +29,7 @@ Line = list[tuple[int, float, float]]
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return one panel per phase, or None where no model was measured at two lengths."""
-    ours = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
+    ours = plain_points(records)
     single = [point for point in ours if point.cell.target == HALF and point.batch == 1]
     return phase_figure(single, _lines, _draw, TEXTS, labels=1.5)
 

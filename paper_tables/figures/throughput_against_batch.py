@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from paper_tables.analysis.speed import (
     Point,
     model_notes,
-    points,
+    plain_points,
     shown,
     usual,
 )
@@ -28,7 +28,7 @@ Line = list[tuple[int, float, float]]
 
 def build(records: Sequence[RunRecord]) -> Figure | None:
     """Return one panel per phase, or None where no model was measured at two batches."""
-    ours = [point for point in points(records) if point.cell.method == "ecospa" and point.mode == "plain"]
+    ours = plain_points(records)
     half = [point for point in ours if point.cell.target == HALF]
     return phase_figure(half, _lines, _draw, TEXTS, labels=1.6, left=0.95)
 

@@ -15,6 +15,7 @@ from paper_tables.analysis.speed import (
     model_notes,
     named,
     points,
+    without_equal_widths,
 )
 from paper_tables.item import Table
 from results import RunRecord
@@ -42,7 +43,8 @@ _PEAK_ON_GPU = 0.10
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per promise and point, in the order of the promises."""
     found = [(point, promise) for promise in PROMISES for point in points(records)]
-    return pd.DataFrame([_row(point, promise) for point, promise in found if _complete(point, promise)])
+    table = pd.DataFrame([_row(point, promise) for point, promise in found if _complete(point, promise)])
+    return without_equal_widths(table)
 
 
 def _complete(point: Point, promise: Promise) -> bool:
@@ -75,9 +77,10 @@ ITEM = Table(
     name="predictions",
     title="Predicted and measured",
     caption="Mean over seeds ± half the width of the 95% interval. Step times: from rates of matrix products and "
-    "copies that are measured in the same process, and a trace of both models. Bytes: from the configuration alone, "
-    "to the end of the schedule. Peaks: from a trace of one step, without the safety margin that a budget adds; "
-    "promised for the GPU only.",
+    "copies that are measured in the same process, and a trace of both models, by the release that made the record: "
+    "those of before December 2026 know nothing of alignment. Bytes: from the configuration alone, to the end of the "
+    "schedule. Peaks: from a trace of one step, without the safety margin that a budget adds; promised for the GPU "
+    "only.",
     experiments=("training_speed", "training_memory"),
     build=build,
     notes=model_notes,

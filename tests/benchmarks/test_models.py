@@ -7,8 +7,9 @@ import torch
 
 from benchmarks.experiment import MethodRef
 from benchmarks.experiments import llama_pretraining
-from benchmarks.models.language import build_model, hidden_width
+from benchmarks.models.language import build_model
 from benchmarks.specs.language import ModelSpec
+from benchmarks.specs.multiples import gated_width
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_the_same_seed_gives_the_same_weights(family: str) -> None:
 
 
 def test_other_widths_and_families() -> None:
-    assert hidden_width(192) == 512 and hidden_width(64) == 176 and hidden_width(64) % 8 == 0
+    assert gated_width(192) == 512 and gated_width(64) == 176 and gated_width(64) % 8 == 0
     with pytest.raises(ValueError, match="family is 'bert'; choose gpt2 or llama"):
         build_model(ModelSpec(2, 32, 4, 50, 16, family="bert"), 0)
 

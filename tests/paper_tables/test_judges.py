@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from paper_tables.claims.judges import Setting, against_dense, infers_faster
-from paper_tables.claims.published import INFERENCE_SPEED, LLAMA_1B_MEMORY
+from paper_tables.claims.judges import Setting, against_dense, infers_faster, steps_faster_than_aligned
+from paper_tables.claims.published import INFERENCE_SPEED, LLAMA_1B_MEMORY, LLAMA_1B_TIME
 from paper_tables.claims.quality_judges import beats, beats_fine_tuned, grows_when_cut, on_largest_model
 from paper_tables.claims.statements import claims
 from paper_tables.claims.verdicts import (
@@ -73,7 +73,8 @@ def test_a_headline_has_both_controls_beside_it() -> None:
         *runs(20, (25.0, 25.3, 25.1), method="small_dense", **common),
     ]
     time = headlines[1].verdict(records, "cpu")
-    against_whole, against_small = time.control_lines
+    against_whole, against_small, against_aligned = time.control_lines
+    assert against_aligned == "the dense model at aligned widths: not run"
     assert against_whole.startswith("against dense at equal steps: +0.0510 [+0.0384, ")
     assert against_whole.endswith("] nats (perplexity +1); detectable 0.016 (EcoSpa worse)")
     assert against_small.startswith("against small dense of equal size: -0.2235 [")
@@ -81,10 +82,13 @@ def test_a_headline_has_both_controls_beside_it() -> None:
     assert set(time.all_records) == {record.id for record in records} and len(time.all_records) == 9
     few = headlines[1].verdict([*records[:2], *records[3:5]], "cpu")
     assert few.control_lines[0].endswith("(not run (n too small: needs 3 seeds, has 2))")
+    of_time = [claim for claim in headlines if claim.mechanical]
+    assert [claim.published for claim in of_time] == ["training time / dense 0.79", "inference speed / dense 1.6"]
     for claim in headlines:
         assert claim.verdict([], "cpu").control_lines == (
             "dense at equal steps: not run",
             "small dense of equal size: not run",
+            *(["the dense model at aligned widths: not run"] if claim in of_time else []),
         )
 
 
@@ -142,6 +146,49 @@ def test_the_slower_phase_decides_the_speed(prefill: Sequence[float], decode: Se
     small = [*speed("prefill", 0, prefill, model=SMALL), *speed("decode", 10, decode, model=SMALL)]
     assert SPEED(small, "gpu").kind != REPRODUCED
     assert SPEED([*speed("prefill", 0, prefill, target=0.3), *both[3:]], "gpu").kind == NOT_RUN
+
+
+def test_a_compiled_decode_decides_where_there_is_one() -> None:
+    eager = [*speed("prefill", 0, (1.7, 1.71, 1.72)), *speed("decode", 10, (1.0, 1.01, 1.02))]
+    compiled = speed("decode", 20, (1.8, 1.81, 1.82), protocol=at("decode", mode="compiled"))
+    assert "decode 1.01 [" in SPEED(eager, "gpu").measured
+    assert "decode 1.81 [" in SPEED([*eager, *compiled], "gpu").measured
+    smaller = speed("decode", 20, (1.8, 1.81, 1.82), protocol=at("decode", mode="compiled", batch=1))
+    assert "decode 1.01 [" in SPEED([*eager, *smaller], "gpu").measured
+
+
+def aligned_speed(phase: str, first: int, ratios: Sequence[float], **changes: Any) -> list[RunRecord]:
+    return speed(phase, first, ratios, method="dense_aligned", target=None, **changes)
+
+
+def test_a_speed_up_that_is_alignment_is_none_against_the_aligned_dense_model() -> None:
+    judge = infers_faster(INFERENCE_SPEED, "inference_speed", "llama", "a GPU", {"gpu": Setting(16, 192)}, aligned=True)
+    ours = [*speed("prefill", 0, (2.97, 2.98, 2.99)), *speed("decode", 10, (1.80, 1.81, 1.79))]
+    assert judge(ours, "gpu").text == "not run (needs a GPU)"
+    control = [*aligned_speed("prefill", 20, (2.97, 2.99, 2.98)), *aligned_speed("decode", 30, (1.0, 1.0, 1.01))]
+    found = judge([*ours, *control], "gpu")
+    assert found.kind == NO_DIFFERENCE
+    assert found.measured.startswith("throughput ratio to aligned dense: prefill 1.00 [0.99, 1.01], decode 1.79 [")
+    assert "prefill decides" in found.measured
+    assert {record.id for record in (*ours[:3], *control[:3])} == set(found.records)
+    assert SPEED([*ours, *control], "gpu").kind == REPRODUCED  # against the dense model all of it counts
+    elsewhere = {"kind": "cuda", "name": "another"}
+    moved = [*aligned_speed("prefill", 20, (1.0, 1.0, 1.0), device=elsewhere), *control[3:]]
+    assert judge([*ours, *moved], "gpu").kind == NOT_RUN
+
+
+def test_a_step_is_compared_with_the_aligned_dense_model_by_seed() -> None:
+    judge = steps_faster_than_aligned(
+        LLAMA_1B_TIME, "training_speed", "llama", "a GPU", {"gpu": Setting(32, 256)}
+    )  # fmt: skip
+    fields: dict[str, Any] = {"experiment": "training_speed", "tier": "gpu", "model": LLAMA_1B}
+    fields["protocol"] = {"phase": "training", "batch": 32, "sequence": 256}
+    ours = runs(0, (0.33, 0.34, 0.335), "step_time_ratio", **fields)
+    assert judge(ours, "gpu").kind == NOT_RUN
+    control = runs(10, (0.45, 0.46, 0.452), "step_time_ratio", method="dense_aligned", target=None, **fields)
+    found = judge([*ours, *control], "gpu")
+    assert found.kind == REPRODUCED and found.measured.startswith("time of a step / aligned dense 0.74 [")
+    assert set(found.records) == {record.id for record in (*ours, *control)}
 
 
 @pytest.mark.parametrize("method", ["dense", "random_pairs"])

@@ -135,6 +135,70 @@ def test_a_promise_is_kept_or_missed_by_its_mean_and_the_cpu_has_no_promise_for_
     assert set(rows(table, What="peak of a step at the end")["Promise"]) == {"within 10%: kept"}
 
 
+HEADS_16 = {"qk": 16, "vo": 16, "ffn": 64}
+
+
+def gpu_run(experiment: str, target: float | None, seed: int, multiple: Any, **metrics: float) -> dict[str, Any]:
+    phase = "training" if experiment == "training_speed" else "prefill"
+    method = "dense_aligned" if target is None else "ecospa"
+    protocol = {"phase": phase, "batch": 32, "device": "cuda", "width_multiple": multiple}
+    return {**speed_run(experiment, "llama", target, seed, method, **protocol), "metrics": metrics, "tier": "gpu"}
+
+
+def on_gpu() -> list[RunRecord]:
+    """Half of a LLaMA, its heads cut and whole, and the aligned dense one, which is faster than the dense one."""
+    fields = []
+    for seed in range(2):
+        more = seed / 100
+        fields += [
+            gpu_run("training_speed", 0.5, seed, HEADS_16, step_time_ratio=0.3 + more, step_flops_ratio=0.5,
+                    step_time_over_flops=0.6 + 2 * more, block_share=0.5),
+            gpu_run("training_speed", 0.5, seed, 64, step_time_ratio=0.34, step_flops_ratio=0.5,
+                    step_time_over_flops=0.68, block_share=0.5),
+            gpu_run("training_speed", None, seed, HEADS_16, step_time_ratio=0.5 + more, step_flops_ratio=1.005,
+                    step_time_over_flops=0.5, block_share=1.005),
+            gpu_run("inference_speed", 0.5, seed, HEADS_16, throughput_ratio=3.0 + more, forward_flops_ratio=0.5,
+                    latency_over_flops=2 / (3.0 + more), block_share=0.5),
+            gpu_run("inference_speed", None, seed, HEADS_16, throughput_ratio=2.0, forward_flops_ratio=1.005,
+                    latency_over_flops=0.5, block_share=1.005),
+        ]  # fmt: skip
+    return made(fields)
+
+
+def test_ratios_to_the_dense_and_to_the_aligned_dense_model_stand_side_by_side() -> None:
+    records = on_gpu()
+    table = training_speed.build(records_of(training_speed.ITEM, records))
+    names = list(table)
+    assert names.index("Time / aligned dense") == names.index("Time / dense") + 1
+    cut, whole, aligned = (rows(table, Widths=w, Blocks_kept=k).to_dict("records") for w, k in (
+        ("16 heads, 64 FFN", "50%"), ("64", "50%"), ("16 heads, 64 FFN", "all")))  # fmt: skip
+    assert pytest.approx(0.6039, abs=1e-4) == (0.3 / 0.5 + 0.31 / 0.51) / 2
+    assert cut[0]["Time / aligned dense"].startswith("0.60")
+    assert whole[0]["Time / aligned dense"].startswith("0.67"), "the control's widths are those of feed-forward layers"
+    assert aligned[0]["Time / aligned dense"] == "-" and aligned[0]["Method"] == "dense, aligned"
+    read = inference_speed.build(records_of(inference_speed.ITEM, records))
+    (half,) = rows(read, Blocks_kept="50%").to_dict("records")
+    assert half["Speed-up over dense"].startswith("3.00") and half["Speed-up over aligned dense"].startswith("1.50")
+    assert "Widths" not in read  # all rows have the same
+    assert all(note for note in training_speed.ITEM.notes(records))
+
+
+def test_time_over_flops_is_shown_against_both_and_figures_mix_no_two_rules_of_widths() -> None:
+    records = on_gpu()
+    table = time_over_flops.build(records_of(time_over_flops.ITEM, records))
+    assert list(zip(table["Phase"], table["Time over that of"], strict=True)) == [
+        ("training", "dense"), ("training", "aligned dense"), ("prefill", "dense"), ("prefill", "aligned dense"),
+    ]  # fmt: skip
+    dense, aligned, *read = table.to_dict("records")
+    assert dense["50%"].startswith("0.61") and aligned["50%"].startswith("1.2") and aligned["Missed at"] == "50%"
+    assert read[0]["50%"].startswith("0.66") and read[1]["50%"].startswith("1.33")
+    with drawing("test"):
+        figure = speed_against_size.build(records)
+    assert figure is not None
+    measured = next(line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert len(list(measured.get_xdata())) == 2  # the dense model and half of it, once
+
+
 def test_more_turns_are_a_newer_measurement_of_the_same_point() -> None:
     (old,) = list(speeds(1))[:1]
     new = {**old, "protocol": {**old["protocol"], "turns": 30}}
