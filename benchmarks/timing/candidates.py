@@ -59,7 +59,7 @@ def prepare(run: Run, context: RunContext, warm_up: int) -> tuple[Candidates, li
 
 
 def candidates(settings: SpeedSettings, seed: int) -> Candidates:
-    """Build the model and shrink a copy of it, by the method of the settings; a method without a target leaves it.
+    """Build the model and let the method of the settings change a copy of it; the method `dense` leaves it.
 
     Args:
         settings: model, method, target, and where it is measured.
@@ -72,7 +72,7 @@ def candidates(settings: SpeedSettings, seed: int) -> Candidates:
     batch = random_batch(settings.model, _CALIBRATION, protocol.sequence, generator)
     calibration = Calibration(({name: value.to(device) for name, value in batch.items()},), "random numbers")
     shrunk = copy.deepcopy(dense)
-    if settings.target is not None:
+    if settings.target is not None or settings.method.name != "dense":
         method = one_event_method(settings.method, settings.target, protocol.width_multiple, shrunk, seed)
         shrunk = compress(method, shrunk, calibration)
     swapped = copy.deepcopy(dense)
