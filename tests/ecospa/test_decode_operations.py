@@ -24,8 +24,8 @@ LAYERS = 2
 VIEWS = frozenset(
     f"aten::{name}"
     for name in (
-        "_reshape_alias", "_unsafe_view", "alias", "as_strided", "chunk", "expand", "flatten", "narrow", "permute", "reshape",
-        "select", "slice", "split", "split_with_sizes", "t", "transpose", "unsqueeze", "view",
+        "_reshape_alias", "_unsafe_view", "alias", "as_strided", "chunk", "expand", "flatten", "narrow", "permute",
+        "reshape", "select", "slice", "split", "split_with_sizes", "t", "transpose", "unsqueeze", "view",
     )
 )  # fmt: skip
 """Operations that launch nothing: other numbers, same memory."""
