@@ -47,12 +47,11 @@ def training_cell(name: str, mode: TrainingMode) -> Cell:
     )
 
 
-def written(name: str, batch: int) -> dict[str, dict[str, Any]]:
+def written(name: str, batch: int, device: str) -> dict[str, dict[str, Any]]:
     """All tokens of all turns, by what was done to the model and then by mode, in float32."""
     cell = mode_cell(name, "plain").settings
-    settings = replace(
-        cell, protocol=replace(cell.protocol, batch=batch), model=replace(cell.model, layers=2, hidden=43)
-    )
+    protocol = replace(cell.protocol, batch=batch, device=device)
+    settings = replace(cell, protocol=protocol, model=replace(cell.model, layers=2, hidden=43))
     given = [{"input_ids": each["input_ids"]} for each in batches(settings, 3, 0)]
     padded = replace(settings, method=MethodRef("dense_aligned"), target=None)
     made = candidates(settings, 0)
@@ -72,11 +71,15 @@ def written(name: str, batch: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def main(folder: str) -> None:
-    """Infer and train without a C++ compiler: what torch traces is run as it is."""
-    compilation.BACKEND = "aot_eager"
+def main(folder: str, device: str) -> None:
+    """Infer and train without a C++ compiler: on a CPU what torch traces is run as it is, on a GPU as a CUDA graph."""
+    if device == "cpu":
+        compilation.BACKEND = "aot_eager"
     names = ("gpt2", "llama", "llama_grouped")
-    tokens = {f"{name}, {batch} at a time": written(name, batch) for name in names for batch in (1, 16)}
+    tokens = {f"{name}, {batch} at a time": written(name, batch, device) for name in names for batch in (1, 16)}
+    if device != "cpu":
+        print(json.dumps({"tokens": tokens}))
+        return
     place = RunContext(Path(folder), threads=1)
     outcomes = {
         "decode": inference_speed.EXPERIMENT.execute(Run(mode_cell("llama", "compiled"), 0), place),

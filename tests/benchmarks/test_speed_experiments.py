@@ -121,8 +121,8 @@ def test_modes_of_training_are_measured_at_half_size_and_compiling_at_the_smalle
     assert narrow == {"plain": "bf16", "fused": "bf16", "compiled": "bf16", "autocast": "fp32"}
 
 
-@pytest.mark.slow
-def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path) -> None:
+def in_modes(folder: Path, device: str) -> dict[str, Any]:
+    """Output of `run_in_modes`, whose tokens are those of every mode."""
     program = Path(__file__).with_name("run_in_modes.py")
     environment = {
         **os.environ,
@@ -130,15 +130,26 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
         "CXX": sys.executable,
     }  # a program that is there: none is called
     done = subprocess.run(
-        [sys.executable, program, tmp_path], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, program, folder, device], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     for models in found["tokens"].values():
         assert models["swapped"] == models["padded"] == models["dense"], "the same function by other classes or widths"
         for tokens in models.values():
             assert len({str(turn) for turn in tokens["plain"]}) > 1, "the same tokens everywhere would prove nothing"
             assert all(written == tokens["plain"] for written in tokens.values())
+    return found
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_writes_what_an_eager_step_writes(tmp_path: Path) -> None:
+    in_modes(tmp_path, "cuda")
+
+
+@pytest.mark.slow
+def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path) -> None:
+    found = in_modes(tmp_path, "cpu")
     measured = found["metrics"]
     for phase, time in (("decode", "latency"), ("prefill", "latency"), ("training", "step_time")):
         metrics = measured[phase]

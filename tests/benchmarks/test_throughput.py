@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +14,16 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.data.source import Corpus
 from benchmarks.execution.provenance import ROOT
 from benchmarks.metrics.flops import utilisation_metrics
 from benchmarks.specs.training import Throughput
+from benchmarks.timing import compilation
 from benchmarks.timing.step_time import compile_metrics
 from benchmarks.training import step_clock
 from benchmarks.training.compiled_blocks import compiled_blocks
 from benchmarks.training.step_clock import StepClock
+from tests.benchmarks import tiny_runs
 from tests.benchmarks.faster_runs import faster
 from tests.benchmarks.tiny_runs import run_context, run_of, train, use_tiny_text
 
@@ -82,6 +86,37 @@ def test_compiled_blocks_train_as_eager_ones_do_and_resume(tmp_path: Path) -> No
     metrics = found["compiled"]["metrics"]
     assert metrics["compile_seconds"] > metrics["step_time"] and metrics["recompile_seconds"] > 0
     assert found["eager"]["metrics"]["eval_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "examples", "steps", "backend", "least"),
+    [
+        pytest.param("cuda", 128, 100, "inductor", 0.4, marks=pytest.mark.gpu),
+        pytest.param("cpu", 2, 3, "aot_eager", 0.0, marks=pytest.mark.slow),  # the same lines, not the same speed
+    ],
+)
+def test_ten_million_parameters_reach_two_fifths_of_a_gpus_rate(
+    device: Any, examples: int, steps: int, backend: str, least: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six blocks, 384 wide, and texts of 256 tokens, as in tier gpu's runs from scratch."""
+    monkeypatch.setattr(compilation, "BACKEND", backend)
+    text = tiny_runs.corpus()
+    monkeypatch.setattr(tiny_runs, "corpus", lambda: Corpus(text.train * 8 * examples, text.evaluation))
+    run = run_of(steps=steps)
+    settings = run.cell.settings
+    training = replace(
+        settings.training, batch_size=examples, micro_batch_size=examples, precision="bf16", device=device,
+        throughput=Throughput(compile_blocks=True, fused_optimizer=True, data_workers=2),
+    )  # fmt: skip
+    model = replace(settings.model, layers=6, width=384, heads=6, positions=256)
+    protocol = replace(settings.protocol, sequence_length=256, stride=255)
+    settings = replace(settings, model=model, protocol=protocol, training=training)
+    context = replace(run_context(tmp_path), checkpoint_seconds=3600.0)
+    found = train(replace(run, cell=replace(run.cell, settings=settings)), context)
+    values = {name: metric.value for name, metric in found.metrics.items()}
+    assert values["block_parameters"] > 10_000_000
+    shown = ("model_flops_utilisation", "step_time", "data_seconds", "compile_seconds", "device_flops_rate")
+    assert values["model_flops_utilisation"] > least, {name: values[name] for name in shown}
 
 
 def test_blocks_are_compiled_for_the_training_alone() -> None:
