@@ -31,7 +31,7 @@ def faster(run: Run, throughput: Throughput | None) -> Run:
 
 
 def outcome(result: RunResult) -> dict[str, Any]:
-    """What a run came to."""
+    """Losses, widths and metrics of a run."""
     metrics = {name: metric.value for name, metric in result.metrics.items()}
     return {"losses": result.loss_curve, "widths": [event.widths for event in result.plan_history], "metrics": metrics}
 
