@@ -63,7 +63,7 @@ def utilisation_metrics(run: int, seconds: float, device_rate: float) -> dict[st
 
     Args:
         run: FLOPs of all steps.
-        seconds: of all steps, with the waits for their batches.
+        seconds: of all steps, with the waits for their batches and without compiling.
         device_rate: FLOPs per second in the precision of the training, such as ecospa.roofline.measure_device's.
 
     Source: Chowdhery et al., PaLM (arXiv 2204.02311), appendix B.

@@ -23,7 +23,7 @@ from benchmarks.metrics.training_length import training_length_metrics
 from benchmarks.metrics.training_state import training_state_metrics
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.timing.candidates import DTYPES
-from benchmarks.timing.step_time import compile_metrics, final_step_time_ratio, step_time_metrics
+from benchmarks.timing.step_time import compile_metrics, final_step_time_ratio, steady_seconds, step_time_metrics
 from benchmarks.training.loop import Started, train
 from ecospa import UnsupportedModelError
 from ecospa.dense import dense_parameters
@@ -90,10 +90,10 @@ def _throughput(started: Started, training: TrainingSpec) -> dict[str, Metric]:
     if training.throughput is None and training.device == "cpu":
         return {}
     progress = started.progress
-    seconds = sum(progress.step_seconds) + progress.data_seconds
+    events = [event.step for event in _plan_history(started)]
+    seconds = steady_seconds(progress.step_seconds, events) + progress.data_seconds
     rate = measure_device(training.device, DTYPES[training.precision]).arithmetic
     compiled = training.throughput is not None and training.throughput.compile_blocks
-    events = [event.step for event in _plan_history(started)]
     return {
         "data_seconds": Metric(progress.data_seconds, "s", False, n=len(progress.step_seconds)),
         **utilisation_metrics(progress.run_flops, seconds, rate),

@@ -34,6 +34,17 @@ def step_time_metrics(step_seconds: Sequence[float], ratio: float | None, turns:
     }
 
 
+def steady_seconds(step_seconds: Sequence[float], events: Sequence[int]) -> float:
+    """Seconds of all steps, those that compile and allocate as long as the median one: the first, and one per event.
+
+    Args:
+        step_seconds: seconds of every optimizer step of the run.
+        events: steps completed when a method cut; the step that follows is the one that compiles.
+    """
+    usual, apart = statistics.median(step_seconds), {0, *events}
+    return sum(usual if step in apart else seconds for step, seconds in enumerate(step_seconds))
+
+
 def compile_metrics(step_seconds: Sequence[float], events: Sequence[int]) -> dict[str, Metric]:
     """Seconds by which the first step, and the step after an event, are longer than the median one.
 
