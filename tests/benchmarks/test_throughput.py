@@ -63,7 +63,7 @@ def test_a_fused_optimizer_and_workers_leave_the_losses_as_they_are(
     values = {name: metric.value for name, metric in found.metrics.items()}
     share = values["training_flops_rate"] / values["device_flops_rate"]
     assert 0 < values["model_flops_utilisation"] < 1 and values["model_flops_utilisation"] == pytest.approx(share)
-    assert values["data_seconds"] > 0
+    assert values["data_seconds"] == 0, "checkpoints after every step fill all gaps"
     assert "compile_seconds" not in values
     assert not {"model_flops_utilisation", "data_seconds"} & set(eager.metrics)
 
@@ -116,7 +116,7 @@ def test_ten_million_parameters_reach_two_fifths_of_a_gpus_rate(
     context = replace(run_context(tmp_path), checkpoint_seconds=3600.0)
     found = train(replace(run, cell=replace(run.cell, settings=settings)), context)
     values = {name: metric.value for name, metric in found.metrics.items()}
-    assert values["block_parameters"] > 10_000_000
+    assert values["block_parameters"] > 10_000_000 and values["data_seconds"] > 0
     shown = ("model_flops_utilisation", "step_time", "data_seconds", "compile_seconds", "device_flops_rate")
     assert values["model_flops_utilisation"] > least, {name: values[name] for name in shown}
 
