@@ -133,7 +133,9 @@ def attend(
             return attend_from_one(query, key, value, mask, options["scaling"]), None
         query, key, value = pad_to_equal(query, key, value)
     output, weights = interface(module, query, key, value, mask, **options)
-    return output[..., :heads, :width], weights
+    if output.shape[-2:] != (heads, width):  # whole otherwise: a view costs a call, too
+        output = output[..., :heads, :width]
+    return output, weights
 
 
 def attend_from_one(
@@ -248,7 +250,8 @@ def surviving_tables(
     Returns:
         Cosines and sines at the ORIGINAL indices, (1 or batch, key/value heads, 1, time, width).
     """
-    first, second = (table[..., kept].permute(0, 2, 1, 3).unsqueeze(2) for table in (cos, sin))
+    flat, sizes = kept.flatten(), (*cos.shape[:2], *kept.shape)
+    first, second = (table.index_select(-1, flat).view(sizes).transpose(1, 2).unsqueeze(2) for table in (cos, sin))
     return first, second
 
 

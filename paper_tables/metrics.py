@@ -57,6 +57,7 @@ METRICS = {
     "dense_latency": Metric("Dense latency", "milliseconds"),
     "dense_mode_latency_ratio": Metric("Mode / plain, dense"),
     "dense_mode_step_time_ratio": Metric("Mode / plain, dense"),
+    "dense_plain_latency": Metric("Dense latency, plain", "milliseconds"),
     "dense_step_time": Metric("Dense step", "milliseconds"),
     "energy_ratio": Metric("Energy / dense"),
     "estimator_share": Metric("Estimator / step", "percent"),
@@ -66,7 +67,10 @@ METRICS = {
     "latency_over_flops": Metric("Time / FLOPs"),
     "latency_ratio": Metric("Latency / dense"),
     "mode_latency_ratio": Metric("Mode / plain"),
+    "model_flops_utilisation": Metric("FLOP utilisation", "percent"),
     "mode_step_time_ratio": Metric("Mode / plain"),
+    "plain_latency": Metric("Latency, plain", "milliseconds"),
+    "recompile_seconds": Metric("Compiling after a cut (s)"),
     "step_time": Metric("Step time", "milliseconds"),
     "step_time_over_flops": Metric("Time / FLOPs"),
     "step_time_ratio": Metric("Time / dense"),
@@ -97,7 +101,7 @@ _ELSEWHERE = re.compile(
     r"accuracy|score|majority_score|matthews|pearson|spearman|first_words_\w+|(?:acc|acc_norm|exact_match)[\w-]*/\w+"
     r"|chance/\w+|perplexity_\w+|relative_error_\w+|break_point_\w+|block_share|parameters_effective|forward_flops"
     r"|foretold_\w+|plain_\w+_over_flops|dense_throughput|dense_compile_seconds|training_seconds|heads_time(?:_ratio)?"
-    r"|peer_heads_time|plan_and_apply_time|mean_memory|steady_memory|memory_limit|tried|works"
+    r"|data_seconds|(?:training|device)_flops_rate|peer_heads_time|plan_and_apply_time|mean_memory|steady_memory|memory_limit|tried|works"
 )
 """Metrics shown in other ways than a column of its own: per task, per part, compared with something, as a ratio."""
 

@@ -56,6 +56,25 @@ def flops_metrics(final_step: int, run: int) -> dict[str, Metric]:
     }
 
 
+def utilisation_metrics(run: int, seconds: float, device_rate: float) -> dict[str, Metric]:
+    """Model FLOPs per second of a training, and their share of what the device reaches in large matrix products.
+
+    utilisation = FLOPs of the shapes / seconds / rate: nothing that is computed twice or for padding counts.
+
+    Args:
+        run: FLOPs of all steps.
+        seconds: of all steps, with the waits for their batches and without compiling.
+        device_rate: FLOPs per second in the precision of the training, such as ecospa.roofline.measure_device's.
+
+    Source: Chowdhery et al., PaLM (arXiv 2204.02311), appendix B.
+    """
+    return {
+        "training_flops_rate": Metric(run / seconds, "FLOP / s", True),
+        "device_flops_rate": Metric(device_rate, "FLOP / s", None),
+        "model_flops_utilisation": Metric(run / seconds / device_rate, "of the device's rate", True),
+    }
+
+
 def _counted(model: Any, one: Batch, training: bool) -> int:
     """Of one example; gradients are asked for of what trains alone, and nothing of the model or of chance changes."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from torch import nn
@@ -21,7 +21,7 @@ from benchmarks.timing.compilation import all_compiled, compiling
 from benchmarks.timing.controls import control_metrics
 from benchmarks.timing.energy import energy_metrics
 from benchmarks.timing.inference import Inputs, Timed, decode, prefill, prefill_cache
-from benchmarks.timing.interleaved import interleave, ratio
+from benchmarks.timing.interleaved import interleave, is_narrow, ratio
 from ecospa.accounting import parameters
 from ecospa.roofline import measure_device
 from results.record import Metric
@@ -47,7 +47,8 @@ def execute(run: Run, context: RunContext) -> RunResult:
         works = [with_progress if name == "shrunk" else one.work for name, one in timed.items()]
         ready = [one.ready for one in timed.values()]
         with all_compiled():
-            taken = interleave(works, protocol.turns, _WARM_UP, protocol.device, ready)
+            enough = _settled([*timed])
+            taken = interleave(works, protocol.turns, _WARM_UP, protocol.device, ready, enough)
     seconds = dict(zip(timed, taken, strict=True))
     metrics |= _speeds(settings, seconds, metrics["forward_flops_ratio"].value)
     if protocol.mode == "compiled":
@@ -62,6 +63,13 @@ def execute(run: Run, context: RunContext) -> RunResult:
         "device": {"arithmetic": device.arithmetic, "bandwidth": device.bandwidth},
     }
     return RunResult(metrics, "0" * 64, payload=payload, device=protocol.device)
+
+
+def _settled(names: Sequence[str]) -> Callable[[Sequence[Sequence[float]]], bool]:
+    """Enough turns: the intervals of the shrunk model's ratio, and of the swapped one's if it is timed, are narrow."""
+    dense = names.index("dense")
+    compared = [names.index(name) for name in ("shrunk", "swapped") if name in names]
+    return lambda seconds: all(is_narrow(seconds[one], seconds[dense]) for one in compared)
 
 
 def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[str, Metric]:
@@ -81,7 +89,10 @@ def _facts(models: Candidates, batch: Inputs, settings: SpeedSettings) -> dict[s
 
 
 def _candidates(models: Candidates, batches: Sequence[Inputs], protocol: SpeedProtocol) -> dict[str, Timed]:
-    """Candidates by name: dense, swapped and shrunk; in other modes dense and shrunk, with and without the mode."""
+    """Candidates by name: dense, swapped and shrunk; in other modes dense and shrunk, with and without the mode.
+
+    A compiled decode has the swapped one, too: it is the decode that speed is judged by.
+    """
     mode = cast(InferenceMode, protocol.mode)
 
     def timed(model: nn.Module, mode: InferenceMode) -> Timed:
@@ -95,10 +106,11 @@ def _candidates(models: Candidates, batches: Sequence[Inputs], protocol: SpeedPr
         plain = {name: copy.deepcopy(model) for name, model in plain.items()}
         for model in (models.dense, models.shrunk):
             ecospa.merge_projections(model.eval())
+    swapped = {"swapped": models.swapped} if (protocol.phase, mode) == ("decode", "compiled") else {}
+    in_mode = {"dense": models.dense, **swapped, "shrunk": models.shrunk}
     return {
         **{name: timed(model, "plain") for name, model in plain.items()},
-        "dense": timed(models.dense, mode),
-        "shrunk": timed(models.shrunk, mode),
+        **{name: timed(model, mode) for name, model in in_mode.items()},
     }
 
 
@@ -116,6 +128,10 @@ def _speeds(settings: SpeedSettings, seconds: Mapping[str, list[float]], flops_r
         "throughput_ratio": Metric(faster, "shrunk / dense", True, n=turns),
         "latency_over_flops": Metric(1 / faster / flops_ratio, "time / FLOPs", False),
     }
+    for name in ("dense_plain", "plain"):
+        if name in seconds:
+            per_token = median(seconds[name]) / (protocol.generated or 1)
+            metrics[f"{name}_latency"] = Metric(per_token, "s", False, n=turns)
     return metrics | control_metrics(seconds, flops_ratio, "latency")
 
 

@@ -17,15 +17,17 @@ from benchmarks import task
 from benchmarks.data import calibration
 from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics import model_metrics
-from benchmarks.metrics.flops import flops_metrics, step_flops
+from benchmarks.metrics.flops import flops_metrics, step_flops, utilisation_metrics
 from benchmarks.metrics.memory import memory_metrics
 from benchmarks.metrics.training_length import training_length_metrics
 from benchmarks.metrics.training_state import training_state_metrics
 from benchmarks.specs.training import TrainingSpec
-from benchmarks.timing.step_time import final_step_time_ratio, step_time_metrics
+from benchmarks.timing.candidates import DTYPES
+from benchmarks.timing.step_time import compile_metrics, final_step_time_ratio, steady_seconds, step_time_metrics
 from benchmarks.training.loop import Started, train
 from ecospa import UnsupportedModelError
 from ecospa.dense import dense_parameters
+from ecospa.roofline import measure_device
 from results.plan_history import PlanEvent
 from results.record import Metric
 
@@ -79,6 +81,23 @@ def _measure(run: Run, started: Started, loaded: task.Task) -> dict[str, Metric]
         **memory_metrics(started.progress.peak_memory),
         **training_state_metrics(started.progress.training_bytes_peak, started.progress.training_bytes),
         "shrink_events": Metric(float(len(history) - 1), "events", None),
+        **_throughput(started, training),
+    }
+
+
+def _throughput(started: Started, training: TrainingSpec) -> dict[str, Metric]:
+    """Use of the device, where one has matrix units to be used or a run has been made for it."""
+    if training.throughput is None and training.device == "cpu":
+        return {}
+    progress = started.progress
+    events = [event.step for event in _plan_history(started)]
+    seconds = steady_seconds(progress.step_seconds, events) + progress.data_seconds
+    rate = measure_device(training.device, DTYPES[training.precision]).arithmetic
+    compiled = training.throughput is not None and training.throughput.compile_blocks
+    return {
+        "data_seconds": Metric(progress.data_seconds, "s", False, n=len(progress.step_seconds)),
+        **utilisation_metrics(progress.run_flops, seconds, rate),
+        **(compile_metrics(progress.step_seconds, events) if compiled else {}),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from benchmarks.experiment import MethodRef
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
-from benchmarks.specs.training import TrainingSpec
+from benchmarks.specs.training import TrainingSpec, as_config
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CompareSettings:
             method_config["location"] = self.method.location
         architecture = {} if self.architecture is None else dataclasses.asdict(self.architecture)
         parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("calibration", "data", "protocol")}
-        trained = {} if self.training is None else {"training": dataclasses.asdict(self.training)}
+        trained = {} if self.training is None else {"training": as_config(self.training)}
         model = {"name": self.model, **architecture}
         return {"method_config": method_config, "target": self.target, "model": model, **parts, **trained}
 

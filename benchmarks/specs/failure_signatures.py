@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.specs.pretrained import TrainedModel
 from benchmarks.specs.synthetic import ModelShape
-from benchmarks.specs.training import ShrinkSpec, TrainingSpec
+from benchmarks.specs.training import ShrinkSpec, TrainingSpec, as_config
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StressSettings:
 
     def to_config(self) -> dict[str, Any]:
         """The settings as plain JSON."""
-        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
+        parts = {name: as_config(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
         method = {
             "importance": self.importance, **dataclasses.asdict(self.shrink), "watch": dataclasses.asdict(self.watch),
         }  # fmt: skip

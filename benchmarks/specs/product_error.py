@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
-from benchmarks.specs.training import TrainingSpec
+from benchmarks.specs.training import TrainingSpec, as_config
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,6 @@ class MismatchSettings:
 
     def to_config(self) -> dict[str, Any]:
         """The settings as plain JSON."""
-        raw = dataclasses.asdict(self)
+        raw = as_config(self)
         matrices = {name: raw.pop(name) for name in ("rows", "inner", "columns", "draws", "shares")}
         return {"method_config": {**matrices, "shares": list(self.shares)}, "target": None, **raw}

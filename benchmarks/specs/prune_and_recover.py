@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from benchmarks.specs.language import DataSpec, ProtocolSpec
-from benchmarks.specs.training import ShrinkSpec
+from benchmarks.specs.training import ShrinkSpec, as_config
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PretrainedSettings:
 
     def to_config(self) -> dict[str, Any]:
         """The settings as plain JSON."""
-        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("data", "protocol", "training")}
+        parts = {name: as_config(getattr(self, name)) for name in ("data", "protocol", "training")}
         return {
             "method_config": dataclasses.asdict(self.shrink),
             "target": self.target,

@@ -50,15 +50,16 @@ class SpeedProtocol:
         phase: "training" steps, a forward pass over the batch ("prefill"), or generation token by token ("decode").
         batch: sequences or images at a time.
         sequence: tokens of a sequence; of images what their size and patches make of them.
-        turns: measurements that count; as many inputs, so that nothing is measured out of a cache.
+        turns: measurements that count, at most; as many inputs, so that nothing is measured out of a cache. Inference
+            stops earlier when the interval of its ratios is narrow, and a metric's `n` says after how many.
         width_multiple: widths of the shrunk model stay multiples of this.
         precision: "fp32", or "bf16" for weights, gradients and optimizer state alike.
         device: "cpu" or "cuda".
         generated: tokens that are written one by one after `sequence`, in the decode phase.
         mode: how dense and compressed model infer: "plain", as they are; "merged", with one product for all projections
-            of an input; "static", from a cache of fixed size; "compiled", by a compiled forward pass, which writes from
-            such a cache. How they train: "plain"; "fused", with one kernel for the optimizer's whole update;
-            "autocast", with products in bfloat16 and weights as they are; "compiled".
+            of an input; "static", from a cache of fixed size; "compiled", by a compiled forward pass, which decodes
+            from such a cache, on a GPU as a CUDA graph. How they train: "plain"; "fused", with one kernel for the
+            optimizer's whole update; "autocast", with products in bfloat16 and weights as they are; "compiled".
     """
 
     phase: Literal["training", "prefill", "decode"]

@@ -11,6 +11,24 @@ from benchmarks.specs.multiples import WidthMultiple
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """Settings that make a training step faster and leave its result as it is, within rounding.
+
+    Attributes:
+        compile_blocks: every transformer block is compiled by itself, for the shapes that it has. Blocks of equal
+            shapes share their code, so a dense model costs one compilation; after a cut every block that got a shape of
+            its own is compiled again, at the next step, and `recompile_seconds` of the record says for how long.
+        fused_optimizer: AdamW updates all parameters by one kernel; a method with an optimizer of its own keeps that.
+        data_workers: processes that make batches ahead of the step, in page-locked memory where there is a GPU; with 0
+            the training process makes them.
+    """
+
+    compile_blocks: bool = False
+    fused_optimizer: bool = False
+    data_workers: int = 0
+
+
+@dataclass(frozen=True)
 class TrainingSpec:
     """Optimizer steps and their learning rate: AdamW, linear warm-up, cosine decay to zero.
 
@@ -26,6 +44,20 @@ class TrainingSpec:
     max_grad_norm: float = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["cpu", "cuda"] = "cpu"
+    throughput: Throughput | None = None
+
+
+def as_config(settings: Any) -> dict[str, Any]:
+    """Settings as plain JSON; no throughput settings are left out, as in records from before there were any.
+
+    Args:
+        settings: a dataclass that may hold a TrainingSpec at any depth.
+    """
+    return dataclasses.asdict(settings, dict_factory=_without_defaults)
+
+
+def _without_defaults(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in entries if (name, value) != ("throughput", None)}
 
 
 @dataclass(frozen=True)
@@ -67,7 +99,7 @@ class TrainingSettings:
         method_config = dataclasses.asdict(self.shrink)
         if self.method.location is not None:
             method_config["location"] = self.method.location
-        parts = {name: dataclasses.asdict(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
+        parts = {name: as_config(getattr(self, name)) for name in ("model", "data", "protocol", "training")}
         return {"method_config": method_config, "target": self.target, **parts}
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from benchmarks.specs.language import DataSpec, ProtocolSpec
 from benchmarks.specs.pretrained import TrainedModel
-from benchmarks.specs.training import TrainingSpec
+from benchmarks.specs.training import TrainingSpec, as_config
 
 KINDS = ("qk", "vo", "ffn")
 
@@ -38,6 +37,6 @@ class LimitsSettings:
 
     def to_config(self) -> dict[str, Any]:
         """The settings as plain JSON."""
-        raw = dataclasses.asdict(self)
+        raw = as_config(self)
         cut = {"part": raw.pop("part"), "widths": list(raw.pop("widths")), "margin": raw.pop("margin")}
         return {"method_config": cut, "target": None, **raw}

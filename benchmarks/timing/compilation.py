@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ecospa.roofline import finish_work
 
@@ -31,6 +33,24 @@ def compiling(wanted: bool, threads: int) -> Iterator[None]:
     with fresh_cache(), config.patch(compile_threads=threads):
         yield
     torch.compiler.reset()
+
+
+def compiled_step(step: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
+    """Compile a decode step without a graph break; on a GPU it is recorded and replayed as one CUDA graph.
+
+    Args:
+        step: returns one tensor; shapes never change, and caches that it writes to stay where they are.
+        device: its type; the CPU has no graphs to replay.
+    """
+    if not device.startswith("cuda"):
+        return torch.compile(step, backend=BACKEND, fullgraph=True, dynamic=False)
+    recorded = torch.compile(step, backend=BACKEND, mode="reduce-overhead", fullgraph=True, dynamic=False)
+
+    def replayed(*arguments: Any) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        return recorded(*arguments).clone()  # the next replay writes its result to the same place
+
+    return replayed
 
 
 def first_seconds(work: Callable[[], object], device: str) -> float:

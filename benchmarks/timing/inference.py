@@ -1,5 +1,7 @@
 """Modes of inference: as it is, with merged projections, from a static cache, or compiled.
 
+Decode by a small model, or on a fast device, takes as long as its operations take to be launched, whatever the model's
+size. A compiled step from a static cache, replayed as one CUDA graph on a GPU, leaves what the device itself needs.
 Dense and compressed models are given the same mode, so that their ratio says what compressing brings in it.
 """
 
@@ -29,7 +31,7 @@ class Timed:
     """Piece of work in an interleaved timing.
 
     Attributes:
-        work: timed part, called with the number of the turn; a decode returns its last token.
+        work: timed part, called with the number of the turn; a decode returns its tokens.
         ready: called before the clock starts.
         compile_seconds: until what was compiled has come to its first result.
     """
@@ -64,46 +66,46 @@ def decode(model: nn.Module, batches: Sequence[Inputs], protocol: SpeedProtocol,
     if mode in ("static", "compiled"):
         return _static_decode(model, batches, protocol, mode == "compiled")
     step = _step(model)
-    pasts = [prefill_cache(model, batch) for batch in batches]
+    held: list[tuple[Any, Tensor]] = []
+
+    def ready(turn: int) -> None:
+        held[:] = [prefill_cache(model, batches[turn])]  # a cache grows while it is written to: one for each turn
 
     @torch.inference_mode()
     def generate(turn: int) -> Tensor:
-        past, token = pasts[turn]
-        pasts[turn] = (None, token)  # a cache grows while it is written to: each serves one turn
-        for _ in range(protocol.generated):
-            token = step(token, past)
-        return token
+        past, token = held.pop()
+        return _tokens(step, token, past, protocol.generated)
 
-    return Timed(generate)
+    return Timed(generate, ready)
 
 
 def _static_decode(model: Any, batches: Sequence[Inputs], protocol: SpeedProtocol, compiled: bool) -> Timed:
-    """One cache for all turns, because code is compiled for its place in memory; it is filled before each."""
+    """One cache for all turns, because code is compiled for its place in memory; it is filled before each.
+
+    transformers' StaticCache allocates every layer when it sees the layer's first keys and values, so layers may differ
+    in heads and widths. Tensors are ordinary ones, not those of inference mode: a CUDA graph writes into them later.
+    """
     from transformers import StaticCache
 
     cache = StaticCache(config=model.config, max_cache_len=protocol.sequence + protocol.generated)
     step = _step(model)
     if compiled:
-        step = torch.compile(step, backend=compiled_steps.BACKEND, fullgraph=True, dynamic=False)
+        step = compiled_steps.compiled_step(step, next(model.parameters()).device.type)
     tokens: list[Tensor] = []
 
-    @torch.inference_mode()
     def ready(turn: int) -> None:
         cache.reset()
         tokens[:] = [prefill_cache(model, batches[turn], cache)[1]]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(turn: int) -> Tensor:
-        (token,) = tokens
-        for _ in range(protocol.generated):
-            token = step(token, cache)
-        return token
+        return _tokens(step, tokens[0], cache, protocol.generated)
 
     seconds = _compile(step, ready, tokens, cache) if compiled else 0.0
     return Timed(generate, ready, seconds)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _compile(step: Callable[..., Tensor], ready: Callable[[int], None], tokens: list[Tensor], cache: Any) -> float:
     """Seconds until the first token; the second comes from a token of the compiled step itself, as all others."""
     ready(0)
@@ -113,6 +115,15 @@ def _compile(step: Callable[..., Tensor], ready: Callable[[int], None], tokens: 
     seconds = time.perf_counter() - began
     step(token, cache)
     return seconds
+
+
+def _tokens(step: Callable[[Tensor, Any], Tensor], token: Tensor, cache: Any, count: int) -> Tensor:
+    """Greedy tokens, (batch, count), that follow `token`."""
+    written = []
+    for _ in range(count):
+        token = step(token, cache)
+        written.append(token)
+    return torch.cat(written, dim=1)
 
 
 def _step(model: nn.Module) -> Callable[[Tensor, Any], Tensor]:
@@ -126,7 +137,7 @@ def _step(model: nn.Module) -> Callable[[Tensor, Any], Tensor]:
     return step
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def prefill_cache(model: nn.Module, batch: Inputs, cache: Any = None) -> tuple[Any, Tensor]:
     """Fill a cache with a batch; return it, and the token that follows."""
     held = {} if cache is None else {_cache_name(model): cache}

@@ -34,6 +34,32 @@ def step_time_metrics(step_seconds: Sequence[float], ratio: float | None, turns:
     }
 
 
+def steady_seconds(step_seconds: Sequence[float], events: Sequence[int]) -> float:
+    """Seconds of all steps, those that compile and allocate as long as the median one: the first, and one per event.
+
+    Args:
+        step_seconds: seconds of every optimizer step of the run.
+        events: steps completed when a method cut; the step that follows is the one that compiles.
+    """
+    usual, apart = statistics.median(step_seconds), {0, *events}
+    return sum(usual if step in apart else seconds for step, seconds in enumerate(step_seconds))
+
+
+def compile_metrics(step_seconds: Sequence[float], events: Sequence[int]) -> dict[str, Metric]:
+    """Seconds by which the first step, and the step after an event, are longer than the median one.
+
+    Both compile; the rest of such a step is as long as any.
+
+    Args:
+        step_seconds: seconds of every optimizer step of the run.
+        events: steps completed when a method cut.
+    """
+    usual = statistics.median(step_seconds)
+    again = [step_seconds[event] - usual for event in events if 0 < event < len(step_seconds)]
+    after = {"recompile_seconds": Metric(statistics.median(again), "s", False, n=len(again))} if again else {}
+    return {"compile_seconds": Metric(step_seconds[0] - usual, "s", False), **after}
+
+
 def final_step_time_ratio(final: nn.Module, dense: nn.Module, batch: Batch, turns: int) -> float:
     """Median time of a plain training step of the final model over that of the dense model, interleaved.
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -22,6 +21,7 @@ from benchmarks.metrics.memory import peak_memory
 from benchmarks.metrics.training_state import training_bytes
 from benchmarks.specs.training import TrainingSpec
 from benchmarks.training import checkpoint
+from benchmarks.training.step_clock import StepClock
 
 if TYPE_CHECKING:
     from baselines.calibration import Calibration
@@ -59,7 +59,7 @@ class MethodCallback(TrainerCallback):
         self._interval = context.checkpoint_seconds
         self._seconds_before = progress.seconds
         self._reported = -math.inf
-        self._step_began = 0.0
+        self._clock = StepClock(training.device)
         self._resized = False
         self._flops: tuple[int, int] = (-1, 0)  # (parameters, FLOPs of a step with so many)
 
@@ -68,7 +68,7 @@ class MethodCallback(TrainerCallback):
     ) -> None:
         """Start the clock of a step."""
         self.progress.run_flops += self._step_flops(kwargs["model"])
-        self._step_began = time.perf_counter()
+        self._clock.start()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -84,9 +84,8 @@ class MethodCallback(TrainerCallback):
         if self._resized:  # counted once per size, after the optimizer has made its state and before a method cuts
             self._count_bytes(training_state)
         self.method.after_step(training_state)
-        if self.training.device == "cuda":
-            torch.cuda.synchronize()
-        self.progress.step_seconds.append(time.perf_counter() - self._step_began)
+        self._clock.stop()
+        self._collect()
         now = time.monotonic()
         if now - self._reported >= _REPORT_SECONDS:
             self._reported = now
@@ -110,6 +109,8 @@ class MethodCallback(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Complete the Trainer's checkpoint, and begin to wait for the next one."""
+        self._collect(wait=True)
+        self._clock.pause()
         self.progress.seconds = self._seconds_before + time.monotonic() - self._began
         self.progress.peak_memory = max(self.progress.peak_memory, peak_memory(self.training.device))
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
@@ -123,9 +124,15 @@ class MethodCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Count what the last step left, and let the method finish."""
+        self._collect(wait=True)
         training_state = self._state(state, kwargs)
         self._count_bytes(training_state)
         self.method.finish(training_state)
+
+    def _collect(self, wait: bool = False) -> None:
+        for taken in self._clock.finished(wait):
+            self.progress.step_seconds.append(taken.step)
+            self.progress.data_seconds += taken.gap
 
     def _state(self, state: TrainerState, kwargs: dict[str, Any]) -> TrainingState:
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # unwrap accelerate's

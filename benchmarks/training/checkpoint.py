@@ -34,6 +34,7 @@ class Progress:
         peak_memory: highest memory of earlier processes, in bytes.
         training_bytes_peak: most bytes of weights, gradients and optimizer state so far.
         training_bytes: those of the last step.
+        data_seconds: between steps, in which they waited for their batches.
         started: plan-history entry of the model before the first step.
     """
 
@@ -43,6 +44,7 @@ class Progress:
     peak_memory: int = 0
     training_bytes_peak: int = 0
     training_bytes: int = 0
+    data_seconds: float = 0.0
     started: dict[str, Any] = field(default_factory=dict)
 
 

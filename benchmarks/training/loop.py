@@ -22,9 +22,10 @@ from benchmarks.experiment import Run, RunContext
 from benchmarks.metrics.flops import step_flops
 from benchmarks.metrics.memory import peak_memory, reset_peak
 from benchmarks.models.language import silence_transformers
-from benchmarks.specs.training import TrainingSettings
+from benchmarks.specs.training import Throughput, TrainingSettings
 from benchmarks.training import checkpoint
 from benchmarks.training.callback import MethodCallback
+from benchmarks.training.compiled_blocks import compiled_blocks
 from benchmarks.training.methods import build_method
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def train(run: Run, context: RunContext) -> Trained:
     loaded.ready(started.model)
     seconds_before = started.progress.seconds
     trainer = _trainer(run, started, loaded, context)
-    trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))
+    throughput = settings.training.throughput or Throughput()
+    with compiled_blocks(started.model, throughput.compile_blocks):
+        trainer.train(resume_from_checkpoint=None if started.resume_from is None else str(started.resume_from))
     started.progress.peak_memory = max(started.progress.peak_memory, peak_memory(settings.training.device))
     return Trained(started, loaded, trainer.state.log_history, seconds_before)
 
@@ -103,6 +106,7 @@ def _start(run: Run, loaded: task.Task, folder: Path) -> Started:
 
 def _trainer(run: Run, started: Started, loaded: task.Task, context: RunContext) -> Trainer:
     training = run.cell.settings.training
+    throughput = training.throughput or Throughput()
     arguments = TrainingArguments(
         output_dir=str(context.folder / run.folder_name),
         use_cpu=training.device == "cpu",
@@ -117,7 +121,7 @@ def _trainer(run: Run, started: Started, loaded: task.Task, context: RunContext)
         max_grad_norm=training.max_grad_norm,
         lr_scheduler_type="cosine",
         warmup_steps=training.warmup_steps,
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if throughput.fused_optimizer else "adamw_torch",
         logging_steps=max(1, math.ceil(training.steps / _CURVE_POINTS)),
         logging_nan_inf_filter=False,
         save_strategy="no",  # the callback asks for checkpoints by the clock
@@ -125,8 +129,8 @@ def _trainer(run: Run, started: Started, loaded: task.Task, context: RunContext)
         report_to="none",
         disable_tqdm=True,
         dataloader_drop_last=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
+        dataloader_num_workers=throughput.data_workers,
+        dataloader_pin_memory=throughput.data_workers > 0 and training.device == "cuda",
         remove_unused_columns=False,
     )
     _use_one_device(arguments)

@@ -34,6 +34,8 @@ COLUMNS: tuple[Column, ...] = (
     "throughput",
     "swapped_latency_ratio",
     "cache_bytes_ratio",
+    "dense_plain_latency",
+    "plain_latency",
     "mode_latency_ratio",
     "dense_mode_latency_ratio",
     "compile_seconds",

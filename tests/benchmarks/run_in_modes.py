@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import ecospa
 from benchmarks.experiment import Cell, MethodRef, Run, RunContext
@@ -44,25 +47,39 @@ def training_cell(name: str, mode: TrainingMode) -> Cell:
     )
 
 
-def written(name: str) -> dict[str, Any]:
-    """The last token of every sequence and turn, by mode."""
-    settings = mode_cell(name, "plain").settings
-    model = candidates(settings, 0).shrunk
-    given = [{"input_ids": batch["input_ids"]} for batch in batches(settings, 4, 0)]
+def written(name: str, batch: int, device: str) -> dict[str, dict[str, Any]]:
+    """All tokens of all turns, by what was done to the model and then by mode, in float32."""
+    cell = mode_cell(name, "plain").settings
+    protocol = replace(cell.protocol, batch=batch, device=device)
+    settings = replace(cell, protocol=protocol, model=replace(cell.model, layers=2, hidden=43))
+    given = [{"input_ids": each["input_ids"]} for each in batches(settings, 3, 0)]
+    padded = replace(settings, method=MethodRef("dense_aligned"), target=None)
+    made = candidates(settings, 0)
+    models = {
+        **{"dense": made.dense, "swapped": made.swapped, "cut": made.shrunk},
+        "padded": candidates(padded, 0).shrunk,
+    }
 
-    def last(mode: InferenceMode) -> list[Any]:
+    def tokens(model: torch.nn.Module, mode: InferenceMode) -> list[Any]:
         timed: Any = inference.decode(model, given, settings.protocol, mode)
-        return [(timed.ready(turn), timed.work(turn).flatten().tolist())[1] for turn in range(len(given))]
+        return [(timed.ready(turn), timed.work(turn).tolist())[1] for turn in range(len(given))]
 
-    found = {mode: last(mode) for mode in ("plain", "static", "compiled")}
-    ecospa.merge_projections(model)
-    return found | {"merged": last("merged")}
+    modes: tuple[InferenceMode, ...] = ("plain", "static", "compiled")
+    found = {kind: {mode: tokens(model, mode) for mode in modes} for kind, model in models.items()}
+    ecospa.merge_projections(models["cut"])
+    found["cut"]["merged"] = tokens(models["cut"], "merged")
+    return found
 
 
-def main(folder: str) -> None:
-    """Infer and train without a C++ compiler: what torch traces is run as it is."""
-    compilation.BACKEND = "aot_eager"
-    tokens = {name: written(name) for name in ("gpt2", "llama")}
+def main(folder: str, device: str) -> None:
+    """Infer and train without a C++ compiler: on a CPU what torch traces is run as it is, on a GPU as a CUDA graph."""
+    if device == "cpu":
+        compilation.BACKEND = "aot_eager"
+    names = ("gpt2", "llama", "llama_grouped")
+    tokens = {f"{name}, {batch} at a time": written(name, batch, device) for name in names for batch in (1, 16)}
+    if device != "cpu":
+        print(json.dumps({"tokens": tokens}))
+        return
     place = RunContext(Path(folder), threads=1)
     outcomes = {
         "decode": inference_speed.EXPERIMENT.execute(Run(mode_cell("llama", "compiled"), 0), place),

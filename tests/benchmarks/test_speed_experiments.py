@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,8 @@ def test_modes_of_training_are_measured_at_half_size_and_compiling_at_the_smalle
     assert narrow == {"plain": "bf16", "fused": "bf16", "compiled": "bf16", "autocast": "fp32"}
 
 
-@pytest.mark.slow
-def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path) -> None:
+def in_modes(folder: Path, device: str) -> dict[str, Any]:
+    """Output of `run_in_modes`, whose tokens are those of every mode."""
     program = Path(__file__).with_name("run_in_modes.py")
     environment = {
         **os.environ,
@@ -129,17 +130,32 @@ def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path)
         "CXX": sys.executable,
     }  # a program that is there: none is called
     done = subprocess.run(
-        [sys.executable, program, tmp_path], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, program, folder, device], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    for tokens in found["tokens"].values():
-        assert len({str(turn) for turn in tokens["plain"]}) > 1, "the same tokens everywhere would prove nothing"
-        assert tokens["static"] == tokens["compiled"] == tokens["merged"] == tokens["plain"]
+    found: dict[str, Any] = json.loads(done.stdout)
+    for models in found["tokens"].values():
+        assert models["swapped"] == models["padded"] == models["dense"], "the same function by other classes or widths"
+        for tokens in models.values():
+            assert len({str(turn) for turn in tokens["plain"]}) > 1, "the same tokens everywhere would prove nothing"
+            assert all(written == tokens["plain"] for written in tokens.values())
+    return found
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_writes_what_an_eager_step_writes(tmp_path: Path) -> None:
+    in_modes(tmp_path, "cuda")
+
+
+@pytest.mark.slow
+def test_every_mode_writes_the_same_and_compiling_is_timed_apart(tmp_path: Path) -> None:
+    found = in_modes(tmp_path, "cpu")
     measured = found["metrics"]
     for phase, time in (("decode", "latency"), ("prefill", "latency"), ("training", "step_time")):
         metrics = measured[phase]
         assert metrics["compile_seconds"] > metrics[time] > 0 and metrics["dense_compile_seconds"] > 0
+    assert measured["decode"]["swapped_latency_ratio"] > 0 and measured["decode"]["plain_latency"] > 0
+    assert "swapped_latency_ratio" not in measured["prefill"]
     for phase in ("decode", "prefill"):
         metrics = measured[phase]
         assert metrics["mode_latency_ratio"] > 0 and metrics["dense_mode_latency_ratio"] > 0
@@ -167,12 +183,36 @@ def test_modes_are_measured_where_they_make_a_difference() -> None:
     modes = [(c.method, c.settings.model.name, c.settings.protocol.phase, c.settings.protocol.mode) for c in found]
     other = {mode for mode in modes if mode[-1] != "plain"}
     assert {method for method, *_ in other} == {"ecospa"}
+    compiled_decode = {
+        (c.settings.target, c.settings.protocol.batch)
+        for c in found
+        if (c.settings.protocol.phase, c.settings.protocol.mode) == ("decode", "compiled")
+    }
+    assert compiled_decode == {(0.5, 1), (0.5, 8), (0.5, 16), (0.3, 8)}
     assert {name for _, name, _, mode in other if mode == "merged"} == {"llama", "bert"}
     decode = {("gpt2", "decode"), ("llama", "decode")}
     assert {(name, phase) for _, name, phase, mode in other if mode == "static"} == decode
     compiled = {(name, phase) for _, name, phase, mode in other if mode == "compiled"}
     assert compiled == decode | {(name, "prefill") for name in ("gpt2", "llama", "bert", "vit")}
     assert all(c.settings.protocol.mode == "plain" for c in inference_speed.cells("smoke", (MethodRef("ecospa"),)))
+
+
+@pytest.mark.parametrize("tier", ["cpu", "gpu"])
+def test_the_aligned_dense_control_is_beside_every_model_and_phase(tier: Any) -> None:
+    found = inference_speed.cells(tier, (MethodRef("dense_aligned"),))
+    points = {(c.settings.model.name, c.settings.protocol.phase, c.settings.protocol.mode) for c in found}
+    both = {(name, phase, "plain") for name in ("gpt2", "llama") for phase in ("prefill", "decode")}
+    compiled = {(name, "decode", "compiled") for name in ("gpt2", "llama")}
+    assert points == both | compiled | {("bert", "prefill", "plain"), ("vit", "prefill", "plain")}
+    assert {c.settings.target for c in found} == {None}
+
+
+def test_the_aligned_dense_control_is_padded_and_never_cut(tmp_path: Path) -> None:
+    cell = mode_cell("llama", "plain")
+    control = replace(cell.settings, method=MethodRef("dense_aligned"), target=None)
+    control = replace(control, model=replace(control.model, hidden=43))
+    found = inference_speed.EXPERIMENT.execute(Run(replace(cell, settings=control), 0), RunContext(tmp_path, threads=1))
+    assert found.metrics["forward_flops_ratio"].value > 1 and found.metrics["cache_bytes_ratio"].value == 1
 
 
 def test_long_texts_have_room_in_the_models_that_read_them() -> None:
