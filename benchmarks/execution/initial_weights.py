@@ -89,7 +89,9 @@ def _started(cell: Cell, folder: Path) -> Cell:
     rate = min(settings.training.learning_rate, FINE_TUNING_RATE)
     changed = {"model": model, "training": dataclasses.replace(settings.training, learning_rate=rate)}
     # crutches of encoders that start from nothing
-    crutches: dict[str, Any] = {"marked": False, **({"only_answered": False} if isinstance(settings.protocol, SpanSpec) else {})}
+    crutches: dict[str, Any] = {"marked": False}
+    if isinstance(settings.protocol, SpanSpec):
+        crutches["only_answered"] = False
     if settings.protocol.tokenizer == minilm.HUB_ID:
         crutches["tokenizer"] = "bert-base-uncased"  # the same one, and not of a package that nothing else needs here
     changed["protocol"] = dataclasses.replace(settings.protocol, **crutches)

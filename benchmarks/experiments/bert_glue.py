@@ -53,9 +53,7 @@ SST2 = (40, 640)
 """Length and steps of SST-2 at tier cpu, whose map of K and theta is bert_sst2."""
 
 
-def task_scale(
-    task: str, model: EncoderSpec, training: TrainingSpec, length: int, split: str = "validation"
-) -> Scale:
+def task_scale(task: str, model: EncoderSpec, training: TrainingSpec, length: int, split: str = "validation") -> Scale:
     """A task of GLUE: it shrinks from an eighth of the steps to seven tenths of them, in about 40 events."""
     steps = training.steps
     tokenizer = model.weights if model == MINILM else TOKENIZER

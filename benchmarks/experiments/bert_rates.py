@@ -1,9 +1,9 @@
 """Learning rate of all-MiniLM-L6-v2 in fine-tuning, chosen on a part of the training split.
 
 What it tests: nothing about the method. The dense model is fine-tuned on SST-2 and on SQuAD, at the scales of tier cpu
-of bert_sst2 and bert_squad, with three rates, a factor of two apart. It is judged by the end of the training split, 1,000
-examples that these runs alone do not train on; the rate with the best accuracy and the best F1 is that of every run
-from these weights, shrinking or not, and is fixed as MINILM_RATE before any of them is judged by the validation split.
+of bert_sst2 and bert_squad, with three rates, a factor of two apart, and judged by the end of the training split (1,000
+rows, which these runs do not train on). The rate with the best accuracy and the best F1 is that of every run from these
+weights, shrinking or not: MINILM_RATE.
 
 Command: python -m benchmarks run bert_rates --tier cpu --jobs 2 --threads 1
 
