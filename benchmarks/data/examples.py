@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+HELD_OUT = "held-out"
+"""A split of data sets that have none of that name: the end of their training split, on which settings are chosen."""
+_MOST_HELD_OUT, _HELD_OUT_SHARE = 1000, 10  # of the training split at most a tenth
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,18 @@ def spread(examples: Sequence[T], most: int | None) -> tuple[T, ...]:
     if most is None or most >= len(examples):
         return tuple(examples)
     return tuple(examples[number * len(examples) // most] for number in range(most))
+
+
+def sides(load: Callable[[tuple[str, ...]], Mapping[str, Any]], split: str) -> tuple[Any, Any]:
+    """Rows to train on and rows to evaluate on, as data sets.
+
+    Args:
+        load: names of splits -> data sets.
+        split: to evaluate on; HELD_OUT takes the end of the training split away from the training.
+    """
+    if split != HELD_OUT:
+        loaded = load(("train", split))
+        return loaded["train"], loaded[split]
+    rows = load(("train",))["train"]
+    border = len(rows) - min(_MOST_HELD_OUT, len(rows) // _HELD_OUT_SHARE)
+    return rows.select(range(border)), rows.select(range(border, len(rows)))

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.data.fingerprints import fingerprint
 from benchmarks.data.source import BoundSource
+from benchmarks.data.sources import minilm
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier
 from benchmarks.specs.encoder import FROM_NOTHING, EncoderSpec, SpanSpec
 from benchmarks.specs.training import TrainingSettings
@@ -29,6 +30,8 @@ SIZES = {
     "positions": "max_position_embeddings",
 }
 """Field of EncoderSpec -> entry of a checkpoint's config.json."""
+WEIGHTS_OF_OTHERS = ("hub_weights", "minilm")
+"""Sources that nothing needs where a folder holds the weights."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def _with_weights(experiment: Experiment, folder: Path) -> Experiment:
         return tuple(_started(cell, folder) for cell in experiment.cells(tier, wanted))
 
     def sources(tier: Tier) -> tuple[BoundSource, ...]:
-        return tuple(one for one in experiment.sources(tier) if one.source.name != "hub_weights")
+        return tuple(one for one in experiment.sources(tier) if one.source.name not in WEIGHTS_OF_OTHERS)
 
     return dataclasses.replace(experiment, cells=cells, sources=sources)
 
@@ -86,7 +89,11 @@ def _started(cell: Cell, folder: Path) -> Cell:
     rate = min(settings.training.learning_rate, FINE_TUNING_RATE)
     changed = {"model": model, "training": dataclasses.replace(settings.training, learning_rate=rate)}
     # crutches of encoders that start from nothing
-    crutches = {"marked": False, **({"only_answered": False} if isinstance(settings.protocol, SpanSpec) else {})}
+    crutches: dict[str, Any] = {"marked": False}
+    if isinstance(settings.protocol, SpanSpec):
+        crutches["only_answered"] = False
+    if settings.protocol.tokenizer == minilm.HUB_ID:
+        crutches["tokenizer"] = "bert-base-uncased"  # the same one, and not of a package that nothing else needs here
     changed["protocol"] = dataclasses.replace(settings.protocol, **crutches)
     parts = {field.name: getattr(settings, field.name) for field in dataclasses.fields(TrainingSettings)}
     return dataclasses.replace(cell, settings=StartedSettings(**{**parts, **changed}, folder=folder))

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceCl
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from benchmarks.data.fingerprints import LOCAL, fingerprint
-from benchmarks.data.sources import hub_weights
+from benchmarks.data.sources import hub_weights, minilm
 from benchmarks.specs.encoder import EncoderSpec
 
 _POOLER = "pooler."  # a checkpoint of masked-language training lacks it; it is then as fresh as the head
@@ -99,13 +99,20 @@ def _config(spec: EncoderSpec, outputs: int) -> BertConfig:
     )
 
 
+def _published(weights: str) -> Path | str:
+    """Where weights of others lie, or their id on the Hub."""
+    if weights == minilm.HUB_ID:
+        return minilm.folder()
+    return hub_weights.folder(weights) or weights
+
+
 def _fill(encoder: nn.Module, spec: EncoderSpec, folder: Path | None) -> None:
     """Put trained weights into an encoder; what they lack of the pooler stays as fresh as the head."""
     if folder is None and str(spec.weights).startswith(LOCAL):
         raise ValueError(f"weights is {spec.weights}, which lies in no known folder; give it with --weights")
     if folder is not None and fingerprint(folder) != spec.weights:
         raise ValueError(f"weights is {spec.weights}, but {folder} holds {fingerprint(folder)}; give the right folder")
-    place = folder or hub_weights.folder(str(spec.weights)) or spec.weights
+    place = folder or _published(str(spec.weights))
     loaded: Any = BertModel.from_pretrained(place, output_loading_info=True, dtype=torch.float32)
     trained, report = loaded
     missing = {str(name) for name in report["missing_keys"]}

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from benchmarks.data.sources import minilm
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
@@ -21,8 +23,8 @@ class EncoderSpec:
         vocabulary: at least the entries of the tokenizer.
         positions: longest input.
         dropout: of embeddings, attention, blocks and the head.
-        weights: None trains from scratch; a Hub id names the encoder to start from; "sha256:..." is the fingerprint of
-            weights that lie in a folder (`--weights`).
+        weights: None trains from scratch; a Hub id names the encoder to start from, that of all-MiniLM-L6-v2 the one
+            that a package carries; "sha256:..." is the fingerprint of weights that lie in a folder (`--weights`).
     """
 
     layers: int
@@ -32,6 +34,12 @@ class EncoderSpec:
     positions: int
     dropout: float = 0.1
     weights: str | None = None
+
+
+MINILM = EncoderSpec(layers=6, width=384, heads=12, vocabulary=30_522, positions=512, weights=minilm.HUB_ID)
+"""The pretrained BERT of tiers cpu and gpu, small enough to be fine-tuned on a CPU."""
+MINILM_RATE = 1e-4
+"""Its learning rate in fine-tuning, chosen by `bert_rates`."""
 
 
 @dataclass(frozen=True)

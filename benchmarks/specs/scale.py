@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
+from benchmarks.data.sources import minilm
 from benchmarks.experiment import MethodRef
 from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 
@@ -48,6 +49,7 @@ class Scale:
     def sources(self) -> tuple[sources.BoundSource, ...]:
         """The data that it needs, and the weights of others."""
         needed = [(self.data.source, self.data.configuration)]
-        if getattr(self.model, "weights", None) is not None:
-            needed.append(("hub_weights", self.model.weights))
+        weights = getattr(self.model, "weights", None)
+        if weights is not None:
+            needed.append(("minilm" if weights == minilm.HUB_ID else "hub_weights", weights))
         return tuple(sources.find(name).bind(configuration) for name, configuration in needed)

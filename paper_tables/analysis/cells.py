@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from paper_tables.analysis.context import context
+from paper_tables.analysis.context import context, from_weights
 from paper_tables.analysis.formats import NOTHING, flat, quantity, share
 from paper_tables.analysis.intervals import Interval, mean_interval
 from paper_tables.analysis.training_length import trained_enough
@@ -121,9 +121,10 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
 def settled(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the finished `records` that may stand in one table: of one model, data and protocol.
 
-    A set that was trained on enough text stands before any larger one that was not.
+    A set that was trained on enough text stands before any larger one that was not, and one that starts from trained
+    weights before one that starts from nothing.
     """
-    finished = [record for record in records if record.status == "finished"]
+    finished = from_weights([record for record in records if record.status == "finished"])
     groups = _grouped((context(record), record) for record in finished)
     enough = {key: group for key, group in groups.items() if trained_enough(group)}
     return _largest(enough or groups)

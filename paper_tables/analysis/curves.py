@@ -17,8 +17,9 @@ from paper_tables.analysis.cells import (
     compare,
     shape,
 )
+from paper_tables.analysis.context import from_weights
+from paper_tables.analysis.fine_tuning_grid import METHOD, one_pair, shown_pair
 from paper_tables.analysis.formats import share
-from paper_tables.analysis.squad_grid import METHOD, one_pair, shown_pair
 from paper_tables.methods import label
 from results import RunRecord
 
@@ -101,7 +102,7 @@ def panels_of(records: Sequence[RunRecord]) -> list[Panel]:
     `compare` takes the largest set that belongs together. Of a grid of K and theta one pair is shown (`pair_notes`).
     """
     groups: defaultdict[str, list[RunRecord]] = defaultdict(list)
-    for record in one_pair(records):
+    for record in one_pair(from_weights(records)):
         if record.status == "finished" and record.loss_curve:
             groups[json.dumps(_names(record), sort_keys=True)].append(record)
     found = [(json.loads(names), compare(own)) for names, own in groups.items()]

@@ -1,10 +1,11 @@
-"""Judges of claims about K and theta, from the grids of both: a sweep of perplexity, and F1 on SQuAD."""
+"""Judges of claims about K and theta, from the grids of both: a sweep of perplexity, and fine-tuning of a BERT."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from paper_tables.analysis.comparability import flaw
+from paper_tables.analysis.fine_tuning_grid import PAPER, SAME_SIZE, Grid, surface, unanswered
 from paper_tables.analysis.formats import difference
 from paper_tables.analysis.intervals import paired_difference
 from paper_tables.analysis.k_theta_grid import EXPERIMENT as SWEEP
@@ -12,8 +13,6 @@ from paper_tables.analysis.k_theta_grid import FROM_SCRATCH, Axis, Stage, at_one
 from paper_tables.analysis.losses import MARGIN, nats
 from paper_tables.analysis.precondition import unmet
 from paper_tables.analysis.shared_cells import of_experiment
-from paper_tables.analysis.squad_grid import EXPERIMENT as SQUAD
-from paper_tables.analysis.squad_grid import PAPER, SAME_SIZE, surface
 from paper_tables.claims.verdicts import Judge, Verdict, needs, ruled
 from results import RunRecord
 
@@ -55,27 +54,27 @@ def _unmet(stage: Stage) -> str:
     return next((reason for target in targets if (reason := unmet(stage.comparison, target))), "")
 
 
-def smaller_k_is_better(theta: float = PAPER[1]) -> Judge:
-    """Return the judge of "when weights are fine-tuned, the smallest K gives a higher F1 than the largest"."""
+def smaller_k_is_better(grid: Grid, theta: float = PAPER[1]) -> Judge:
+    """Return the judge of "when weights are fine-tuned, the smallest K is better than the largest" at one theta."""
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        started = [r for r in records if r.experiment == SQUAD and (r.config.get("model") or {}).get("weights")]
-        cells = {k: cell for (k, own), cell in surface(started).items() if own == theta}
+        own = [r for r in records if r.experiment == grid.experiment and (r.config.get("model") or {}).get("weights")]
+        cells = {k: cell for (k, found), cell in surface(own).items() if found == theta}
         if len(cells) < 2:
-            return needs(f"trained weights: python -m benchmarks run {SQUAD} --tier {tier} --weights DIR")
+            return needs(f"python -m benchmarks run {grid.experiment} --tier {tier}")
         small, large = cells[min(cells)], cells[max(cells)]
-        effect = paired_difference(small.values("f1"), large.values("f1"))
+        effect = paired_difference(small.values(grid.metric), large.values(grid.metric))
         sizes = [cell.interval("block_parameters") for cell in (small, large)]
         if effect is None or not all(sizes) or abs(sizes[0].mean / sizes[1].mean - 1) > SAME_SIZE:  # type: ignore[union-attr]
             return needs("the same seeds of both, down to one size")
         return ruled(
             effect.mirrored(),
             0.0,
-            f"F1 {difference(effect)}",
+            f"{grid.named} {difference(effect)}",
             small.ids + large.ids,
-            experiment=SQUAD,
+            experiment=grid.experiment,
             full_scale=False,
-            flaw=flaw(small, large),
+            flaw=flaw(small, large) or unanswered(own, grid),
         )
 
     return judge

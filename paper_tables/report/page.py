@@ -40,6 +40,7 @@ _NAMES = {
     "imagenet": "ImageNet",
     "llama": "LLaMA",
     "squad": "SQuAD",
+    "sst2": "SST-2",
     "vit": "ViT",
 }
 

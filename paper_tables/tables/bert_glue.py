@@ -13,6 +13,7 @@ from paper_tables.analysis.cells import (
     compare,
     device_name,
 )
+from paper_tables.analysis.context import from_weights
 from paper_tables.analysis.formats import NOTHING, flat, quantity, share
 from paper_tables.claims.published import BERT_GLUE, numbers
 from paper_tables.item import RECORDS, Table
@@ -43,11 +44,13 @@ def by_task(records: Sequence[RunRecord]) -> dict[str, tuple[Cell, ...]]:
 
 
 def _of_one_model(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the finished records of the model with most cells over all tasks, then most seeds, then the newest."""
+    """Return the finished records of the model with most cells over all tasks, then most seeds, then the newest.
+
+    One that starts from trained weights stands before any that does not.
+    """
     models: dict[str, list[RunRecord]] = {}
-    for record in records:
-        if record.status == "finished":
-            models.setdefault(json.dumps(record.config.get("model"), sort_keys=True), []).append(record)
+    for record in from_weights([record for record in records if record.status == "finished"]):
+        models.setdefault(json.dumps(record.config.get("model"), sort_keys=True), []).append(record)
 
     def size(own: list[RunRecord]) -> tuple[int, int, str]:
         cells = {(_task(record), record.method, record.config.get("target")) for record in own}

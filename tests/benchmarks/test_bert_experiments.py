@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import registry
+from benchmarks.data.examples import HELD_OUT
 from benchmarks.experiment import MethodRef, Run
-from benchmarks.experiments import bert_glue, bert_squad
+from benchmarks.experiments import bert_glue, bert_rates, bert_squad, bert_sst2
 from benchmarks.models.encoder import build_encoder
+from benchmarks.specs.encoder import MINILM_RATE
 from ecospa import CoupledSparsifier, EcoSpaConfig, apply_plan, coupled_pairs
 from tests.benchmarks.tiny_encoders import CLASSIFICATION, ENCODER, SPANS, use_tiny_examples
 from tests.benchmarks.tiny_runs import run_context
@@ -26,7 +28,7 @@ def cells(name: str, tier: str, *methods: str):
 @pytest.mark.parametrize("tier", TIERS)
 def test_k_times_theta_and_the_others(tier: str) -> None:
     found = cells("bert_squad", tier)
-    small = set() if tier == "paper" else {"small_dense"}  # there the others start from weights
+    small = {"small_dense"} if tier == "smoke" else set()  # elsewhere the others start from weights
     assert len({cell.config_hash for cell in found}) == len(found) == 13 + len(small)
     own = [cell for cell in found if cell.method == "ecospa_own_pace"]
     grid = {(cell.settings.shrink.top_k, cell.settings.shrink.importance_threshold) for cell in own}
@@ -35,6 +37,13 @@ def test_k_times_theta_and_the_others(tier: str) -> None:
     (common,) = (cell.settings.shrink for cell in found if cell.method == "ecospa")
     assert {cell.settings.shrink.start_step for cell in own} == {common.start_step}
     assert {cell.settings.target for cell in found if cell.method != "dense"} == {0.5}
+
+
+def test_rates_are_chosen_on_the_training_split() -> None:
+    found = cells("bert_rates", "cpu")
+    assert {cell.settings.protocol.split for cell in found} == {HELD_OUT}
+    rates = [(cell.settings.data.source, cell.settings.training.learning_rate) for cell in found]
+    assert len(set(rates)) == len(rates) == 6 and bert_rates.RATES[1] == MINILM_RATE
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -55,14 +64,14 @@ def test_sizes_fit_together(name: str, tier: str) -> None:
         shrink = settings.shrink
         events = (shrink.end_step - shrink.start_step) // shrink.interval
         assert shrink.end_step < shrink.total_steps and (tier == "smoke" or events >= 30)
-        assert (settings.model.weights is not None) == (tier == "paper")
+        assert (settings.model.weights is None) == (tier == "smoke")
 
 
 @pytest.mark.slow
 def test_the_gentlest_pair_has_events_enough() -> None:
     """Counted without training: importances in a fixed order drain one pair after the other, which takes longest."""
     shrink = next(cell.settings.shrink for cell in cells("bert_squad", "cpu", "ecospa_own_pace"))
-    model = build_encoder(replace(bert_squad.SCALES["cpu"].model, vocabulary=50), None, 0)
+    model = build_encoder(replace(bert_squad.SCALES["cpu"].model, vocabulary=50, weights=None), None, 0)
     config = EcoSpaConfig(
         top_k=0.10, importance_threshold=0.95, target_size=0.5, target_scope="blocks", interval=1,
         width_multiple=shrink.width_multiple,
@@ -74,10 +83,11 @@ def test_the_gentlest_pair_has_events_enough() -> None:
         events += 1
         if plan is not None:
             apply_plan(model, plan)
-    for tier, interval in bert_squad.INTERVALS.items():
-        scale = bert_squad.SCALES[tier]
-        steps = scale.training.steps  # the pace has no end but that of the run
-        assert tier == "smoke" or scale.start_step + events * interval < 0.9 * steps, (tier, events)
+    for experiment in (bert_squad, bert_sst2):
+        for tier, interval in experiment.INTERVALS.items():
+            scale = experiment.SCALES[tier]
+            steps = scale.training.steps  # the pace has no end but that of the run
+            assert tier == "smoke" or scale.start_step + events * interval < 0.9 * steps, (tier, events)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data import source
-from benchmarks.data.examples import Labelled, LabelledCorpus, Question, QuestionCorpus, spread
+from benchmarks.data.examples import HELD_OUT, Labelled, LabelledCorpus, Question, QuestionCorpus, sides, spread
 from benchmarks.data.sources import docstring_packages, docstring_parameters, docstrings, glue, squad
 from benchmarks.data.text.wordpiece import pair_tokenizer
 
@@ -162,3 +162,13 @@ def test_the_fingerprint_sees_every_part() -> None:
     questions = [Question("q", "c", ("a",), 0), Question("q", "c", ("a",), 1), Question("qc", "", ("a",), 0)]
     prints |= {QuestionCorpus((one,), ()).fingerprint for one in questions}
     assert len(prints) == 8
+
+
+def test_the_held_out_split_is_the_end_of_the_training_split() -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"n": list(range(200))})
+    train, evaluation = sides(lambda names: {"train": rows} if names == ("train",) else {}, HELD_OUT)
+    assert train["n"][:] == list(range(180)) and evaluation["n"][:] == list(range(180, 200))
+    both = {"train": rows, "validation": rows.select(range(3))}
+    train, evaluation = sides(lambda names: {name: both[name] for name in names}, "validation")
+    assert len(train) == 200 and len(evaluation) == 3

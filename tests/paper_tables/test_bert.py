@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from paper_tables.analysis.curves import panels_of
-from paper_tables.analysis.squad_grid import PAPER, one_pair, surface
+from paper_tables.analysis.fine_tuning_grid import PAPER, SQUAD, one_pair, surface
 from paper_tables.claims.grid_judges import smaller_k_is_better
 from paper_tables.drawing.style import drawing
-from paper_tables.figures import k_theta_squad, loss_curves, memory_over_steps, size_over_steps
+from paper_tables.figures import k_theta_squad, k_theta_sst2, loss_curves, memory_over_steps, size_over_steps
 from paper_tables.item import RECORDS
-from paper_tables.tables import bert_glue, bert_squad
+from paper_tables.tables import bert_glue, bert_squad, bert_sst2
 from results import Metric, RunRecord
 from tests.results.factory import make_record
 
@@ -47,9 +47,10 @@ def test_every_pair_of_k_and_theta_is_a_row(records: list[RunRecord]) -> None:
     # 20 - 0.4 + 1.9 + 0.1 on average, half width 4.3027 * 0.1 / sqrt(3)
     assert row["F1"] == "21.60 ± 0.25" and row["Seeds"] == "3" and row["Blocks kept"] == "50%"
     assert len(row[RECORDS].split()) == 3
-    assert table.iloc[0]["K"] == "-"
+    assert table.iloc[0]["K"] == "-" and table.iloc[0]["Minus dense"] == "-"
+    assert row["Minus dense"].startswith("-4.1") and row["Minus dense"].endswith("]")  # 21.60 - 25.70, seed by seed
     notes = bert_squad.notes(of(records, "bert_squad"))
-    assert "exact match 1.000, F1 4.000" in notes[0]
+    assert "exact match 1.000, F1 4.000" in notes[0] and notes[1].startswith("Nothing is decided here: the dense model")
     assert "nn_pruning, 59% removed, 1.84x 88.72" in notes[-1] and "[V]" in notes[-1]
 
 
@@ -95,7 +96,16 @@ def test_the_figure_shows_the_means(records: list[RunRecord]) -> None:
     assert [label.get_text() for label in panel.get_yticklabels()] == ["0.10", "0.30", "0.50"]
     notes = k_theta_squad.notes(of(records, "bert_squad"))
     assert notes[0].startswith("Seeds per cell: 3, half the width of their 95% interval 0.25 to 0.25")
-    assert "dense 25.70 ± 0.25" in notes[1]
+    assert "dense 25.70 ± 0.25" in notes[1] and "the first words of the context 4.000" in notes[1]
+
+
+def test_a_task_that_the_dense_model_masters_is_not_refused(records: list[RunRecord]) -> None:
+    own = of(records, "bert_sst2")
+    assert len(bert_sst2.build(own)) == 12 and "accuracy 50.9" in bert_sst2.notes(own)[0]
+    assert not any("Nothing is decided" in note for note in bert_sst2.notes(own))
+    with drawing("test"):
+        figure = k_theta_sst2.build(own)
+    assert figure is not None and figure.axes[1].get_title(loc="left").startswith("Accuracy minus that of dense, 88.55")
 
 
 def test_what_it_took_and_unequal_sizes_stand_below(records: list[RunRecord]) -> None:
@@ -109,9 +119,10 @@ def test_what_it_took_and_unequal_sizes_stand_below(records: list[RunRecord]) ->
     titles = [
         [axis.get_title(loc="left") for axis in one.axes if axis.get_title(loc="left")] for one in (figure, equal)
     ]
-    assert titles == [["F1", "training FLOPs", "blocks kept"], ["F1", "training FLOPs"]]
+    distance = "F1 minus that of dense, 25.70 ± 0.25"
+    assert titles == [["F1", distance, "training FLOPs", "blocks kept"], ["F1", distance, "training FLOPs"]]
     # 0.5 + 0.4 * 0.9 * 0.7 of the dense run
-    assert figure.axes[1].texts[0].get_text() == "75%" and figure.axes[2].texts[-1].get_text() == "50%"
+    assert figure.axes[2].texts[0].get_text() == "75%" and figure.axes[3].texts[-1].get_text() == "50%"
     assert [axis.get_title(loc="left") for axis in alone.axes if axis.get_title(loc="left")] == ["F1"]
 
 
@@ -126,16 +137,23 @@ def test_what_it_took_and_unequal_sizes_stand_below(records: list[RunRecord]) ->
 def test_the_claim_of_k_is_about_trained_weights(
     small: tuple[float, ...], large: tuple[float, ...], kind: str, records: list[RunRecord]
 ) -> None:
-    judge = smaller_k_is_better()
+    judge = smaller_k_is_better(SQUAD)
     verdict = judge(of(records, "bert_squad"), "cpu")
-    assert verdict.kind == "not run" and "--weights DIR" in verdict.detail
+    assert verdict.kind == "not run" and "run bert_squad --tier cpu" in verdict.detail
     model = {"layers": 12, "weights": "sha256:00"}
     made = [
         surface_record(7000 + 10 * number + seed, k, 0.9, f1, seed=seed, model=model)
         for number, (k, sample) in enumerate(((0.1, small), (0.5, large)))
         for seed, f1 in enumerate(sample)
     ]
-    verdict = judge([*of(records, "bert_squad"), *made], "paper")
+
+    def dense(f1: float) -> list[RunRecord]:
+        fields = {"method": "dense", "target": None, "model": model, "experiment": "bert_squad"}
+        return [make_record(7900 + seed, {"f1": f1}, seed=seed, **fields) for seed in range(3)]
+
+    verdict = judge([*made, *dense(30.0)], "paper")
+    assert verdict.kind == "cannot decide here" and "the dense model hardly answers: F1 30.00" in verdict.detail
+    verdict = judge([*of(records, "bert_squad"), *made, *dense(60.0)], "paper")
     assert verdict.kind == kind and verdict.n == 3
     unequal = [replace_size(record, 500_000.0) if record in made[3:] else record for record in made]
     assert judge(unequal, "paper").kind == "not run" and "down to one size" in judge(unequal, "paper").detail
@@ -167,8 +185,12 @@ def test_all_tasks_of_a_table_have_one_model() -> None:
     trained = [glue(10, "sst2", "ecospa", "sha256:00"), glue(11, "sst2", "movement", "sha256:00")]
     found = bert_glue.by_task([*fresh, glue(5, "mrpc", "movement", None), *trained])
     models = {str(record.config["model"]) for cells in found.values() for cell in cells for record in cell.records}
-    assert set(found) == {"sst2", "mrpc"} and len(models) == 1
+    assert set(found) == {"sst2"} and len(models) == 1  # trained weights stand before any number of fresh ones
+    found = bert_glue.by_task([*fresh, glue(5, "mrpc", "movement", None)])
+    assert set(found) == {"sst2", "mrpc"}
 
 
 def test_the_report_holds_them(rendered_store: Path) -> None:
-    assert {"bert_squad.md", "bert_glue.md", "k_theta_squad.png"} <= {path.name for path in rendered_store.iterdir()}
+    assert {"bert_squad.md", "bert_sst2.md", "bert_glue.md", "k_theta_squad.png", "k_theta_sst2.png"} <= {
+        path.name for path in rendered_store.iterdir()
+    }

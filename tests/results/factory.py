@@ -82,6 +82,7 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_grid(seeds),
                 *_limits(seeds),
                 *_squad(seeds),
+                *_sst2(seeds),
                 *glue(seeds),
                 *(*speeds(seeds), *memories(seeds)),
             )
@@ -370,6 +371,21 @@ def _limits(seeds: int) -> Iterator[dict[str, Any]]:
             breaks = {"break_point_cut": 0.6 - 0.05 * number + 0.01 * seed, "perplexity_dense": 50.0}
             common = {"experiment": "sparsity_limits", "method": part, "target": None, "seed": seed}
             yield {**common, "metrics": breaks, "payload": {"curve": rows, "margin": 0.05}}
+
+
+def _sst2(seeds: int) -> Iterator[dict[str, Any]]:
+    """The map of a pretrained BERT on SST-2, from that of SQuAD."""
+    model = {"layers": 6, "width": 384, "weights": "sentence-transformers/all-MiniLM-L6-v2"}
+    for made in _squad(seeds):
+        if made["method"] != "small_dense":
+            score = 50.0 + 1.5 * made["metrics"]["f1"]
+            kept = {name: made["metrics"][name] for name in ("block_parameters", "run_flops")}
+            yield {
+                **made,
+                **{"experiment": "bert_sst2", "model": model, "data": {"source": "glue", "configuration": "sst2"}},
+                "metrics": {"score": score, "majority_score": 50.9, **kept},
+                "protocol": {"tokenizer": "bert-base-uncased", "sequence_length": 40, "score": "accuracy"},
+            }
 
 
 def _squad(seeds: int) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.data.examples import Labelled, LabelledCorpus, spread
+from benchmarks.data.examples import Labelled, LabelledCorpus, sides, spread
 from benchmarks.data.source import Source, dataset_folder, files_key, load_splits, missing_dataset
 
 HUB_ID = "nyu-mll/glue"
@@ -31,10 +31,10 @@ def load(configuration: str, split: str, tier: str, most: int | None) -> Labelle
     """
     if configuration not in TEXTS:
         raise ValueError(f"configuration is {configuration!r}; choose one of {', '.join(TEXTS)}")
-    loaded = load_splits("glue", HUB_ID, configuration, ("train", split), tier)
-    classes = tuple(getattr(loaded["train"].features["label"], "names", ()))
-    chosen = loaded["train"].select(spread(range(len(loaded["train"])), most))
-    train, evaluation = (_examples(rows, TEXTS[configuration]) for rows in (chosen, loaded[split]))
+    rows, held_out = sides(lambda names: load_splits("glue", HUB_ID, configuration, names, tier), split)
+    classes = tuple(getattr(rows.features["label"], "names", ()))
+    chosen = rows.select(spread(range(len(rows)), most))
+    train, evaluation = (_examples(part, TEXTS[configuration]) for part in (chosen, held_out))
     return LabelledCorpus(train, evaluation, classes)
 
 

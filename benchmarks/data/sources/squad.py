@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.data.examples import Question, QuestionCorpus, spread
+from benchmarks.data.examples import Question, QuestionCorpus, sides, spread
 from benchmarks.data.source import Source, dataset_folder, files_key, load_splits, missing_dataset
 
 HUB_ID = "rajpurkar/squad"
@@ -16,9 +16,9 @@ def load(configuration: str, split: str, tier: str, most: int | None) -> Questio
     Raises:
         MissingSourceError: they are in neither.
     """
-    loaded = load_splits("squad", HUB_ID, configuration, ("train", split), tier)
-    chosen = loaded["train"].select(spread(range(len(loaded["train"])), most))
-    return QuestionCorpus(_questions(chosen), _questions(loaded[split]))
+    rows, held_out = sides(lambda names: load_splits("squad", HUB_ID, configuration, names, tier), split)
+    chosen = rows.select(spread(range(len(rows)), most))
+    return QuestionCorpus(_questions(chosen), _questions(held_out))
 
 
 def key(configuration: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.data.source import files_key, mirror_folder
+from benchmarks.data.sources import minilm
 from benchmarks.data.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -22,18 +23,29 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def pair_tokenizer(name: str, texts: Iterable[str], tier: str) -> PreTrainedTokenizerBase:
     """The tokenizer of that name: `wordpiece-2048` is trained on `texts`, others come from the mirror or the Hub.
 
+    That of all-MiniLM-L6-v2 lies where its weights do.
+
     Raises:
         MissingSourceError: it is in neither.
         ValueError: a vocabulary to be trained is too small for the special tokens.
     """
     if name.startswith(TRAINED_PREFIX):
         return train_wordpiece(texts, int(name.removeprefix(TRAINED_PREFIX)))
+    if name == minilm.HUB_ID:
+        from transformers import AutoTokenizer
+
+        own: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(minilm.folder())
+        return own
     return load_tokenizer(name, tier)
 
 
 def tokenizer_key(name: str) -> str:
     """A cheap text that changes whenever the tokenizer would; a trained one follows from its texts."""
-    return name if name.startswith(TRAINED_PREFIX) else f"{name};{files_key(mirror_folder('tokenizers', name))}"
+    if name.startswith(TRAINED_PREFIX):
+        return name
+    if name == minilm.HUB_ID:
+        return minilm.key(name)
+    return f"{name};{files_key(mirror_folder('tokenizers', name))}"
 
 
 def train_wordpiece(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
