@@ -1,4 +1,4 @@
-"""Models that others have pretrained on text at large: what is said of language models is said of these, not of toys."""
+"""Models that others have pretrained on text at large: they decide claims about language models, toys do not."""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ from results import RunRecord
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per model and method, a column for every size of any model: the dense model first, then the best at the smallest size first."""
+    """Return one row per model and method: the dense model first, then the best at the smallest size first.
+
+    Every size of any model has a column.
+    """
     found = {model: compare(own) for model, own in by_model(records).items()}
     sizes = tuple(sorted({size for comparison in found.values() for size in comparison.targets}, reverse=True))
     return pd.DataFrame([row for model, comparison in found.items() for row in _rows(model, comparison, sizes)])
