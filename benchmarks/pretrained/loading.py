@@ -22,13 +22,13 @@ import ecospa
 from benchmarks.data import source as sources
 from benchmarks.data.cache import make_once
 from benchmarks.data.fingerprints import weights_digest
-from benchmarks.data.sources import hub_weights
+from benchmarks.data.sources import hub_weights, smollm2
 from benchmarks.data.sources.stories_model import folder as stories_folder
 from benchmarks.data.text.tokenized import tokenizer_of
 from benchmarks.experiment import Cell, MethodRef, Run, RunContext
 from benchmarks.pretrained.stories import sample_stories
 from benchmarks.specs.language import DataSpec, ModelSpec, ProtocolSpec
-from benchmarks.specs.pretrained import STORIES, FoundationSpec, Pretraining
+from benchmarks.specs.pretrained import SMOLLM2, STORIES, FoundationSpec, Pretraining
 from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 from benchmarks.training.loop import train
 
@@ -61,7 +61,7 @@ class Foundation:
 
 
 def find(spec: FoundationSpec, tier: str, context: RunContext) -> Foundation:
-    """The model of that name, trained now if it is of our own and has not been.
+    """The model of that name, trained or converted now if it has not been.
 
     Raises:
         MissingSourceError: its weights, or the text to train it on, are not at hand.
@@ -70,6 +70,8 @@ def find(spec: FoundationSpec, tier: str, context: RunContext) -> Foundation:
         place = trained(spec.pretraining, tier, context)
     elif spec == STORIES:
         place = stories_folder(tier)
+    elif spec == SMOLLM2:
+        return Foundation(smollm2.folder(tier, context.folder), smollm2.TENSORS_SHA256)
     else:
         return _of_others(spec.name, tier)
     return Foundation(place, weights_digest(place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.pretrained import loading
 from benchmarks.pretrained.stories import held_out_text
 from benchmarks.specs.compression import CompareSettings
-from benchmarks.specs.pretrained import STORIES, Pretraining
+from benchmarks.specs.pretrained import SMOLLM2, STORIES, Pretraining
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Subject:
 
 
 def subject(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
-    """The model of a cell, trained now if it has to be.
+    """The model of a cell, trained or converted now if it has to be.
 
     Raises:
         MissingSourceError: text or weights are not at hand.
     """
-    return _stories(settings, tier, context) if settings.architecture is None else _own(settings, tier, context)
+    if settings.architecture is not None:
+        return _own(settings, tier, context)
+    return (_smollm2 if settings.model == SMOLLM2.name else _stories)(settings, tier, context)
 
 
 def _own(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
@@ -75,4 +78,17 @@ def _stories(settings: CompareSettings, tier: str, context: RunContext) -> Subje
         sequences=loading.told_stories(told_by, settings.protocol.sequence_length, context.folder),
         source="stories that the whole model has told itself, at temperature 1",
         fingerprint=weights_digest(Path(told_by.place), before=text.fingerprint),
+    )
+
+
+def _smollm2(settings: CompareSettings, tier: str, context: RunContext) -> Subject:
+    foundation = loading.find(SMOLLM2, tier, context)
+    text = prepare(settings.data, settings.protocol, tier, context.folder, foundation.place)
+    inputs, labels = evaluation_windows(text.evaluation, settings.protocol.sequence_length, settings.protocol.stride)
+    return Subject(
+        build=foundation.build,
+        text=HeldOut(inputs, labels, text.words, text.size, text.fingerprint),
+        sequences=training_sequences(text.train, settings.protocol.sequence_length),
+        source=f"{settings.data.source} {settings.data.configuration}, training side",
+        fingerprint=hashlib.sha256(f"{text.fingerprint} {foundation.fingerprint}".encode()).hexdigest(),
     )

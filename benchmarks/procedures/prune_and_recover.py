@@ -5,23 +5,27 @@ A plain PyTorch loop around ecospa.CoupledSparsity, as a practitioner would writ
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import set_seed
 
 import ecospa
 from baselines.method import Budget
-from benchmarks.data.sources.stories_model import folder
+from benchmarks.data.text.packing import evaluation_windows, training_sequences
+from benchmarks.data.text.tokenized import prepare
 from benchmarks.experiment import Run, RunContext, RunResult
 from benchmarks.metrics import model_metrics
 from benchmarks.metrics.perplexity import HeldOut
 from benchmarks.models.language import silence_transformers
+from benchmarks.pretrained import loading
 from benchmarks.pretrained.stories import held_out_text, sample_stories
-from benchmarks.specs.prune_and_recover import PretrainedSettings
+from benchmarks.specs.pretrained import FoundationSpec
+from benchmarks.specs.prune_and_recover import PretrainedSettings, RecoverySpec
 from results.plan_history import PlanEvent
 from results.record import Metric
 
@@ -69,21 +73,15 @@ def execute(run: Run, context: RunContext) -> RunResult:
     settings: PretrainedSettings = run.cell.settings
     torch.set_num_threads(context.threads)
     silence_transformers()
-    place = folder(run.cell.tier)
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    held_out = held_out_text(settings.data, settings.protocol, tokenizer, run.cell.tier)
-
-    def whole() -> nn.Module:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
-        return model
-
-    model = whole()
+    foundation = loading.find(FoundationSpec(settings.model), run.cell.tier, context)
+    tokenizer, model = foundation.tokenizer, foundation.build()
     set_seed(run.seed)
     text_before = _tell(model, tokenizer, settings)
-    training = settings.training
-    text = sample_stories(model, training.stories, training.story_tokens, int(tokenizer.bos_token_id))
+    text, held_out, source = _text(model, foundation, settings, run.cell.tier, context)
     total = 2 * settings.shrink.total_steps
-    control, _, _ = _train(whole(), text, settings, run.seed, None, lambda step: context.progress(step, total))
+    control, _, _ = _train(
+        foundation.build(), text, settings, run.seed, None, lambda step: context.progress(step, total)
+    )
     stages = Stages(held_out, settings, ecospa.accounting.parameters(model, scope="blocks"))
     before = held_out.perplexity(model)
     offset = settings.shrink.total_steps
@@ -105,9 +103,28 @@ def execute(run: Run, context: RunContext) -> RunResult:
         "prompt": settings.prompt,
         "text_before": text_before,
         "text_after": _tell(model, tokenizer, settings),
-        "recovery_text": "sampled from the whole model at temperature 1",
+        "recovery_text": source,
     }
     return RunResult(metrics, held_out.fingerprint, history, curve, payload)
+
+
+def _text(
+    model: nn.Module, foundation: loading.Foundation, settings: PretrainedSettings, tier: str, context: RunContext
+) -> tuple[Tensor, HeldOut, str]:
+    """Text to recover on, int64 (sequences, length), text to be judged by, and where the first comes from."""
+    training, protocol = settings.training, settings.protocol
+    if isinstance(training, RecoverySpec):
+        held_out = held_out_text(settings.data, protocol, foundation.tokenizer, tier)
+        told = sample_stories(model, training.stories, training.story_tokens, int(foundation.tokenizer.bos_token_id))
+        return told, held_out, "sampled from the whole model at temperature 1"
+    text = prepare(settings.data, protocol, tier, context.folder, foundation.place)
+    windows = evaluation_windows(text.evaluation, protocol.sequence_length, protocol.stride)
+    fingerprint = hashlib.sha256(f"{text.fingerprint} {foundation.fingerprint}".encode()).hexdigest()
+    return (
+        torch.from_numpy(training_sequences(text.train, protocol.sequence_length).astype("int64")),
+        HeldOut(*windows, text.words, text.size, fingerprint),
+        f"{settings.data.source} {settings.data.configuration}, training side",
+    )
 
 
 def _train(
@@ -118,7 +135,7 @@ def _train(
     stages: Stages | None,
     progress: Callable[[int], None],
 ) -> tuple[nn.Module, tuple[PlanEvent, ...], tuple[tuple[int, float], ...]]:
-    """Train on the sampled stories; with `stages` the model is cut on the way and measured around every cut."""
+    """Train on the text; with `stages` the model is cut on the way and measured around every cut."""
     training, shrink = settings.training, settings.shrink
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     sparsity = (

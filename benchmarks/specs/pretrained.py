@@ -27,7 +27,8 @@ class Pretraining:
 class FoundationSpec:
     """A trained model by its name: trained here as `pretraining` says, or, without it, by others.
 
-    Names of others' models are stories260K, which the mirror holds, and ids of the Hugging Face Hub.
+    Names of others' models are stories260K, which the mirror holds, SmolLM2-135M-Instruct, which a Python package
+    carries, and ids of the Hugging Face Hub.
     """
 
     name: str
@@ -35,6 +36,9 @@ class FoundationSpec:
 
 
 STORIES = FoundationSpec("stories260K")
+SMOLLM2 = FoundationSpec("SmolLM2-135M-Instruct")
+SMOLLM2_TEXT = DataSpec("wikitext", "wikitext-2-v1", train_bytes=3_000_000, evaluation_tokens=8_000)
+"""Text to fine-tune SmolLM2 on and to judge it by on a CPU: two articles, 0.3 GFLOPs for each of their tokens."""
 LLAMA_2 = FoundationSpec("meta-llama/Llama-2-7b-hf")
 LLAMAS: dict[Tier, FoundationSpec] = {
     "smoke": FoundationSpec(

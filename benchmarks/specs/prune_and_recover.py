@@ -22,6 +22,15 @@ class RecoverySpec:
 
 
 @dataclass(frozen=True)
+class CorpusRecoverySpec:
+    """Recovery on the training side of the text that the model is judged by: AdamW at a constant low rate."""
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
 class PretrainedSettings:
     """All that decides the outcome but the seed; `shrink` has a linear curve: stages equally far apart."""
 
@@ -31,7 +40,7 @@ class PretrainedSettings:
     model: str
     data: DataSpec
     protocol: ProtocolSpec
-    training: RecoverySpec
+    training: RecoverySpec | CorpusRecoverySpec
     prompt: str
     generated_tokens: int
 

@@ -27,7 +27,7 @@ def load(run: Run, folder: Path) -> Task:
     settings, tier = run.cell.settings, run.cell.tier
     protocol, data = settings.protocol, settings.data
     names = protocol.tasks
-    known = [harness.specification(name, tier) for name in names]
+    known = {name: harness.specification(name, tier) for name in names}
     held_out = sources.find(data.source).load(data.configuration, protocol.split, tier, data.train_bytes).evaluation
     questions = continuations.continuations(held_out, protocol.continuations)
     written = continuations.specification(questions, folder / "text")
@@ -35,11 +35,13 @@ def load(run: Run, folder: Path) -> Task:
     prints = f"{tuned.fingerprint} {harness.fingerprint(names)} {questions}"
 
     def evaluate(model: nn.Module) -> dict[str, Metric]:
-        scores = zero_shot_metrics(
-            model, tokenizer, [*known, written], harness.task_folders(names), _positions(model), protocol.limit,
-            2 * settings.training.micro_batch_size,
-        )  # fmt: skip
-        return {**tuned.evaluate(model), **scores}
+        metrics = tuned.evaluate(model)
+        for number, (tasks, limit) in enumerate(protocol.asked):
+            metrics |= zero_shot_metrics(
+                model, tokenizer, [*(known[name] for name in tasks), *([written] if number == 0 else [])],
+                harness.task_folders(tasks), _positions(model), limit, 2 * settings.training.micro_batch_size,
+            )  # fmt: skip
+        return metrics
 
     return replace(tuned, evaluate=evaluate, fingerprint=hashlib.sha256(prints.encode()).hexdigest())
 

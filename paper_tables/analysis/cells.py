@@ -17,6 +17,7 @@ import pandas as pd
 from paper_tables.analysis.context import context, from_weights
 from paper_tables.analysis.formats import NOTHING, flat, quantity, share
 from paper_tables.analysis.intervals import Interval, mean_interval
+from paper_tables.analysis.real_models import position
 from paper_tables.analysis.training_length import trained_enough
 from paper_tables.item import RECORDS
 from paper_tables.methods import label, rank
@@ -131,9 +132,17 @@ def settled(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def by_model(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Return the finished `records` of every model, by its name: numbers of two models share no column."""
-    finished = [record for record in records if record.status == "finished"]
-    return _grouped((str((record.config.get("model") or {}).get("name", "unnamed")), record) for record in finished)
+    """Return the finished `records` of every model, by its name, real models first.
+
+    Numbers of two models share no column.
+    """
+    grouped = _grouped((_model(record), record) for record in records if record.status == "finished")
+    return {model: grouped[model] for model in sorted(grouped, key=position)}
+
+
+def _model(record: RunRecord) -> str:
+    model = record.config.get("model") or {}
+    return str(model.get("name") or model.get("pretrained") or "unnamed")
 
 
 def shape(record: RunRecord) -> tuple[int, int]:

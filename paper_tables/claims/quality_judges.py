@@ -10,11 +10,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from paper_tables.analysis.cells import Cell, Comparison, compare, shape
+from paper_tables.analysis.cells import Cell, Comparison, by_model, compare, shape
 from paper_tables.analysis.comparability import flaw, unequal
 from paper_tables.analysis.fine_tuning import protocols
 from paper_tables.analysis.losses import MARGIN, Gap, gap
 from paper_tables.analysis.precondition import unmet
+from paper_tables.analysis.real_models import is_real
 from paper_tables.analysis.shared_cells import of_experiment
 from paper_tables.analysis.training_length import trained_enough
 from paper_tables.claims.verdicts import (
@@ -148,7 +149,8 @@ def _largest(records: Sequence[RunRecord]) -> tuple[int, int]:
 def beats_fine_tuned(other: str, target: float) -> Judge:
     """Return the judge of "with fine-tuning, EcoSpa has a lower loss than `other` at `target`", every model.
 
-    The models are judged apart; the one on which EcoSpa does worst decides.
+    The models are judged apart. Where a real one was run, toys decide nothing; of several the one on which EcoSpa does
+    worst decides.
     """
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
@@ -217,13 +219,16 @@ def _worst(judged: Sequence[_Judged]) -> Verdict:
     """Return the verdict on the model that comes out worst: a loss before what is not decided before the direction.
 
     The end of an interval would not do: the noisiest model has the highest. Models with too few seeds decide nothing
-    as long as another has enough.
+    as long as another has enough; a toy decides nothing beside a real model, even one with too few seeds.
     """
+    toys = [entry for entry in judged if not is_real(entry.model)]
+    judged = [entry for entry in judged if is_real(entry.model)] or toys
     enough = [entry for entry in judged if entry.verdict.kind != NOT_RUN] or list(judged)
     worst = max(enough, key=lambda entry: (-_place(entry.verdict.kind), entry.found.nats.mean))
     few = [f"{entry.model} (n={entry.verdict.n})" for entry in judged if entry not in enough]
     left_out = f"; left out, too few seeds: {', '.join(few)}" if few else ""
-    return replace(worst.verdict, measured=f"{worst.verdict.measured}{left_out}")
+    beside = "".join(f"; beside it {entry.model}: {entry.found.text}" for entry in toys if entry not in judged)
+    return replace(worst.verdict, measured=f"{worst.verdict.measured}{left_out}{beside}")
 
 
 def _place(kind: str) -> int:
@@ -231,10 +236,14 @@ def _place(kind: str) -> int:
 
 
 def changes_when_cut(lower: str, higher: str) -> Judge:
-    """Return the judge of "the metric `lower` is below `higher`" for a pre-trained model that is cut step by step."""
+    """Return the judge of "the metric `lower` is below `higher`" for a pre-trained model that is cut step by step.
+
+    A real model decides before a toy does.
+    """
 
     def judge(records: Sequence[RunRecord], tier: str) -> Verdict:
-        own = [cell for cell in compare(of_experiment(records, PRETRAINED)).cells if cell.method == "ecospa"]
+        first = next(iter(by_model(of_experiment(records, PRETRAINED)).values()), [])
+        own = [cell for cell in compare(first).cells if cell.method == "ecospa"]
         cell = min(own, key=lambda cell: cell.target or 0.0, default=None)  # the claim is about the end
         found = None if cell is None else gap(cell, cell, (lower, higher))
         if cell is None or found is None:

@@ -20,17 +20,21 @@ from results import RunRecord
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per model and method: the dense model first, then the best at the smallest size first."""
-    rows = [row for model, own in by_model(records).items() for row in _rows(model, compare(own))]
-    return pd.DataFrame(rows)
+    """Return one row per model and method: the dense model first, then the best at the smallest size first.
+
+    Every size of any model has a column.
+    """
+    found = {model: compare(own) for model, own in by_model(records).items()}
+    sizes = tuple(sorted({size for comparison in found.values() for size in comparison.targets}, reverse=True))
+    return pd.DataFrame([row for model, comparison in found.items() for row in _rows(model, comparison, sizes)])
 
 
-def _rows(model: str, comparison: Comparison) -> list[dict[str, str]]:
+def _rows(model: str, comparison: Comparison, sizes: Sequence[float]) -> list[dict[str, str]]:
     methods: defaultdict[str, list[Cell]] = defaultdict(list)
     for cell in comparison.cells:
         methods[cell.method].append(cell)
     ordered = sorted(methods, key=lambda method: (*_smallest(methods[method]), rank(method)))
-    return [_row(model, method, methods[method], comparison.targets) for method in ordered]
+    return [_row(model, method, methods[method], sizes) for method in ordered]
 
 
 def _smallest(cells: Sequence[Cell]) -> tuple[float, float]:

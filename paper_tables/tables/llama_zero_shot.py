@@ -30,6 +30,9 @@ OTHERS = {"continuation": "continuation"}
 GENERATED = (
     ("exact_match-flexible-extract/gsm8k", "GSM8K"),
     ("exact_match-get-answer/bbh_cot_fewshot", "BBH"),
+    ("exact_match/bbh_fewshot_boolean_expressions", "BBH booleans"),
+    ("exact_match/bbh_fewshot_navigate", "BBH navigate"),
+    ("exact_match/bbh_fewshot_object_counting", "BBH counting"),
 )
 COLUMNS: tuple[Column, ...] = (
     "perplexity",
@@ -43,14 +46,14 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per model, method and size, and for every model a row of what guessing gives."""
+    """Return one row per model, procedure, method and size, and for every procedure one of what guessing gives."""
     rows = [row for own in protocols(records) for row in _rows(own)]
     return without_empty_columns(pd.DataFrame(rows))
 
 
 def _rows(own: Protocol) -> list[dict[str, str]]:
     cells = own.comparison.cells
-    named = {"Model": own.model}
+    named = {"Model": own.model, "Procedure": own.procedure}
     made = [named | _row(cell) for cell in cells]
     if made:
         blank = dict.fromkeys(made[0], NOTHING)
@@ -102,7 +105,7 @@ def _chances(own: Protocol) -> dict[str, str]:
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the number of questions, protocol, data and training of every model."""
     return tuple(
-        f"{own.model}. {note}"
+        f"{own.model}, {own.procedure}. {note}"
         for own in protocols(records)
         for note in (_questions(own), *protocol_notes(own.records))
         if note
@@ -126,7 +129,8 @@ ITEM = Table(
     caption="Accuracy (norm: with the length of an answer divided out) by lm-eval, mean over seeds ± half the width of "
     "the 95% interval. That interval holds the seeds of the pruning, not the choice of questions; the standard error "
     "does that. Beside every model stands what guessing gives: what is within two standard errors of it is chance. "
-    "continuation is this project's own task, made from held-out text.",
+    "continuation is this project's own task, made from held-out text. GSM8K and BBH are generated, and exact matches; "
+    "of BBH booleans and navigate have two answers, so that guessing in the right form gives a half.",
     experiments=("llama_zero_shot",),
     build=build,
     notes=notes,

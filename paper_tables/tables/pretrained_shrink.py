@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from paper_tables.analysis.cells import compare, protocol_notes
+from paper_tables.analysis.cells import by_model, compare, protocol_notes
 from paper_tables.analysis.formats import NOTHING, quantity, share
 from paper_tables.analysis.intervals import Interval, mean_interval
 from paper_tables.item import RECORDS, Table
@@ -31,12 +31,22 @@ def stages(records: Sequence[RunRecord]) -> list[Stage]:
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """Return one row per stage."""
-    return pd.DataFrame([_row(stage) for stage in stages(compare(records).records)])
+    """Return one row per model and stage."""
+    return pd.DataFrame(
+        [
+            {"Model": model, **_row(stage)}
+            for model, own in by_model(records).items()
+            for stage in stages(compare(own).records)
+        ]
+    )
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the dense model's perplexities, the texts that the model wrote before and after, then the protocol."""
+    return tuple(f"{model}. {note}" for model, own in by_model(records).items() for note in _notes(own))
+
+
+def _notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
     chosen = compare(records).records
     lines = [f"{text}: perplexity {quantity(mean_interval(found))}." for text, found in whole_model(chosen)]
     payload = chosen[0].payload if chosen else {}

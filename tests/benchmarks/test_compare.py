@@ -103,8 +103,11 @@ def test_cells_are_every_method_at_every_size() -> None:
     cells = registry.experiment("compare").cells("cpu", (MethodRef("dense"), MethodRef("wanda")))
     labels = [(cell.config["model"]["name"], cell.label) for cell in cells]
     assert labels == [
-        (model, label) for model in compare.MODELS for label in ("dense", *(f"wanda {s:g}" for s in compare.SIZES))
+        (model, label)
+        for model in compare.MODELS
+        for label in ("dense", *(f"wanda {s:g}" for s in compare.sizes_of("cpu", model)))
     ]
+    assert {cell.settings.model for cell in cells if cell.seeds == (0,)} == {"SmolLM2-135M-Instruct"}
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,18 @@ def test_the_cells_of_the_paper_tier_are_the_published_sizes(monkeypatch: pytest
     assert {cell.config["model"]["name"] for cell in cells} == {"meta-llama/Llama-2-7b-hf"}
 
 
+def test_where_runs_are_dear_the_methods_of_a_claim_alone_have_several_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    cells = registry.experiment("llama_finetuning").cells("cpu", tuple(map(MethodRef, ("dense", "ecospa", "wanda"))))
+    real = [cell for cell in cells if cell.settings.model == pretrained.SMOLLM2]
+    assert {(cell.settings.protocol.procedure, cell.label): cell.seeds for cell in real} == {
+        **{("one-shot", name): (0,) for name in ("dense", "ecospa 0.8", "ecospa 0.5", "wanda 0.8", "wanda 0.5")},
+        **{("fine-tuned", name): None for name in ("dense", "ecospa 0.8", "ecospa 0.5")},
+        **{("fine-tuned", name): (0,) for name in ("ecospa 0.7", "ecospa 0.6", "wanda 0.8", "wanda 0.5")},
+    }
+    assert all(cell.seeds is None for cell in cells if cell not in real)
+
+
 def test_weights_of_the_hub_are_not_asked_for_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECOSPA_DATA", raising=False)
     assert hub_weights.missing(pretrained.LLAMA_2.name, "paper") is None

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.data import source
 from benchmarks.data.sources import opendocs, stories_model, tinystories, wikitext
 
-NAMES = ("c4", "docstrings", "minilm", "opendocs", "stories_model", "tinystories", "wikitext")
+NAMES = ("c4", "docstrings", "minilm", "opendocs", "smollm2", "stories_model", "tinystories", "wikitext")
 
 
 @pytest.mark.parametrize("name", NAMES)

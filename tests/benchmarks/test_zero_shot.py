@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from benchmarks.experiment import MethodRef
 from benchmarks.experiments import llama_zero_shot
 from benchmarks.metrics.zero_shot import chance, zero_shot_metrics
 from benchmarks.models.language import build_model
-from benchmarks.specs.language import ModelSpec
+from benchmarks.specs.language import DataSpec, ModelSpec
+from benchmarks.task import Task
+from results import Metric
 
 WORDS = [f"{thing} number {n} is {kind}" for n in range(40) for thing, kind in (("model", "small"), ("width", "even"))]
 DOCUMENTS = [" ".join(WORDS[start:] + WORDS[:start]) for start in range(0, 60, 12)]
@@ -217,10 +220,66 @@ def test_a_shrunk_model_is_judged_through_the_harness(tmp_path: Path, monkeypatc
     assert outcome.metrics["block_parameters"].value < 0.6 * outcome.plan_history[0].block_parameters
 
 
-def test_protocols_say_tasks_and_limits_and_small_tiers_generate_nothing() -> None:
+def test_protocols_say_tasks_and_limits_and_toys_generate_nothing() -> None:
     for tier, own in llama_zero_shot.TIERS.items():
         for cell in registry.experiment("llama_zero_shot").cells(tier, (MethodRef("dense"), MethodRef("ecospa"))):
             assert json.loads(json.dumps(cell.config)) == cell.config
+            protocol = cell.settings.protocol
+            if isinstance(protocol, llama_zero_shot.BehaviorProtocol):
+                assert cell.config["model"]["name"] == "SmolLM2-135M-Instruct" and cell.seeds == (0,)
+                chosen, generated = protocol.asked
+                assert len(chosen[0]) == 7 and "gsm8k" in generated[0] and len(generated[0]) == 4
+                assert protocol.tasks == (*chosen[0], *generated[0]) and chosen[1] > generated[1]
+                continue
             assert cell.config["protocol"]["limit"] == own.limit
-            assert cell.settings.protocol.tasks == tuple(own.harness_tasks.split())
-            assert ("gsm8k" in cell.settings.protocol.tasks) == (tier == "paper")
+            assert protocol.tasks == tuple(own.harness_tasks.split()) and protocol.asked == (
+                (protocol.tasks, own.limit),
+            )
+            assert ("gsm8k" in protocol.tasks) == (tier == "paper")
+
+
+def test_the_real_model_is_judged_as_it_came_and_cut_at_once_as_well() -> None:
+    cells = registry.experiment("llama_zero_shot").cells("cpu", tuple(map(MethodRef, ("dense", "ecospa", "surgeon"))))
+    real = [cell for cell in cells if cell.config["model"]["name"] == "SmolLM2-135M-Instruct"]
+    assert [(cell.settings.protocol.procedure, cell.label) for cell in real] == [
+        ("one-shot", "dense"), ("one-shot", "ecospa 0.8"), ("fine-tuned", "dense"), ("fine-tuned", "ecospa 0.8"),
+        ("fine-tuned", "ecospa 0.5"), ("fine-tuned", "surgeon 0.8"), ("fine-tuned", "surgeon 0.5"),
+    ]  # fmt: skip
+    assert {cell.settings.procedure for cell in real[:2]} == {"one_shot"}
+
+
+def test_every_task_is_asked_as_many_questions_as_its_protocol_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chosen and generated answers in one evaluation, each kind with its own limit."""
+    from benchmarks.tasks import fine_tuning, zero_shot
+
+    calls: list[tuple[list[str], Any, int]] = []
+
+    def scores(model, tokenizer, specifications, folders, length, limit, batch_size):
+        names = [one if isinstance(one, str) else one["task"] for one in specifications]
+        calls.append((names, limit, len(folders)))
+        return {f"acc/{name}": Metric(0.5, "", True, 1) for name in names}
+
+    task = SimpleNamespace(fingerprint="text", evaluate=lambda model: {"perplexity": Metric(9.0, "", False)})
+    monkeypatch.setattr(fine_tuning, "load", lambda run, folder: Task(None, None, 1, task.evaluate, "text", "text"))
+    monkeypatch.setattr(fine_tuning, "foundation_of", lambda run, folder: SimpleNamespace(tokenizer=None))
+    monkeypatch.setattr(harness, "specification", lambda name, tier: name)
+    monkeypatch.setattr(harness, "fingerprint", " ".join)
+    monkeypatch.setattr(zero_shot, "zero_shot_metrics", scores)
+    text = sources.Corpus((), tuple(DOCUMENTS))
+    monkeypatch.setattr(sources, "find", lambda name: SimpleNamespace(load=lambda *_: text))
+    protocol = llama_zero_shot.BehaviorProtocol(
+        "x", 16, 15, "test", harness_tasks="piqa arc_easy", limit=7, continuations=8,
+        generated_tasks="gsm8k bbh_fewshot_navigate", generated_limit=3,
+    )  # fmt: skip
+    settings = SimpleNamespace(
+        protocol=protocol, data=DataSpec("tiny", "default"), training=SimpleNamespace(micro_batch_size=2)
+    )
+    run = SimpleNamespace(cell=SimpleNamespace(settings=settings, tier="cpu"))
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=64))
+    metrics = zero_shot.load(run, tmp_path).evaluate(model)  # type: ignore[arg-type]
+    assert calls == [
+        (["piqa", "arc_easy", "continuation"], 7, 2), (["gsm8k", "bbh_fewshot_navigate"], 3, 2),
+    ]  # fmt: skip
+    assert set(metrics) >= {"perplexity", "acc/piqa", "acc/continuation", "acc/gsm8k"}

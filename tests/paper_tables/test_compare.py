@@ -54,6 +54,19 @@ def test_the_short_table_has_a_column_per_size_and_the_best_first(records: list[
     )  # fmt: skip
 
 
+def test_sizes_of_one_model_are_blank_in_the_rows_of_another_and_the_real_one_is_first() -> None:
+    made = [
+        make_record(
+            number, {"perplexity": 30.0, "block_share": size}, experiment="compare", method="flap", target=size,
+            model={"name": name},
+        )
+        for number, (name, size) in enumerate((("gpt2", 0.8), ("SmolLM2-135M-Instruct", 0.95)))
+    ]  # fmt: skip
+    table = compare_perplexity.build(made)
+    assert list(table.Model) == ["SmolLM2-135M-Instruct", "gpt2"]
+    assert (list(table["95%"]), list(table["80%"])) == (["30.00", "-"], ["-", "30.00"])
+
+
 def test_a_size_that_was_missed_stands_beside_the_number() -> None:
     records = [
         make_record(

@@ -236,6 +236,19 @@ def test_a_model_with_too_few_seeds_is_left_out_and_named() -> None:
     assert judge(few, "cpu").text == "not run (n too small: needs 3 seeds, has 2)"
 
 
+def test_a_toy_decides_nothing_beside_a_real_model() -> None:
+    name = "SmolLM2-135M-Instruct"
+    lost = [*tuned(0, (11.0, 12.0, 13.1), "toy"), *tuned(10, (10.0, 11.0, 12.0), "toy", method="surgeon")]
+    won = [*tuned(20, (9.0, 10.0, 11.1), name), *tuned(30, (10.0, 11.0, 12.0), name, method="surgeon")]
+    judge = beats_fine_tuned("surgeon", 0.5)
+    found = judge([*lost, *won], "cpu")
+    assert found.kind == DIRECTION and found.measured.startswith(f"{name}: ")
+    assert "; beside it toy: +" in found.measured
+    # nor where the real one has too few seeds to decide
+    assert judge([*lost, *(record for record in won if record.seed < 2)], "cpu").kind == NOT_RUN
+    assert judge(lost, "cpu").kind == NOT_REPRODUCED
+
+
 def test_growth_is_judged_model_by_model_too() -> None:
     shrinking = [*tuned(0, (10.0, 11.0, 12.0), "a", target=0.8), *tuned(10, (9.0, 10.0, 11.1), "a")]
     noisy = [*tuned(20, (10.0, 10.0, 10.0), "b", target=0.8), *tuned(30, (4.0, 30.0, 19.0), "b")]

@@ -114,7 +114,7 @@ def test_the_note_tells_how_many_questions_stand_behind_an_accuracy() -> None:
     counts |= {"exact_match-flexible-extract/gsm8k": 50}
     asked = replace(made, metrics={name: Metric(0.5, "", True, n) for name, n in counts.items()})
     notes = llama_zero_shot.ITEM.notes([asked])
-    assert "llama. Questions: 100 each of BoolQ, PIQA; 17 each of continuation; 50 each of GSM8K." in notes
+    assert "llama, unnamed. Questions: 100 each of BoolQ, PIQA; 17 each of continuation; 50 each of GSM8K." in notes
     assert not any("Questions" in note for note in llama_zero_shot.ITEM.notes([made]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -111,6 +112,7 @@ def test_stages_are_joined_by_their_number() -> None:
             {"perplexity_before": 4.0},
             experiment="pretrained_shrink",
             seed=seed,
+            model={"pretrained": "stories260K"},
             payload={
                 "stages": [
                     {"size": 1.0, "parameters": 100, "perplexity_cut": 4.0, "perplexity_recovered": 4.0},
@@ -127,8 +129,15 @@ def test_stages_are_joined_by_their_number() -> None:
     assert list(table["Won back"]) == ["0.0%", "25.0%"]
     assert list(table["Seeds"]) == ["3", "3"]
     notes = pretrained_shrink.notes(records)
-    assert "Continuation after: Once | upon a *time*" in notes
-    assert notes[0] == "before any cut: perplexity 4.000."
+    assert "stories260K. Continuation after: Once | upon a *time*" in notes
+    assert notes[0] == "stories260K. before any cut: perplexity 4.000."
+    real = [
+        replace(record, id=f"r{9000 + n}", config={**record.config, "model": {"pretrained": "SmolLM2-135M-Instruct"}})
+        for n, record in enumerate(records)
+    ]
+    assert list(pretrained_shrink.build([*records, *real])["Model"]) == 2 * ["SmolLM2-135M-Instruct"] + 2 * [
+        "stories260K"
+    ]  # the real one first
     assert pretrained_shrink.build([]).empty and pretrained_shrink.notes([]) == ()
 
 

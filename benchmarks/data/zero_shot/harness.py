@@ -46,6 +46,11 @@ DATA = {
     "openbookqa": HarnessData("openbookqa", "allenai/openbookqa", "main"),
     "gsm8k": HarnessData("gsm8k", "openai/gsm8k", "main"),
     "bbh_cot_fewshot": HarnessData("bbh/cot_fewshot", "SaylorTwift/bbh", ""),
+    **{
+        # the harness reads a copy of the same rows, SaylorTwift/bbh; without a mirror it takes them from there
+        f"bbh_fewshot_{name}": HarnessData("bbh/fewshot", "lukaemon/bbh", name)
+        for name in ("boolean_expressions", "navigate", "object_counting")
+    },
 }
 
 
