@@ -1,7 +1,7 @@
 """Carries out a plan: progress lines, errors kept for the end, an interrupt at any point, several runs at a time.
 
 Every finished run is written at once. An interrupt ends the runs in progress, whose last checkpoints stay in the work
-folder, and leaves everything before them as it is.
+folder, and leaves everything before them as it is. So does a deadline, after which the call itself ends in order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from threading import Event
 from rich.console import Console
 
 from benchmarks.execution import provenance
+from benchmarks.execution.budget import Budget, LeftOut, waits_in_vain
 from benchmarks.execution.isolation import run_in_subprocess
 from benchmarks.execution.plan import Plan, PlannedRun
-from benchmarks.execution.progress import Watch
+from benchmarks.execution.progress import Report, Stopped, Watch
 from benchmarks.execution.recording import is_refusal
 from benchmarks.execution.unwritten import keep
 from benchmarks.experiment import Run, RunContext
@@ -35,17 +36,25 @@ Executor = Callable[[Run, RunContext, tuple[str, bool]], RunRecord]
 class Summary:
     """Result of a plan: records that finished, that failed, and those of methods not defined for the model.
 
-    `unwritten` are the files of records that could not be written where they belong.
+    `unwritten` are the files of records that could not be written where they belong, `left_out` what a deadline has
+    left undone.
     """
 
     finished: tuple[RunRecord, ...]
     failed: tuple[RunRecord, ...]
     refused: tuple[RunRecord, ...] = ()
     unwritten: tuple[Path, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def carry_out_plan(
-    plan: Plan, store: Store, context: RunContext, console: Console, execute: Executor = run_in_subprocess
+    plan: Plan,
+    store: Store,
+    context: RunContext,
+    console: Console,
+    execute: Executor = run_in_subprocess,
+    budget: Budget | None = None,
+    records: list[RunRecord] | None = None,
 ) -> Summary:
     """Make every pending run of a plan, and write its record.
 
@@ -55,24 +64,36 @@ def carry_out_plan(
         context: folder, threads, runs at a time; its `progress` is replaced by the progress lines.
         console: where these are shown.
         execute: makes one run; in a process of its own by default.
+        budget: the time that the call has; without one there is no deadline.
+        records: gets every record as it is made, so that it is at hand after an interrupt, too.
 
     Raises:
         KeyboardInterrupt: passed on; what is finished is in the store.
     """
     pending = plan.in_state("pending")
     origin = provenance.commit()
-    records: list[RunRecord] = []
+    budget = Budget(None, context.folder) if budget is None else budget
+    records = [] if records is None else records
     unwritten: list[Path] = []
+    left_out: list[LeftOut] = []
     written = {planned.run.key: Event() for planned in pending}
     with Watch(console, [planned.seconds for planned in pending]) as watch:
 
-        def work(number: int) -> RunRecord:
+        def work(number: int) -> RunRecord | LeftOut:
             run = pending[number].run
             if run.reference in written:  # it reads the record of that run, which stands before it in the plan
                 written[run.reference].wait()
-            label = f"{run.cell.experiment} {run.cell.label} seed {run.seed}"
-            with watch.run(number, label) as report:
-                return execute(run, replace(context, progress=report), origin)
+            reason = waits_in_vain(run, {one.planned.run.key for one in left_out}) or budget.refusal(pending[number])
+            if reason is not None:
+                return LeftOut(pending[number], reason)
+            try:
+                with watch.run(number, _name(run)) as report:
+                    reporting = replace(context, progress=_until(budget, report), until=budget.until)
+                    return execute(run, reporting, origin)
+            except Stopped:
+                if not budget.over:
+                    raise
+                return LeftOut(pending[number], "was cut off; the same command goes on from its last checkpoint", True)
 
         def stop() -> None:
             watch.stop()
@@ -80,6 +101,13 @@ def carry_out_plan(
                 event.set()
 
         for planned, record in _as_they_come(pending, work, context.jobs, stop):
+            if isinstance(record, LeftOut):
+                left_out.append(record)
+                written[planned.run.key].set()
+                if record.cut_off:
+                    _alarm(watch.console, f"cut off  {_name(planned.run)}: the time is over")
+                continue
+            budget.learn(record)
             if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
                 _clear(planned.run, context.folder)  # meet the same end
             records.append(record)
@@ -96,7 +124,23 @@ def carry_out_plan(
         tuple(record for record in records if record.status == "failed" and not is_refusal(record)),
         tuple(filter(is_refusal, records)),
         tuple(unwritten),
+        tuple(left_out),
     )
+
+
+def _name(run: Run) -> str:
+    return f"{run.cell.experiment} {run.cell.label} seed {run.seed}"
+
+
+def _until(budget: Budget, report: Report) -> Report:
+    """A run's report of its progress, which ends the run once the time is over."""
+
+    def report_in_time(done: int, total: int) -> None:
+        if budget.over:
+            raise Stopped("the time of the call is over")
+        report(done, total)
+
+    return report_in_time
 
 
 def clear_finished(plan: Plan, folder: Path) -> None:
@@ -121,10 +165,10 @@ def _clear(run: Run, folder: Path) -> None:
 
 
 def _as_they_come(
-    todo: Sequence[PlannedRun], work: Callable[[int], RunRecord], jobs: int, stop: Callable[[], None]
-) -> Iterator[tuple[PlannedRun, RunRecord]]:
-    """Runs with their records in the order in which they end; what a run raises is raised in its turn."""
-    done: SimpleQueue[Future[RunRecord]] = SimpleQueue()
+    todo: Sequence[PlannedRun], work: Callable[[int], RunRecord | LeftOut], jobs: int, stop: Callable[[], None]
+) -> Iterator[tuple[PlannedRun, RunRecord | LeftOut]]:
+    """Runs with their records, or the reason of none, in the order in which they end; what one raises is passed on."""
+    done: SimpleQueue[Future[RunRecord | LeftOut]] = SimpleQueue()
     with ThreadPoolExecutor(jobs) as pool:
         numbers = {}
         try:
@@ -148,7 +192,7 @@ def last_line(record: RunRecord) -> str:
 
 
 def _say(console: Console, record: RunRecord, run: Run) -> None:
-    name = f"{record.experiment} {run.cell.label} seed {record.seed}"
+    name = _name(run)
     if is_refusal(record):
         console.print(f"refused  {name}: {last_line(record)}", markup=False, highlight=False)
         return

@@ -22,7 +22,9 @@ class PlannedRun:
     """A run and what is to happen with it.
 
     `seconds` and `memory` (bytes at its highest) are estimates from earlier records, None without any; `reason` says
-    why a run cannot be made here.
+    why a run cannot be made here, and `elsewhere` that nothing but this machine is in the way. `longest` is the time of
+    the slowest of these records, which are of the same cell if `exact`; `stated` the run's share of the hours that the
+    experiment states. `worth` is that of its cell.
     """
 
     run: Run
@@ -30,6 +32,11 @@ class PlannedRun:
     seconds: float | None = None
     reason: str | None = None
     memory: int | None = None
+    elsewhere: bool = False
+    longest: float | None = None
+    exact: bool = False
+    stated: float = 0.0
+    worth: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,12 @@ def make_plan(
             continue
         sources = experiment.sources(tier)
         reasons = [*(source.missing(tier) for source in sources), requirements.no_hub(sources, tier)]
-        planned = [
-            _planned(run, run.key in done and not force, reasons, of[run.cell.experiment])
-            for run in _runs(experiment, tier, methods, seeds)
-            if run.key not in runs
-        ]
-        runs |= {one.run.key: one for one in planned}
-        if left := sum(one.state != "done" for one in planned):
+        new = [run for run in _runs(experiment, tier, methods, seeds) if run.key not in runs]
+        stated = _needs(experiment, tier, len(new)).hours * 3600 / max(1, len(new))
+        for run in new:
+            planned = _planned(run, run.key in done and not force, reasons, of[run.cell.experiment])
+            runs[run.key] = replace(planned, stated=stated, worth=experiment.worth(run.cell))
+        if left := sum(runs[run.key].state != "done" for run in new):
             needs.append(_needs(experiment, tier, left))
     finished = {(record.config_hash, record.seed) for record in records}
     there = finished | {key for key, one in runs.items() if one.state == "pending"}
@@ -153,9 +159,13 @@ def _planned(run: Run, done: bool, missing: Sequence[str | None], records: Seque
     """A run with what `records` of its experiment tell of it: those of its own cell, or else all of them."""
     exact = [record for record in records if record.config_hash == run.cell.config_hash]
     likely = exact or records
-    seconds = statistics.median([record.seconds for record in likely]) if likely else None
+    times = [record.seconds for record in likely]
+    seconds = statistics.median(times) if times else None
+    planned = PlannedRun(
+        run, "done", seconds, memory=_peak(likely), longest=max(times, default=None), exact=bool(exact)
+    )
     if done:
-        return PlannedRun(run, "done", seconds, memory=_peak(likely))
+        return planned
     here = (
         requirements.too_small(run.cell, _peak(exact)),
         requirements.no_compiler(run.cell),
@@ -163,8 +173,9 @@ def _planned(run: Run, done: bool, missing: Sequence[str | None], records: Seque
     )
     reasons = dict.fromkeys(text for text in (*missing, *here) if text is not None)
     if reasons:
-        return PlannedRun(run, "unavailable", seconds, "; and ".join(reasons), _peak(likely))
-    return PlannedRun(run, "pending", seconds, memory=_peak(likely))
+        elsewhere = not any(missing)
+        return replace(planned, state="unavailable", reason="; and ".join(reasons), elsewhere=elsewhere)
+    return replace(planned, state="pending")
 
 
 def _peak(records: Sequence[RunRecord]) -> int | None:
