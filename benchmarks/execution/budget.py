@@ -22,8 +22,8 @@ RESERVE_SECONDS = 10.0
 """Kept for what comes after the last run: its process leaves, records are packed, sums are printed."""
 _START_SECONDS = {"smoke": 5.0, "cpu": 5.0, "gpu": 15.0, "paper": 15.0}
 """Start of a run's process: a fork, or, where CUDA forbids that, all imports anew."""
-_MARGINS = {"measured": 1.2, "from other cells": 1.3, "as stated": 1.5}
-"""Factor on the longest time of the cell's own records, on that of the experiment's, on the hours that it states."""
+_MARGINS = {"measured": 1.2, "similar": 1.4, "stated": 1.6}
+"""Factor on the longest time of the cell's own records, of the most similar cells', on the hours that are stated."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Budget:
         """
         cell = planned.run.cell
         own = self._cells.get(cell.config_hash, 0.0), (planned.longest or 0.0) if planned.exact else 0.0
-        others = self._experiments.get(cell.experiment, 0.0), planned.longest or 0.0
-        times = {"measured": max(own), "from other cells": max(others), "as stated": planned.stated}
-        basis = next((name for name, seconds in times.items() if seconds > 0), "as stated")
+        similar = planned.longest or self._experiments.get(cell.experiment, 0.0)
+        times = {"measured": max(own), "similar": similar, "stated": planned.stated}
+        basis = next((name for name, seconds in times.items() if seconds > 0), "stated")
         whole = _MARGINS[basis] * times[basis]
         return Estimate(max(0.0, whole - _spent(self._work, planned.run)) + _START_SECONDS[cell.tier], basis)
 
@@ -96,7 +96,7 @@ class Budget:
         needed = self.estimate(planned)
         if needed.seconds <= available:
             return None
-        return f"takes up to {duration(needed.seconds)} ({needed.basis}), with {duration(max(0.0, available))} left"
+        return f"may take {duration(needed.seconds)} ({needed.basis}), more than is left when its turn comes"
 
     def learn(self, record: RunRecord) -> None:
         """Keep the time of a run that this call has finished, for those that follow."""

@@ -83,7 +83,7 @@ def print_timetable(timetable: Timetable, minutes: float, console: Console) -> N
     if timetable.elsewhere:
         console.print("this machine lacks the device; what follows is for one that has it", highlight=False)
     console.print(f"{minutes:g} minutes, in this order, if every run takes as long as it may:", highlight=False)
-    table = Table("", "begins", "takes up to", "by times", "experiment", "cell", "seed", box=None, pad_edge=False)
+    table = Table("", "begins", "may take", "basis", "experiment", "cell", "seed", box=None, pad_edge=False)
     for number, entry in enumerate(entries, 1):
         run = entry.planned.run
         times = (duration(entry.start), duration(entry.estimate.seconds), entry.estimate.basis)
@@ -104,9 +104,10 @@ def print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:
 
 
 def _label(run: Run) -> str:
-    """Label of a run's cell with its model, where that has a name, and the hash by which `show` lists it."""
+    """Label of a run's cell with its model and phase, where these have names."""
     model = getattr(getattr(run.cell.settings, "model", None), "name", "")
-    return " ".join(filter(None, (run.cell.label, model, run.cell.config_hash)))
+    phase = getattr(getattr(run.cell.settings, "protocol", None), "phase", "")
+    return " ".join(filter(None, (run.cell.label, model, phase)))
 
 
 def _print_left_out(left_out: Sequence[LeftOut], console: Console) -> None:
