@@ -7,7 +7,7 @@ folder, and leaves everything before them as it is. So does a deadline, after wh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,17 +83,13 @@ def carry_out_plan(
             run = pending[number].run
             if run.reference in written:  # it reads the record of that run, which stands before it in the plan
                 written[run.reference].wait()
-            reason = waits_in_vain(run, {one.planned.run.key for one in left_out}) or budget.refusal(pending[number])
-            if reason is not None:
-                return LeftOut(pending[number], reason)
-            try:
+
+            def make() -> RunRecord:
                 with watch.run(number, _name(run)) as report:
                     reporting = replace(context, progress=_until(budget, report), until=budget.until)
                     return execute(run, reporting, origin)
-            except Stopped:
-                if not budget.over:
-                    raise
-                return LeftOut(pending[number], "was cut off; the same command goes on from its last checkpoint", True)
+
+            return _in_time(pending[number], {one.planned.run.key for one in left_out}, budget, make)
 
         def stop() -> None:
             watch.stop()
@@ -111,14 +107,40 @@ def carry_out_plan(
             if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
                 _clear(planned.run, context.folder)  # meet the same end
             records.append(record)
-            try:
-                store.append(record)
-            except RecordError as error:
-                unwritten.append(keep(record, store, context.folder))
-                _alarm(watch.console, f"{error}; the record is kept in {unwritten[-1]}")
+            unwritten += _append(record, store, context.folder, watch.console)
             written[planned.run.key].set()
             _say(watch.console, record, planned.run)
             _clear(planned.run, context.folder)
+    return _summary(records, unwritten, left_out)
+
+
+def _in_time(
+    planned: PlannedRun, absent: Collection[tuple[str, int]], budget: Budget, make: Callable[[], RunRecord]
+) -> RunRecord | LeftOut:
+    """Make a run if it can end in time; `absent` are the keys of those that were left out."""
+    reason = waits_in_vain(planned.run, absent) or budget.refusal(planned)
+    if reason is not None:
+        return LeftOut(planned, reason)
+    try:
+        return make()
+    except Stopped:
+        if not budget.over:
+            raise
+        return LeftOut(planned, "was cut off; the same command goes on from its last checkpoint", cut_off=True)
+
+
+def _append(record: RunRecord, store: Store, work: Path, console: Console) -> list[Path]:
+    """Write a record where it belongs, or else to the work folder; returns its file there."""
+    try:
+        store.append(record)
+    except RecordError as error:
+        kept = keep(record, store, work)
+        _alarm(console, f"{error}; the record is kept in {kept}")
+        return [kept]
+    return []
+
+
+def _summary(records: Sequence[RunRecord], unwritten: Sequence[Path], left_out: Sequence[LeftOut]) -> Summary:
     return Summary(
         tuple(record for record in records if record.status == "finished"),
         tuple(record for record in records if record.status == "failed" and not is_refusal(record)),

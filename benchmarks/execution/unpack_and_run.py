@@ -1,4 +1,4 @@
-"""Unpack this file beside the caller and carry out its command: `python PACK.zip [more options of the command]`.
+"""Unpack this file into the folder of the call and carry out its command: `python PACK.zip [more options]`.
 
 The `__main__.py` of a pack, standard library alone. What the machine has itself is preferred to a carried package. A
 second call goes on in the folder of the first.
