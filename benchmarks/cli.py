@@ -1,4 +1,4 @@
-"""The command line of the suite: list, show, run, compare, reproduce and why-different, made from commands.py."""
+"""The command line of the suite: list, show, run, compare, reproduce, pack and why-different, made from commands.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
-from benchmarks import commands
+from benchmarks import commands, packing
 from results.printable import printable
 from results.strict import RecordError
 
@@ -22,7 +22,13 @@ def obey(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal or file that knows fewer letters than a record may hold
             stream.reconfigure(errors="backslashreplace")
     command = tyro.cli(
-        commands.List | commands.Show | commands.Run | commands.Compare | commands.Reproduce | commands.WhyDifferent,
+        commands.List
+        | commands.Show
+        | commands.Run
+        | commands.Compare
+        | commands.Reproduce
+        | packing.Pack
+        | commands.WhyDifferent,
         prog="python -m benchmarks",
         description="Run the experiments of the EcoSpa reproduction suite.",
         args=arguments,
@@ -47,6 +53,8 @@ def _obey(command: object, console: Console) -> int:
             return commands.compare(command, console)
         case commands.Reproduce():
             return commands.reproduce(command, console)
+        case packing.Pack():
+            return packing.pack_for_elsewhere(command, console)
         case commands.WhyDifferent():
             return commands.why_different(command, console)
     raise AssertionError(f"no command: {command!r}")

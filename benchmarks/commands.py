@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from benchmarks import registry
-from benchmarks.execution import terminal
+from benchmarks import packing, registry
+from benchmarks.execution import terminal, timetable
+from benchmarks.execution.budget import Budget
 from benchmarks.execution.campaign import Executor, carry_out_plan, clear_finished
 from benchmarks.execution.initial_weights import started_from
 from benchmarks.execution.interrupts import raise_from_now_on
 from benchmarks.execution.isolation import run_in_subprocess
 from benchmarks.execution.occupancy import occupied, occupied_if_free
-from benchmarks.execution.option_checks import check_folders, check_numbers, check_tier, each_once, methods_of, shares
+from benchmarks.execution.option_checks import (
+    check_folders,
+    check_minutes,
+    check_numbers,
+    check_tier,
+    each_once,
+    methods_of,
+    shares,
+)
+from benchmarks.execution.pack import megabytes
 from benchmarks.execution.plan import Plan, make_plan
 from benchmarks.execution.provenance import ROOT
 from benchmarks.execution.room import check_room
 from benchmarks.execution.unwritten import adopt
 from benchmarks.experiment import Cell, Experiment, MethodRef, RunContext, Tier
 from benchmarks.experiments import compare as one_shot
+from benchmarks.packing import MethodNames
+from results.archive import pack as pack_records
 from results.record import RunRecord
 from results.store import DEFAULT_FOLDER, Store
 
@@ -36,8 +48,6 @@ README = ROOT / "benchmarks" / "README.md"
 WORK_FOLDER = ROOT / ".ecospa-runs"
 _MOST_THREADS = 8  # the models of the small tiers get slower beyond
 _MOST_JOBS = 4  # each holds about a gigabyte
-
-MethodNames = Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--method"], metavar="NAME")]
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ class RunOptions:
         jobs: runs at a time; by default as many as there are cores at tier smoke, at most 4, else one: others disturb
             what a run measures. Ratios are interleaved inside one run and stay what they are.
         weights: folder of a Hugging Face BERT checkpoint; experiments with BERT then start from it, not from nothing.
+        minutes: end by then: first seeds and headline cells first, nothing begun that cannot end in time, no tables.
+        pack: archive that gets the records of this call; with --minutes a file in the work folder by default.
     """
 
     tier: Tier = "smoke"
@@ -87,6 +99,8 @@ class RunOptions:
     threads: int | None = None
     jobs: int | None = None
     weights: Path | None = None
+    minutes: float | None = None
+    pack: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -195,7 +209,7 @@ def reproduce(command: Reproduce, console: Console, execute: Executor = run_in_s
     """Run everything of a tier and make the tables."""
     names: Sequence[str] = each_once(command.only) or tuple(registry.experiments())
     code = _plan_and_run([registry.experiment(name) for name in names], command, console, execute)
-    if command.dry_run:
+    if command.dry_run or command.minutes is not None:
         return code
     console.file.flush()
     return max(code, make_tables(command.tier, command.records))
@@ -211,9 +225,9 @@ def compare(command: Compare, console: Console, execute: Executor = run_in_subpr
     def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
         return tuple(one_shot.chosen_cells(tier, methods, command.model, sizes))
 
-    experiment = dataclasses.replace(registry.experiment(one_shot.NAME), cells=cells)
+    experiment = replace(registry.experiment(one_shot.NAME), cells=cells)
     code = _plan_and_run([experiment], command, console, execute)
-    if command.dry_run:
+    if command.dry_run or command.minutes is not None:
         return code
     console.file.flush()
     return max(code, make_tables(command.tier, command.records))
@@ -251,7 +265,9 @@ def make_tables(tier: Tier, records: Path) -> int:
 
 
 def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, console: Console, execute: Executor) -> int:
+    budget = Budget(options.minutes, options.work)  # the first thing: its clock runs
     check_tier(options.tier)
+    check_minutes(options.minutes)
     check_numbers(options.seeds, options.threads, options.jobs)
     check_folders(records=options.records, work=options.work, weights=options.weights)
     methods = methods_of(options.methods, experiments)
@@ -260,12 +276,13 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
 
     def planned() -> Plan:
         seeds = each_once(options.seeds)
-        return make_plan(experiments, options.tier, Store(options.records), methods, seeds, options.force)
+        plan = make_plan(experiments, options.tier, Store(options.records), methods, seeds, options.force)
+        return plan if options.minutes is None else timetable.by_worth(plan)
 
     plan, jobs = planned(), _jobs(options)
     held = list(dict.fromkeys(f"{options.tier}-{name}" for name in _written_under(plan, experiments)))
     if options.dry_run or not plan.in_state("pending"):
-        terminal.print_plan(plan, console, jobs)
+        _print_plan(plan, options, jobs, budget, console)
         if not options.dry_run:
             with occupied_if_free(options.work, held) as ours:
                 if ours:  # else what looks unfinished may be another call's
@@ -276,7 +293,7 @@ def _plan_and_run(experiments: Sequence[Experiment], options: RunOptions, consol
     with occupied(options.work, held, say):
         names = [experiment.name for experiment in experiments]
         adopt(Store(options.records), options.work, names, options.tier, say)
-        return _run_held(planned(), options, jobs, console, execute)
+        return _run_held(planned(), options, jobs, budget, console, execute)
 
 
 def _written_under(plan: Plan, experiments: Sequence[Experiment]) -> list[str]:
@@ -284,9 +301,22 @@ def _written_under(plan: Plan, experiments: Sequence[Experiment]) -> list[str]:
     return [*(experiment.name for experiment in experiments), *(one.run.cell.experiment for one in plan.runs)]
 
 
-def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, execute: Executor) -> int:
+def _print_plan(plan: Plan, options: RunOptions, jobs: int, budget: Budget, console: Console) -> None:
+    """Print the plan; of a call with a deadline what it will bring, and for a dry run the size of its pack."""
+    if options.minutes is None:
+        terminal.print_plan(plan, console, jobs)
+        return
+    table = timetable.forecast(plan, budget, jobs)
+    timetable.print_timetable(table, options.minutes, console)
+    if options.dry_run and table.entries:
+        only = options.names if isinstance(options, Run) else getattr(options, "only", ())
+        there = packing.Pack(Path(), only, plan.tier, options.minutes, options.methods, options.seeds, jobs)
+        packing.print_sizes(packing.contents_of(table, replace(there, records=options.records)), console)
+
+
+def _run_held(plan: Plan, options: RunOptions, jobs: int, budget: Budget, console: Console, execute: Executor) -> int:
     """Carry out a plan that was made while no other call could change what it is about."""
-    terminal.print_plan(plan, console, jobs)
+    _print_plan(plan, options, jobs, budget, console)
     clear_finished(plan, options.work)
     if not plan.in_state("pending"):
         return int(bool(plan.in_state("unavailable")))
@@ -294,9 +324,29 @@ def _run_held(plan: Plan, options: RunOptions, jobs: int, console: Console, exec
     threads = 1 if options.tier == "smoke" else min(_cores(), _MOST_THREADS)
     context = RunContext(options.work, options.threads or threads, jobs, records=options.records)
     raise_from_now_on()
-    summary = carry_out_plan(plan, Store(options.records), context, console, execute)
+    if options.pack is not None:
+        pack_records((), options.pack)  # not after hours: it is an archive, and can be written
+    made: list[RunRecord] = []
+    try:
+        summary = carry_out_plan(plan, Store(options.records), context, console, execute, budget, made)
+    finally:  # after an interrupt, too
+        _pack_records(made, options, console)
     terminal.print_summary(summary, options.records, console)
+    timetable.print_left_out(summary.left_out, console)
     return max(terminal.print_unavailable(plan, console), int(bool(summary.failed or summary.unwritten)))
+
+
+def _pack_records(made: Sequence[RunRecord], options: RunOptions, console: Console) -> None:
+    """Pack the records of a call where it was asked for, or where the call has a deadline."""
+    if options.pack is None and options.minutes is None:
+        return
+    if not made:
+        console.print("no record was made, and nothing is packed")
+        return
+    name = f"records-{options.tier}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip"
+    path = pack_records(made, options.pack or options.work / name)
+    terminal.say(console, f"{len(made)} records packed: {path} ({megabytes(path.stat().st_size)}); "
+                          f"python -m results import {path.name} adds them elsewhere")  # fmt: skip
 
 
 def _jobs(options: RunOptions) -> int:

@@ -7,6 +7,7 @@ seeds of one cell share its hash. A tier changes sizes, steps and the data sourc
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,8 @@ class RunContext:
     `folder` holds unfinished work and caches; `progress(done, total)` is told how far a run is, in its own steps;
     a checkpoint is written when `checkpoint_seconds` have passed since the last was there, and twenty times as long as
     it took; with 0 at every step whose loss is logged. `jobs` runs are carried out at a time, with `threads` each.
-    `records` is the folder of the store, for runs that are matched to the record of another.
+    `records` is the folder of the store, for runs that are matched to the record of another. `until` is the time, as
+    time.time() tells it, at which the run is ended: a last checkpoint is written shortly before.
     """
 
     folder: Path
@@ -138,6 +140,7 @@ class RunContext:
     checkpoint_seconds: float = 30.0
     progress: Callable[[int, int], None] = ignore_progress
     records: Path | None = None
+    until: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,11 @@ class TierPlan:
     disk: float | None = None
 
 
+def equal_worth(cell: Cell) -> int:
+    """Give every cell of an experiment the worth 0."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One question, its cells and the function that answers for one of them.
@@ -199,6 +207,8 @@ class Experiment:
         cells: (tier, methods) -> the cells.
         sources: tier -> the data that it needs.
         execute: (run, context) -> result; by default the procedure that the settings of a cell name.
+        worth: cell -> its place in a call of limited minutes (`--minutes`): higher ones are run first, 0 where
+            nothing is said. No part of the configuration.
     """
 
     name: str
@@ -209,3 +219,4 @@ class Experiment:
     sources: Callable[[Tier], tuple[BoundSource, ...]]
     absent: Mapping[Tier, str] = field(default_factory=dict)
     execute: Callable[[Run, RunContext], RunResult] = execute_procedure
+    worth: Callable[[Cell], int] = equal_worth

@@ -10,12 +10,14 @@ import hashlib
 import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MIRROR_VARIABLE = "ECOSPA_DATA"
 HUB = "hub"
+_watching: list[set[Path]] = []
 
 
 class MissingSourceError(ValueError):
@@ -95,7 +97,22 @@ def mirror_folder(*parts: str) -> Path | None:
     if place in ("", HUB):
         return None
     folder = Path(place).expanduser().joinpath(*parts)
-    return folder if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    for asked in _watching:
+        asked.add(folder)
+    return folder
+
+
+@contextmanager
+def folders_asked_for() -> Iterator[set[Path]]:
+    """Folders of the mirror that are asked for inside of the block, and are there: what a pack has to carry."""
+    asked: set[Path] = set()
+    _watching.append(asked)
+    try:
+        yield asked
+    finally:
+        _watching.pop()
 
 
 def dataset_folder(hub_id: str, configuration: str) -> Path | None:

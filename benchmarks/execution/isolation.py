@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 
 from benchmarks.execution.recording import failed
 from benchmarks.experiment import Run, RunContext, ignore_progress
@@ -45,14 +47,13 @@ def run_in_subprocess(run: Run, run_context: RunContext, origin: tuple[str, bool
     here, there = context.Pipe(duplex=False)
     quiet = replace(run_context, progress=ignore_progress)
     process = context.Process(target=_enter, args=(there, run, quiet, origin), daemon=True)
-    with _deaf():
-        process.start()
-    there.close()
     try:
+        _start(process, run_context.progress)
+        there.close()
         text = _listen(here, run_context.progress)
         process.join()
     finally:
-        if process.is_alive():
+        if process.pid is not None and process.is_alive():
             process.terminate()
             process.join(_LEAVE_SECONDS)
             process.kill()
@@ -64,6 +65,29 @@ def run_in_subprocess(run: Run, run_context: RunContext, origin: tuple[str, bool
         message = f"the process of the run ended with exit code {code} without a result{why}"
         return failed(run, run_context, origin, began, message)
     return RunRecord.from_json(text)
+
+
+def _start(process: BaseProcess, progress: Report) -> None:
+    """Start a process, and report meanwhile: the first of a server waits for all of its imports.
+
+    A thread of its own starts it, which ends with this process if the report raises before it is done.
+    """
+    raised: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            with _deaf():
+                process.start()
+        except BaseException as error:  # raised where the run was asked for
+            raised.append(error)
+
+    starter = threading.Thread(target=start, daemon=True)
+    starter.start()
+    while starter.is_alive():
+        starter.join(_ALIVE_SECONDS)
+        progress(0, 1)
+    if raised:
+        raise raised[0]
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.execution.budget import RESERVE_SECONDS
 from benchmarks.experiment import TIERS, Experiment, MethodRef
 
 LARGEST_SEED = 2**31 - 1  # libraries want 32 bits, and runs add to it
+_MOST_MINUTES = 100_000
 _LARGEST = {"threads": 1024, "jobs": 256}
 
 Value = TypeVar("Value")
@@ -28,6 +30,19 @@ def check_numbers(seeds: Sequence[int], threads: int | None, jobs: int | None) -
     for name, value in (("threads", threads), ("jobs", jobs)):
         if value is not None and not 1 <= value <= _LARGEST[name]:
             raise ValueError(f"{name} is {value}; it must be at least 1 and at most {_LARGEST[name]}, or left out")
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Refuse a time that no run fits into.
+
+    Raises:
+        ValueError: names the range.
+    """
+    least = 2 * RESERVE_SECONDS / 60
+    if minutes is not None and not least <= minutes <= _MOST_MINUTES:
+        raise ValueError(
+            f"minutes is {minutes:g}; it must be at least {least:.2g} and at most {_MOST_MINUTES}, or left out"
+        )
 
 
 def check_tier(tier: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.execution import requirements
 from benchmarks.execution.recording import is_refusal
@@ -22,7 +22,9 @@ class PlannedRun:
     """A run and what is to happen with it.
 
     `seconds` and `memory` (bytes at its highest) are estimates from earlier records, None without any; `reason` says
-    why a run cannot be made here.
+    why a run cannot be made here, and `elsewhere` that nothing but this machine is in the way. For a call with a
+    deadline: `longest` is the time of the slowest record of the same cell if `exact`, else of the cells whose settings
+    differ least from its; `stated` the run's share of the hours that the experiment states; `worth` that of its cell.
     """
 
     run: Run
@@ -30,6 +32,11 @@ class PlannedRun:
     seconds: float | None = None
     reason: str | None = None
     memory: int | None = None
+    elsewhere: bool = False
+    longest: float | None = None
+    exact: bool = False
+    stated: float = 0.0
+    worth: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,14 @@ def make_plan(
             continue
         sources = experiment.sources(tier)
         reasons = [*(source.missing(tier) for source in sources), requirements.no_hub(sources, tier)]
-        planned = [
-            _planned(run, run.key in done and not force, reasons, of[run.cell.experiment])
-            for run in _runs(experiment, tier, methods, seeds)
-            if run.key not in runs
-        ]
-        runs |= {one.run.key: one for one in planned}
-        if left := sum(one.state != "done" for one in planned):
+        new = [run for run in _runs(experiment, tier, methods, seeds) if run.key not in runs]
+        stated = _needs(experiment, tier, len(new)).hours * 3600 / max(1, len(new))
+        times = {name: _Times(of[name]) for name in {run.cell.experiment for run in new}}
+        for run in new:
+            planned = _planned(run, run.key in done and not force, reasons, of[run.cell.experiment])
+            longest = None if planned.state == "done" else times[run.cell.experiment].longest(run)
+            runs[run.key] = replace(planned, longest=longest, stated=stated, worth=experiment.worth(run.cell))
+        if left := sum(runs[run.key].state != "done" for run in new):
             needs.append(_needs(experiment, tier, left))
     finished = {(record.config_hash, record.seed) for record in records}
     there = finished | {key for key, one in runs.items() if one.state == "pending"}
@@ -151,11 +159,13 @@ def _runs(experiment: Experiment, tier: Tier, methods: Sequence[MethodRef], seed
 
 def _planned(run: Run, done: bool, missing: Sequence[str | None], records: Sequence[RunRecord]) -> PlannedRun:
     """A run with what `records` of its experiment tell of it: those of its own cell, or else all of them."""
-    exact = [record for record in records if record.config_hash == run.cell.config_hash]
+    own = run.cell.config_hash  # once: it is computed anew every time
+    exact = [record for record in records if record.config_hash == own]
     likely = exact or records
     seconds = statistics.median([record.seconds for record in likely]) if likely else None
+    planned = PlannedRun(run, "done", seconds, memory=_peak(likely), exact=bool(exact))
     if done:
-        return PlannedRun(run, "done", seconds, memory=_peak(likely))
+        return planned
     here = (
         requirements.too_small(run.cell, _peak(exact)),
         requirements.no_compiler(run.cell),
@@ -164,8 +174,40 @@ def _planned(run: Run, done: bool, missing: Sequence[str | None], records: Seque
     )
     reasons = dict.fromkeys(text for text in (*missing, *here) if text is not None)
     if reasons:
-        return PlannedRun(run, "unavailable", seconds, "; and ".join(reasons), _peak(likely))
-    return PlannedRun(run, "pending", seconds, memory=_peak(likely))
+        elsewhere = not any(missing)
+        return replace(planned, state="unavailable", reason="; and ".join(reasons), elsewhere=elsewhere)
+    return replace(planned, state="pending")
+
+
+class _Times:
+    """Longest time of every cell that an experiment has records of, with its settings; read once for all runs."""
+
+    def __init__(self, records: Sequence[RunRecord]) -> None:
+        longest: dict[str, RunRecord] = {}
+        for record in records:
+            known = longest.setdefault(record.config_hash, record)
+            longest[record.config_hash] = max(known, record, key=lambda one: one.seconds)
+        self._own = {cell: record.seconds for cell, record in longest.items()}
+        self._all = [(frozenset(_settings(record.config)), record.seconds) for record in longest.values()]
+
+    def longest(self, run: Run) -> float | None:
+        """Seconds of a run's own cell, or of the cells that differ from it in the fewest settings; None without any."""
+        own = self._own.get(run.cell.config_hash)
+        if own is not None or not self._all:
+            return own
+        settings = frozenset(_settings(run.cell.config))
+        distances = [(len(settings ^ other), seconds) for other, seconds in self._all]
+        least = min(distance for distance, _ in distances)
+        return max(seconds for distance, seconds in distances if distance == least)
+
+
+def _settings(config: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting of a configuration by its path, as text."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{name}.{key}")
+        else:
+            yield f"{name}.{key}", repr(value)
 
 
 def _peak(records: Sequence[RunRecord]) -> int | None:

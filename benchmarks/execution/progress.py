@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+Report = Callable[[int, int], None]
+"""(steps done, of all)."""
 _WITHOUT_ESTIMATE = 60.0  # seconds: weight of a run where nothing is known yet
 
 
@@ -59,7 +61,7 @@ class Watch:
         self._stopped = True
 
     @contextmanager
-    def run(self, number: int, label: str) -> Iterator[Callable[[int, int], None]]:
+    def run(self, number: int, label: str) -> Iterator[Report]:
         """The line of one run while it is in progress; gives the function that it reports (done, total) to.
 
         Raises:

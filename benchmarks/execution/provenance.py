@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from benchmarks.execution.unpack_and_run import ORIGIN
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = (
@@ -24,8 +27,12 @@ _WITHOUT_EFFECT = ("experiments", "specs", "execution")
 def commit() -> tuple[str, bool]:
     """Commit of the checkout, and whether files differ from it; ("unknown", True) outside a repository.
 
-    Records and what is rendered from them do not count: every run adds one, and none of them changes a result.
+    Records and what is rendered from them do not count: every run adds one, and none of them changes a result. A pack
+    says where it comes from.
     """
+    if (ROOT / ORIGIN).exists():
+        origin = json.loads((ROOT / ORIGIN).read_text(encoding="utf-8"))
+        return origin["commit"], origin["dirty"]
     head = _git("rev-parse", "HEAD")
     if head is None:
         return _UNKNOWN, True

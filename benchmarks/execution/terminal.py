@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.execution import provenance
+from benchmarks.execution.budget import duration
 from benchmarks.execution.campaign import Summary, last_line
 from benchmarks.execution.plan import Needs, Plan, PlannedRun
 from benchmarks.execution.requirements import gigabytes, needs_cuda
@@ -90,13 +91,6 @@ def why_absent(experiment: Experiment, tier: Tier) -> str:
     """Return the reason an experiment does not exist in a tier."""
     reason = experiment.absent.get(tier, f"it exists in the tiers {', '.join(experiment.tiers)} only")
     return f"not in tier {tier}: {reason}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _outlook(plan: Plan, jobs: int) -> str:

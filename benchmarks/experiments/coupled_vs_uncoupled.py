@@ -176,4 +176,11 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=lambda tier: SCALES[tier].sources,
+    worth=lambda cell: (
+        2
+        * (
+            cell.settings.target in (None, min(TARGETS))
+            and cell.method in (WITHOUT_TARGET, "ecospa", "small_dense", "random_pairs")
+        )
+    ),
 )

@@ -142,5 +142,6 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=no_sources,
+    worth=lambda cell: 3 * ((cell.method, cell.settings.target, cell.settings.model.name) == ("ecospa", HALF, "llama")),
     absent={"paper": "tier gpu has the paper's models"},
 )

@@ -151,5 +151,6 @@ EXPERIMENT = Experiment(
     methods=METHODS,
     cells=cells,
     sources=no_sources,
+    worth=lambda cell: 4 * ((cell.method, cell.settings.target, cell.settings.model.name) == ("ecospa", HALF, "llama")),
     absent={"paper": "tier gpu has the paper's models"},
 )

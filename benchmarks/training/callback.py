@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _REPORT_SECONDS = 0.5
 _SAVE_SHARE = 20  # a checkpoint may take a twentieth of the time: of a large model it can take longer than 30 seconds
+_LAST_SECONDS = 5.0  # before the run is ended, and twice as long as the last checkpoint took
 
 
 class MethodCallback(TrainerCallback):
@@ -60,6 +61,8 @@ class MethodCallback(TrainerCallback):
         self._seconds_before = progress.seconds
         self._reported = -math.inf
         self._clock = StepClock(training.device)
+        self._took = 0.0
+        self._last_asked = False
         self._resized = False
         self._flops: tuple[int, int] = (-1, 0)  # (parameters, FLOPs of a step with so many)
 
@@ -92,7 +95,8 @@ class MethodCallback(TrainerCallback):
             self.context.progress(state.global_step, state.max_steps)
         # Only where the mean loss has just been logged: a resumed run then logs the same means.
         logged = state.global_step % args.logging_steps == 0
-        if logged and state.global_step < state.max_steps and now - self._saved >= self._interval:
+        due = now - self._saved >= self._interval or self._last_chance()
+        if logged and state.global_step < state.max_steps and due:
             control.should_save = True
             self._asked = now
         return control
@@ -116,9 +120,9 @@ class MethodCallback(TrainerCallback):
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         checkpoint.save(folder, kwargs["model"], self.method, self.progress)
         self._saved = time.monotonic()
+        self._took = self._saved - self._asked
         if self.context.checkpoint_seconds > 0:
-            took = self._saved - self._asked
-            self._interval = max(self.context.checkpoint_seconds, _SAVE_SHARE * took)
+            self._interval = max(self.context.checkpoint_seconds, _SAVE_SHARE * self._took)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -133,6 +137,13 @@ class MethodCallback(TrainerCallback):
         for taken in self._clock.finished(wait):
             self.progress.step_seconds.append(taken.step)
             self.progress.data_seconds += taken.gap
+
+    def _last_chance(self) -> bool:
+        """Return True once, when the run is about to be ended from outside."""
+        if self._last_asked or time.time() < self.context.until - _LAST_SECONDS - 2 * self._took:
+            return False
+        self._last_asked = True
+        return True
 
     def _state(self, state: TrainerState, kwargs: dict[str, Any]) -> TrainingState:
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # unwrap accelerate's

@@ -32,6 +32,8 @@ from tests.benchmarks import moments
 from tests.benchmarks.tiny_runs import settings, tiny_experiment, train, use_tiny_text
 
 NAME = coupled_vs_uncoupled.NAME
+STEP_SECONDS = "ECOSPA_TEST_STEP_SECONDS"
+"""Variable of a call whose every step takes so much longer."""
 METHODS, SEEDS, STEPS = ("ecospa", "dense", "magnitude"), (0, 1), 12
 
 
@@ -92,6 +94,7 @@ def use_small_experiments(patch: pytest.MonkeyPatch) -> None:
     ended = MethodCallback.on_step_end
 
     def end_and_tell(self: MethodCallback, args: Any, state: Any, control: Any, **others: Any) -> Any:
+        time.sleep(float(os.environ.get(STEP_SECONDS, "0")))
         found = ended(self, args, state, control, **others)
         moments.tell(moments.STEP, str(state.global_step))
         return found

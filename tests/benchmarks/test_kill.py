@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +13,22 @@ from pathlib import Path
 import pytest
 
 from paper_tables.report.render import rendered
+from results.archive import import_records
+from results.store import Store
 from tests.benchmarks import moments
 from tests.benchmarks.campaigns import (
     PATIENCE,
     Campaign,
     Command,
     Server,
+    Started,
     between_records,
     draw,
     members,
     tables,
     wait_for,
 )
-from tests.benchmarks.killable import METHODS, NAME, SEEDS, STEPS
+from tests.benchmarks.killable import METHODS, NAME, SEEDS, STEP_SECONDS, STEPS
 
 KILLS, RUNS = 20, len(METHODS) * len(SEEDS)
 FEW = 2  # of the ordinary run; that of the marker has all
@@ -120,6 +124,29 @@ def test_twenty_kills_of_the_command_itself_leave_no_trace(jobs: int, tmp_path: 
     expected = tables(undisturbed.records, tmp_path / "expected")
     assert {"mismatch_error.svg", "gpt2_pretraining.md", "report.html"} <= expected.keys()
     assert differing(tables(campaign.records, tmp_path / "found"), expected) == []
+
+
+def test_a_run_that_is_cut_off_at_the_deadline_goes_on_with_the_same_command(server: Server, tmp_path: Path) -> None:
+    slow = {STEP_SECONDS: "3"}
+    packed = tmp_path / "records.zip"
+    words = ["reproduce", "--only", NAME, "--jobs", "1", "--pack", str(packed), "--minutes", "0.5"]
+
+    def start(words: Sequence[str], variables: Mapping[str, str], output: Path) -> Started:
+        return server.start(words, {**variables, **slow}, output)
+
+    with closing(Campaign(tmp_path / "cut-off", start, words, moments.STEP)) as campaign:
+        began = time.monotonic()
+        assert campaign.call() == 0
+        assert time.monotonic() - began < 30
+        said = campaign.output.read_text()
+        assert f"{RUNS} runs left out, 1 of them cut off" in said and campaign.records.records(status=None) == []
+        (step,) = campaign.there().values()
+        assert 0 < step < STEPS
+        slow[STEP_SECONDS] = "0"
+        campaign.words[campaign.words.index("0.5")] = "20"
+        assert campaign.call() == 0  # which checks that every run goes on where its checkpoint is
+    assert len(campaign.records.records()) == RUNS
+    assert len(import_records(packed, Store(tmp_path / "here")).added) == RUNS
 
 
 def test_a_run_that_says_nothing_ends_with_a_killed_call(make: Make) -> None:

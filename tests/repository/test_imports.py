@@ -55,6 +55,7 @@ LAYERS = {
         "experiments",
         "registry",
         "execution",
+        "packing",
         "commands",
         "cli",
         "__main__",
