@@ -226,7 +226,7 @@ def classifiers() -> list[RunRecord]:
 
 
 def vit_runs(*, matters: bool) -> list[RunRecord]:
-    """Three seeds of EcoSpa, dense, small dense and a masked model trained for longer, one ViT at 30 % of its blocks."""
+    """Three seeds of EcoSpa, dense, small dense and a masked model trained for longer: a ViT at 30 % of its blocks."""
     small = 1.3 if matters else 1.1
     arms = (("ecospa", 0.3, 1.2, 100), ("dense", None, 1.1, 100), ("small_dense", 0.3, small, 100),
             ("magnitude", 0.3, 1.0, 200))  # fmt: skip
