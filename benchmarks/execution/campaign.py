@@ -64,23 +64,20 @@ def carry_out_plan(
         context: folder, threads, runs at a time; its `progress` is replaced by the progress lines.
         console: where these are shown.
         execute: makes one run; in a process of its own by default.
-        budget: the time that the call has; without one there is no deadline.
-        records: gets every record as it is made, so that it is at hand after an interrupt, too.
+        budget: the time of a call with a deadline.
+        records: gets every record as it is made, also of a call that is interrupted.
 
     Raises:
         KeyboardInterrupt: passed on; what is finished is in the store.
     """
-    pending = plan.in_state("pending")
-    origin = provenance.commit()
-    budget = Budget(None, context.folder) if budget is None else budget
-    records = [] if records is None else records
-    unwritten: list[Path] = []
-    left_out: list[LeftOut] = []
+    pending, origin = plan.in_state("pending"), provenance.commit()
+    budget, records = budget or Budget(None, context.folder), [] if records is None else records
+    unwritten, left_out = list[Path](), list[LeftOut]()
     written = {planned.run.key: Event() for planned in pending}
     with Watch(console, [planned.seconds for planned in pending]) as watch:
 
         def work(number: int) -> RunRecord | LeftOut:
-            run = pending[number].run
+            planned, run = pending[number], pending[number].run
             if run.reference in written:  # it reads the record of that run, which stands before it in the plan
                 written[run.reference].wait()
 
@@ -89,7 +86,7 @@ def carry_out_plan(
                     reporting = replace(context, progress=_until(budget, report), until=budget.until)
                     return execute(run, reporting, origin)
 
-            return _in_time(pending[number], {one.planned.run.key for one in left_out}, budget, make)
+            return _in_time(planned, {one.planned.run.key for one in left_out}, budget, make)
 
         def stop() -> None:
             watch.stop()
@@ -98,15 +95,13 @@ def carry_out_plan(
 
         for planned, record in _as_they_come(pending, work, context.jobs, stop):
             if isinstance(record, LeftOut):
-                left_out.append(record)
+                left_out.append(_said(record, watch.console))
                 written[planned.run.key].set()
-                if record.cut_off:
-                    _alarm(watch.console, f"cut off  {_name(planned.run)}: the time is over")
                 continue
             budget.learn(record)
+            records.append(record)
             if record.status == "failed":  # and gone before anyone can know: the next try starts afresh, or it would
                 _clear(planned.run, context.folder)  # meet the same end
-            records.append(record)
             unwritten += _append(record, store, context.folder, watch.console)
             written[planned.run.key].set()
             _say(watch.console, record, planned.run)
@@ -211,6 +206,13 @@ def last_line(record: RunRecord) -> str:
     """The line of a failed run's error that says what went wrong."""
     lines = (record.error or "").strip().splitlines()
     return printable(lines[-1]) if lines else "no message"
+
+
+def _said(one: LeftOut, console: Console) -> LeftOut:
+    """Tell of a run that was cut off, and give it back."""
+    if one.cut_off:
+        _alarm(console, f"cut off  {_name(one.planned.run)}: the time is over")
+    return one
 
 
 def _say(console: Console, record: RunRecord, run: Run) -> None:
