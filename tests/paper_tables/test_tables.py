@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -132,9 +131,12 @@ def test_stages_are_joined_by_their_number() -> None:
     assert "stories260K. Continuation after: Once | upon a *time*" in notes
     assert notes[0] == "stories260K. before any cut: perplexity 4.000."
     real = [
-        replace(record, id=f"r{9000 + n}", config={**record.config, "model": {"pretrained": "SmolLM2-135M-Instruct"}})
-        for n, record in enumerate(records)
-    ]
+        make_record(
+            90 + record.seed, experiment="pretrained_shrink", seed=record.seed, payload=record.payload,
+            model={"pretrained": "SmolLM2-135M-Instruct"},
+        )
+        for record in records
+    ]  # fmt: skip
     assert list(pretrained_shrink.build([*records, *real])["Model"]) == 2 * ["SmolLM2-135M-Instruct"] + 2 * [
         "stories260K"
     ]  # the real one first
