@@ -33,7 +33,7 @@ RENDERED = Path(__file__).parents[1] / "rendered"
 REPORT = "report.html"
 SUFFIXES = {"table": (".md", ".tex"), "figure": (".png", ".svg")}
 COMMITTED_FIGURES = (
-    *("pareto", "surviving_widths_coupled_vs_uncoupled", "importance_ranking", "break_points", "pretrained_curve"),
+    *("loss_against_cost", "surviving_widths_coupled_vs_uncoupled", "importance_ranking", "break_points", "pretrained_curve"),
     *("llama_finetuning_sizes", "compare_gpt2", "compare_llama", "compare_stories260k", "mismatch_error"),
     *("speed_against_size", "memory_by_category"),
 )

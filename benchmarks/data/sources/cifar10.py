@@ -43,7 +43,7 @@ def _kept_apart(whole: Pictures) -> tuple[Pictures, Pictures]:
         raise ValueError(
             f"split is {VALIDATION!r}, which takes {HELD_OUT} of the training images; {len(whole)} are there"
         )
-    return whole.first(count), Pictures(whole.pixels[count:], whole.labels[count:])
+    return whole.first(count), Pictures(np.asarray(whole.pixels)[count:], whole.labels[count:])
 
 
 def _decoded(rows: Any) -> Pictures:
