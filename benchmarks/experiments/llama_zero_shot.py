@@ -141,8 +141,13 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
 def _cells(tier: Tier, methods: tuple[MethodRef, ...], scale: Scale) -> list[Cell]:
     """Fine-tunings of llama_finetuning, judged by this tier's tasks as well."""
     own = TIERS[tier]
-    asked = {"harness_tasks": own.harness_tasks, "limit": own.limit, "continuations": own.continuations}
-    judged = replace(scale, protocol=ZeroShotProtocol(**asdict(scale.protocol), **asked))
+    protocol = ZeroShotProtocol(
+        **asdict(scale.protocol),
+        harness_tasks=own.harness_tasks,
+        limit=own.limit,
+        continuations=own.continuations,
+    )
+    judged = replace(scale, protocol=protocol)
     return [
         Cell(NAME, tier, method.name, judged.settings(method, target))
         for method in methods
