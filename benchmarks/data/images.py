@@ -16,25 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import source as sources
+from benchmarks.specs.vision import ImageDataSpec
 
 _LAYOUT = 1  # raise when the meaning of the kept file changes
 _ENTRIES = ("train_pixels", "train_labels", "evaluation_pixels", "evaluation_labels")
-
-
-@dataclass(frozen=True)
-class ImageDataSpec:
-    """Source of the images: a file of `benchmarks/data`, its configuration, and how many are used (None: all)."""
-
-    source: str
-    configuration: str
-    train_images: int | None = None
-    evaluation_images: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("train_images", "evaluation_images"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1, or None for all images")
 
 
 class Images(Protocol):

@@ -74,7 +74,7 @@ def contents(
         records: folder of the store.
         packages: distributions to carry, with their pure-Python requirements.
     """
-    sources = [source for experiment in experiments for source in experiment.sources(tier)]
+    sources = [one for experiment in experiments if tier in experiment.tiers for one in experiment.sources(tier)]
     harness = [HARNESS] if any(one.source.name.startswith(HARNESS) for one in sources) else []
     carried = distributions([*packages, *harness])
     parts = [*_code(), *_records(experiments, tier, records), *_data(experiments, cells, tier), *_packages(carried)]

@@ -100,7 +100,9 @@ def unreachable(cell: Cell) -> str | None:
     target, shape = getattr(settings, "target", None), getattr(settings, "model", None)
     if target is None or not isinstance(shape, ModelShape) or cell.method not in ROUNDING:
         return None
-    multiple = settings.protocol.width_multiple
+    multiple = getattr(getattr(settings, "protocol", None), "width_multiple", None)
+    if multiple is None:  # a procedure that does not round by a rule of its cell
+        return None
     least = smallest_share(shape, multiple)
     if target >= least:
         return None

@@ -26,13 +26,12 @@ keeps the shapes of the dense model and its costs. The smoke tier shows that eve
 
 from __future__ import annotations
 
-from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import vit_cifar10
 from benchmarks.specs.from_scratch import image_scale
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
-from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
+from benchmarks.specs.vision import AugmentationSpec, ImageDataSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 
 NAME = "deit_imagenet"
 TARGETS = (0.5,)

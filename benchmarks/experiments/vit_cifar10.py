@@ -25,14 +25,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments.coupled_vs_uncoupled import ONE_CUT, OTHER_SEED, one_cut
 from benchmarks.specs.from_scratch import IMAGE_RATE, image_scale
 from benchmarks.specs.matched import CONTROLS, control_cell
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
-from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
+from benchmarks.specs.vision import AugmentationSpec, ImageDataSpec, ImageProtocolSpec, VisionModelSpec
 
 NAME = "vit_cifar10"
 TARGETS = (0.5, 0.3)

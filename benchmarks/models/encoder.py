@@ -100,7 +100,7 @@ def _config(spec: EncoderSpec, outputs: int) -> BertConfig:
 
 
 def _published(weights: str) -> Path | str:
-    """Where weights of others lie, or their id on the Hub."""
+    """Folder with the weights of others, or their id on the Hub."""
     if weights == minilm.HUB_ID:
         return minilm.folder()
     return hub_weights.folder(weights) or weights

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from benchmarks.data.images import ImageDataSpec
 from benchmarks.specs.language import DataSpec, ProtocolSpec, ScaledModel
 from benchmarks.specs.pretrained import NamedModel
 from benchmarks.specs.scale import Scale
 from benchmarks.specs.training import TrainingSpec
-from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, VisionModelSpec
+from benchmarks.specs.vision import AugmentationSpec, ImageDataSpec, ImageProtocolSpec, VisionModelSpec
 
 TARGETS = (0.5, 0.3)
 """Shares of the block parameters: this model is then 1.6 and 2.2 times smaller as a whole, as in the paper's table."""

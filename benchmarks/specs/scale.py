@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.data import source as sources
-from benchmarks.data.sources import minilm
 from benchmarks.experiment import MethodRef
+from benchmarks.specs.encoder import MINILM_ID
 from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
 
 
@@ -51,5 +51,5 @@ class Scale:
         needed = [(self.data.source, self.data.configuration)]
         weights = getattr(self.model, "weights", None)
         if weights is not None:
-            needed.append(("minilm" if weights == minilm.HUB_ID else "hub_weights", weights))
+            needed.append(("minilm" if weights == MINILM_ID else "hub_weights", weights))
         return tuple(sources.find(name).bind(configuration) for name, configuration in needed)

@@ -90,6 +90,22 @@ class VisionModelSpec:
 
 
 @dataclass(frozen=True)
+class ImageDataSpec:
+    """Source of the images: a file of `benchmarks/data`, its configuration, and how many are used (None: all)."""
+
+    source: str
+    configuration: str
+    train_images: int | None = None
+    evaluation_images: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train_images", "evaluation_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1, or None for all images")
+
+
+@dataclass(frozen=True)
 class ImageProtocolSpec:
     """Settings of training and judging a classifier: accuracy on whole, unaugmented images of `split`."""
 

@@ -241,11 +241,15 @@ def _speed_cells(records: Sequence[RunRecord], phase: str, target: float) -> tup
     """
     own = [record for record in records if (record.config.get("protocol") or {}).get("phase") == phase]
     compiled = [record for record in own if record.config["protocol"].get("mode") == COMPILED]
-    own = compiled or own
+    own = compiled if any(_is_of(record, target) for record in compiled) else [r for r in own if r not in compiled]
     largest = max((shape(record) for record in own), default=(0, 0))
     comparison = compare([record for record in own if shape(record) == largest])
     cell = comparison.get("ecospa", target)
     return cell if cell is not None and cell.target == target else None, comparison.get(ALIGNED, None)
+
+
+def _is_of(record: RunRecord, target: float) -> bool:
+    return record.method == "ecospa" and record.config.get("target") == target
 
 
 def aligned_error_below(removal: str) -> Judge:

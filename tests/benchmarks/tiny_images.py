@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.data.images import ImageDataSpec
 from benchmarks.experiment import Cell, MethodRef, Run
 from benchmarks.specs.training import ShrinkSpec, TrainingSettings, TrainingSpec
-from benchmarks.specs.vision import AugmentationSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
+from benchmarks.specs.vision import AugmentationSpec, ImageDataSpec, ImageProtocolSpec, TeacherSpec, VisionModelSpec
 
 STEPS = 12
 EVERYTHING = AugmentationSpec(

