@@ -127,8 +127,8 @@ def write(chosen: Contents, target: Path, limit: int) -> int:
 
 
 def megabytes(size: float) -> str:
-    """Bytes as people say them: 52.3 MB."""
-    return f"{size / MEGABYTE:.1f} MB"
+    """Bytes as people say them: 52.3 MB, 12 kB."""
+    return f"{size / MEGABYTE:.1f} MB" if size >= MEGABYTE / 20 else f"{size / 1000:.0f} kB"
 
 
 def _code() -> Iterator[Part]:
