@@ -22,7 +22,7 @@ from benchmarks.execution.packages import CARRIED, HARNESS, Distribution, distri
 from benchmarks.experiment import Cell, Experiment, Tier
 
 MEGABYTE = 1_000_000
-_CODE = ("ecospa", "baselines", "benchmarks", "results", "paper_tables")
+_CODE = ("ecospa", "baselines", "benchmarks", "results")
 _NO_CODE = {"records", "rendered", "__pycache__"}
 _STORED = {".parquet", ".safetensors", ".npz", ".zip", ".gguf"}
 """Files that hardly get smaller."""
