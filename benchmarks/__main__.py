@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from benchmarks.execution import started
 from benchmarks.execution.interrupts import INTERRUPTED, MESSAGE, leave_at_once
 
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, leave_at_once)
+    started.note()
     code = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only disturb the runs that are leaving
     sys.exit(code)

@@ -79,7 +79,8 @@ def pack_for_elsewhere(command: Pack, console: Console) -> int:
 def contents_of(table: timetable.Timetable, command: Pack) -> pack.Contents:
     """Contents of the pack that makes the runs of a timetable elsewhere."""
     cells = [entry.planned.run.cell for entry in table.entries]
-    names = list(command.only or dict.fromkeys(cell.experiment for cell in cells))
+    asked = command.only or tuple(dict.fromkeys(cell.experiment for cell in cells))
+    names = [name for name in asked if command.tier in registry.experiment(name).tiers]
     words = ["run", *names, "--tier", command.tier]
     words += ["--methods", *command.methods] if command.methods else []
     words += ["--seeds", *map(str, command.seeds)] if command.seeds else []

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.execution.plan import PlannedRun
+from benchmarks.execution.started import seconds_ago
 from benchmarks.experiment import Run
 from results.record import RunRecord
 
@@ -54,7 +55,7 @@ class Budget:
 
     def __init__(self, minutes: float | None, work: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._work = clock, work
-        length = math.inf if minutes is None else 60 * minutes - RESERVE_SECONDS
+        length = math.inf if minutes is None else 60 * minutes - RESERVE_SECONDS - seconds_ago()
         self._deadline = clock() + length
         self.until = time.time() + length
         self._cells: dict[str, float] = {}

@@ -22,7 +22,7 @@ from benchmarks.execution.packages import CARRIED, HARNESS, Distribution, distri
 from benchmarks.experiment import Cell, Experiment, Tier
 
 MEGABYTE = 1_000_000
-_CODE = ("ecospa", "baselines", "benchmarks", "results", "paper_tables")
+_CODE = ("ecospa", "baselines", "benchmarks", "results")
 _NO_CODE = {"records", "rendered", "__pycache__"}
 _STORED = {".parquet", ".safetensors", ".npz", ".zip", ".gguf"}
 """Files that hardly get smaller."""
@@ -127,8 +127,8 @@ def write(chosen: Contents, target: Path, limit: int) -> int:
 
 
 def megabytes(size: float) -> str:
-    """Bytes as people say them: 52.3 MB."""
-    return f"{size / MEGABYTE:.1f} MB"
+    """Bytes as people say them: 52.3 MB, 12 kB."""
+    return f"{size / MEGABYTE:.1f} MB" if size >= MEGABYTE / 20 else f"{size / 1000:.0f} kB"
 
 
 def _code() -> Iterator[Part]:

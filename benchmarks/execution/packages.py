@@ -9,13 +9,28 @@ from pathlib import Path
 
 from benchmarks.data.zero_shot.harness import DATA
 
-CARRIED = ("tyro", "rich", "datasets", "filelock", "jaxtyping", "nvidia-ml-py")
+CARRIED = ("tyro", "rich", "datasets", "jaxtyping", "nvidia-ml-py")
 """Packages that a machine for training may lack; their pure-Python requirements are carried with them."""
 HARNESS = "lm-eval"
 """Carried where a run needs it: with the tasks that the suite knows, of the thousands that it has."""
 _TASKS = "lm_eval/tasks/"
-_EVERYWHERE = frozenset({"torch", "transformers", "accelerate", "timm", "peft", "numpy", "torchvision"})
-"""Packages that a machine for training has, or is of no use without; nor is anything carried that these alone need."""
+_EVERYWHERE = frozenset(
+    {
+        "torch",
+        "transformers",
+        "accelerate",
+        "timm",
+        "peft",
+        "numpy",
+        "torchvision",
+        "huggingface-hub",
+        "fsspec",
+        "filelock",
+    }
+    | {"packaging", "pyyaml", "tqdm", "httpx", "requests", "typing-extensions", "jinja2", "setuptools"}
+)
+"""torch and transformers, without which a machine is of no use, and what they require; nor is anything carried that
+these alone need."""
 _COMPILED = {".so", ".pyd", ".dylib"}
 
 

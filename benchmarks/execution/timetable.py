@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Timetable:
-    """All that a call would bring if every run took as long as it may.
+    """Runs that a call would bring if each took as long as it may.
 
     `elsewhere` says that the machine of the plan can make none of these runs, and another one is meant.
     """

@@ -48,7 +48,7 @@ COLUMNS = {
         ),
         *("Training holds, end", "Run FLOPs", "Final step / dense", "Seeds"),
     ),
-    "compare_perplexity": ("Model", "Method", "Removes", "100%", "95%", "90%", "80%", "70%", "60%", "50%", "Seeds"),
+    "compare_perplexity": ("Model", "Method", "Removes", "100%", "80%", "70%", "60%", "50%", "Seeds"),
     "time_over_flops": ("Phase", "Mode", "Model", "Method", "70%", "50%", "30%", "Aim", "Missed at", "Seeds", "Device"),
     "training_memory": (
         *("Model", "Method", "Blocks kept", "Budget", "Dense peak", "Peak / dense", "Average / dense"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +20,10 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.time = self.monotonic = self.perf_counter = lambda: self.now
+        self.monotonic = self.perf_counter = self.time = lambda: self.now
 
 
-def saves(folder: Path, patch: pytest.MonkeyPatch, took: float, every: float) -> list[float]:
+def saves(folder: Path, patch: pytest.MonkeyPatch, took: float, every: float, until: float = math.inf) -> list[float]:
     """Seconds since the start at which checkpoints are asked for, with steps of one second."""
     clock = Clock()
     patch.setattr(callback, "time", clock)
@@ -31,7 +32,7 @@ def saves(folder: Path, patch: pytest.MonkeyPatch, took: float, every: float) ->
         method,  # type: ignore[arg-type]
         settings().training,
         lambda model: 0,
-        RunContext(folder, checkpoint_seconds=every),
+        RunContext(folder, checkpoint_seconds=every, until=1000.0 + until),
         checkpoint.Progress(),
     )
 
@@ -63,3 +64,9 @@ def test_a_slow_save_is_rarer_and_is_not_followed_by_the_next(tmp_path: Path, mo
 
 def test_zero_saves_at_every_logged_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(saves(tmp_path, monkeypatch, took=40.0, every=0.0)) == 999
+
+
+def test_a_last_one_is_written_shortly_before_the_run_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = saves(tmp_path, monkeypatch, took=2.0, every=30.0, until=50.0)
+    assert found[0] == 30.0 and 40.0 <= found[1] <= 46.0, "no time is left to write it, or too much is lost"
+    assert found[2] > 50.0, "it is asked for once"

@@ -128,16 +128,17 @@ def test_twenty_kills_of_the_command_itself_leave_no_trace(jobs: int, tmp_path: 
 
 def test_a_run_that_is_cut_off_at_the_deadline_goes_on_with_the_same_command(server: Server, tmp_path: Path) -> None:
     slow = {STEP_SECONDS: "3"}
-    packed = tmp_path / "records.zip"
+    packed, began = tmp_path / "records.zip", list[float]()
     words = ["reproduce", "--only", NAME, "--jobs", "1", "--pack", str(packed), "--minutes", "0.5"]
 
     def start(words: Sequence[str], variables: Mapping[str, str], output: Path) -> Started:
-        return server.start(words, {**variables, **slow}, output)
+        started = server.start(words, {**variables, **slow}, output)
+        began.append(time.monotonic())  # once the server has imported everything
+        return started
 
     with closing(Campaign(tmp_path / "cut-off", start, words, moments.STEP)) as campaign:
-        began = time.monotonic()
         assert campaign.call() == 0
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began[0] < 30
         said = campaign.output.read_text()
         assert f"{RUNS} runs left out, 1 of them cut off" in said and campaign.records.records(status=None) == []
         (step,) = campaign.there().values()
