@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from paper_tables.analysis.cells import Cell, compare
 from paper_tables.analysis.curves import at_target
 from paper_tables.analysis.formats import share
 from paper_tables.analysis.intervals import Interval
+from paper_tables.analysis.precondition import SEEDS_NEEDED
 from paper_tables.drawing.forest import bounds, limits
 from paper_tables.drawing.style import GREY, color, key, marker, panels, seeds
 from paper_tables.drawing.swarm import swarm
@@ -43,7 +45,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
     if not costs:
         return None
     losses = {cell.method: loss for cell in cells if (loss := cell.interval(LOSS)) is not None}
-    span = _span([*losses.values()])
+    span = _span([loss if loss.n >= SEEDS_NEEDED else replace(loss, half_width=0.0) for loss in losses.values()])
     figure, axes = panels(len(costs), height=2.7, labels=2.3)
     for panel, metric in zip(axes, costs, strict=True):
         panel.set_ylim(*span)
@@ -87,7 +89,7 @@ def _points(panel: Axes, cells: Sequence[Cell], metric: str) -> None:
     shares = [((cost - left) / (right - left), (loss.mean - low) / (high - low)) for _, cost, loss in found]
     ours = next((place for place, (cell, *_) in enumerate(found) if cell.method == OURS), None)
     for x, (cell, _, loss) in zip(swarm(shares, _MARKER, _MARKER, ours), found, strict=True):
-        down, up = bounds(loss)
+        down, up = bounds(loss) if loss.n >= SEEDS_NEEDED else (loss.mean, loss.mean)  # two seeds span the axis
         panel.errorbar(
             *([math.exp(left + x * (right - left))], [loss.mean]),
             yerr=[[loss.mean - down], [up - loss.mean]],
@@ -125,10 +127,10 @@ def _law(panel: Axes, cells: Sequence[Cell]) -> None:
 ITEM = Plot(
     name="loss_against_cost",
     title="Loss against cost",
-    caption="Mean over seeds with the 95% interval; lower left is better; equal costs stand side by side. Final "
-    "shape: a fresh model in the shape that EcoSpa ended in. Dashed: L = a + b log N through the models of constant "
-    "size; by arXiv 2501.12486 a run that shrinks follows it at its average size N, and EcoSpa's distance is paired by "
-    "seed.",
+    caption="Mean over seeds, from three on with the 95% interval; lower left is better; equal costs stand in a row. "
+    "Final shape: a fresh model in the shape that EcoSpa ended in. Dashed: L = a + b log N through the models of "
+    "constant size; by arXiv 2501.12486 a run that shrinks follows it at its average size N, and EcoSpa's distance is "
+    "paired by seed.",
     experiments=("coupled_vs_uncoupled",),
     build=build,
     place=1,
