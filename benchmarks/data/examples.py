@@ -84,16 +84,19 @@ def spread(examples: Sequence[T], most: int | None) -> tuple[T, ...]:
     return tuple(examples[number * len(examples) // most] for number in range(most))
 
 
-def sides(load: Callable[[tuple[str, ...]], Mapping[str, Any]], split: str) -> tuple[Any, Any]:
+def sides(
+    load: Callable[[tuple[str, ...]], Mapping[str, Any]], split: str, most: int = _MOST_HELD_OUT
+) -> tuple[Any, Any]:
     """Rows to train on and rows to evaluate on, as data sets.
 
     Args:
         load: names of splits -> data sets.
         split: to evaluate on; HELD_OUT takes the end of the training split away from the training.
+        most: rows that are held out, of a tenth of the training split at most.
     """
     if split != HELD_OUT:
         loaded = load(("train", split))
         return loaded["train"], loaded[split]
     rows = load(("train",))["train"]
-    border = len(rows) - min(_MOST_HELD_OUT, len(rows) // _HELD_OUT_SHARE)
+    border = len(rows) - min(most, len(rows) // _HELD_OUT_SHARE)
     return rows.select(range(border)), rows.select(range(border, len(rows)))

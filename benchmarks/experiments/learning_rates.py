@@ -17,6 +17,7 @@ Expected result: one rate, or two neighbours, for all arms; a minimum at the edg
 
 from __future__ import annotations
 
+from benchmarks.data.examples import HELD_OUT
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import coupled_vs_uncoupled
 from benchmarks.experiments.coupled_vs_uncoupled import NO_CLAIM, OTHER_SEED, one_cut
@@ -57,7 +58,7 @@ def _llama_cell(tier: Tier, method: MethodRef, rate: float) -> Cell:
 
 
 def _image_cell(tier: Tier, method: MethodRef, rate: float) -> Cell:
-    made, usual = (image_scale(value, split="validation") for value in (rate, IMAGE_RATE))
+    made, usual = (image_scale(value, split=HELD_OUT) for value in (rate, IMAGE_RATE))
     return _arm(tier, method, made, IMAGE_TARGET, usual)
 
 

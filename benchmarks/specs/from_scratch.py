@@ -82,7 +82,7 @@ def image_scale(learning_rate: float = IMAGE_RATE, split: str = "test") -> Scale
 
     Args:
         learning_rate: peak; experiment learning_rates says how it was chosen.
-        split: images that judge; "validation" is for choosing rates, "test" for all that is reported.
+        split: images that judge; "held-out" is for choosing rates, "test" for all that is reported.
     """
     return Scale(
         VisionModelSpec("vit_tiny_patch16_224", layers=4, width=64, heads=2, patch=4, size=32, classes=10),
