@@ -7,68 +7,46 @@ from collections.abc import Sequence
 import pandas as pd
 
 from paper_tables.analysis.cells import Cell, Comparison, by_model, compare
-from paper_tables.analysis.comparability import unequal
 from paper_tables.analysis.formats import NOTHING, difference, quantity, share
-from paper_tables.analysis.intervals import paired_difference
-from paper_tables.analysis.losses import gap, nats, smallest
-from paper_tables.analysis.precondition import told
+from paper_tables.analysis.intervals import Interval, paired_difference
+from paper_tables.analysis.losses import nats, smallest
 from paper_tables.claims.quality_judges import from_scratch
 from paper_tables.item import RECORDS, Table
 from paper_tables.methods import label
+from paper_tables.tables import controls
 from results import RunRecord
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Return one row per model, target share and other method of equal training that shares a seed with EcoSpa."""
     rows = [
-        row
+        _row(model, comparison, ours, theirs, effect)
         for model, own in by_model(records).items()
         for comparison in [compare(own)]
-        for target in comparison.targets
-        for row in _rows(model, comparison, target)
+        for ours, theirs, effect in controls.pairs(own)
     ]
     return pd.DataFrame(rows)
 
 
 def notes(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return whether size matters at each target of every model."""
-    comparisons = {model: compare(own) for model, own in by_model(records).items()}
-    found = [
-        (model, line)
-        for model, comparison in comparisons.items()
-        for target in comparison.targets
-        if (line := told(comparison, target))
-    ]
+    """Return whether size matters at each target of every model, and what is left out as trained otherwise."""
+    found = [(model, line) for model, own in by_model(records).items() for line in controls.notes(own)]
     several = len({model for model, _ in found}) > 1
     return tuple(f"{model}: {line}" if several else line for model, line in found)
 
 
-def _rows(model: str, comparison: Comparison, target: float) -> list[dict[str, str]]:
-    ours = comparison.get("ecospa", target)
-    if ours is None:
-        return []
-    others = [cell for cell in comparison.cells if cell.method != "ecospa" and cell.target in (None, target)]
-    return [_row(model, comparison, ours, other) for other in others if _comparable(ours, other)]
-
-
-def _comparable(ours: Cell, theirs: Cell) -> bool:
-    return not unequal(ours, theirs) and gap(ours, theirs) is not None
-
-
-def _row(model: str, comparison: Comparison, ours: Cell, theirs: Cell) -> dict[str, str]:
-    found = gap(ours, theirs)
-    assert found is not None  # _comparable
+def _row(model: str, comparison: Comparison, ours: Cell, theirs: Cell, effect: Interval) -> dict[str, str]:
     points = paired_difference(*({k: 100 * v for k, v in cell.values("top1").items()} for cell in (ours, theirs)))
     verdict = from_scratch(comparison, ours, theirs, "", ours.records[0].experiment, full_scale=False)
     return {
         "Model": model,
         "Blocks kept": share(ours.target),
         "EcoSpa against": label(theirs.method),
-        "Nats per image": nats(found.nats),
+        "Nats per image": nats(effect),
         "Top-1 points": NOTHING if points is None else difference(points),
-        "Detectable": smallest(found.nats) or NOTHING,
+        "Detectable": smallest(effect) or NOTHING,
         "Reading": verdict.reading,
-        "Seeds": str(found.nats.n),
+        "Seeds": str(effect.n),
         "Top-1, EcoSpa": quantity(ours.interval("top1"), "percent"),
         "Top-1, other": quantity(theirs.interval("top1"), "percent"),
         "Run FLOPs, EcoSpa": quantity(ours.interval("run_flops"), "count"),
