@@ -19,6 +19,14 @@ from paper_tables.methods import CONTROL, label, method, rank
 from results import RunRecord
 
 SCORE = "perplexity"
+CAPTION = (
+    "A row for every kind of method, EcoSpa and the dense model in each, all on one scale; mean over "
+    "calibration seeds with the 95% interval, lower left is better. Size: non-zero block parameters; FLOPs: of a "
+    "forward pass; latency: measured, of one sequence. A line joins the sizes of a method; a key is ordered by "
+    "perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. The worst points may lie above "
+    "the panel."
+)
+"""Caption of the figure of every model."""
 COSTS = (
     ("block_share", "size / dense"),
     ("forward_flops_ratio", "FLOPs / dense"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from paper_tables.drawing.compression_panels import pareto
+from paper_tables.drawing.compression_panels import CAPTION, pareto
 from paper_tables.item import Plot
 from results import RunRecord
 
@@ -19,11 +19,7 @@ def build(records: Sequence[RunRecord]) -> Figure | None:
 ITEM = Plot(
     name="compare_smollm2",
     title="One-shot compression: SmolLM2-135M, a pretrained LLaMA",
-    caption="A row for every kind of method, EcoSpa and the dense model in each, all on one scale; mean over "
-    "calibration seeds with the 95% interval, lower left is better. Size: non-zero block parameters; FLOPs: of a "
-    "forward pass; latency: measured, of one sequence. A line joins the sizes of a method; a key is ordered by "
-    "perplexity at the smallest. Dotted: masks, whose zeros are stored and multiplied. The worst points may lie above "
-    "the panel.",
+    caption=CAPTION,
     experiments=("compare",),
     build=build,
     place=6,
