@@ -14,7 +14,8 @@ from paper_tables.item import records_of
 from paper_tables.methods import described_by
 from paper_tables.tables import compare, compare_perplexity, pruning_cost
 from results import RunRecord
-from tests.results.factory import COMPARED, make_record
+from tests.results.compare_records import COMPARED
+from tests.results.factory import make_record
 
 
 @pytest.fixture(scope="module")

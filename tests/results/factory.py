@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from results import SCHEMA_VERSION, Metric, PlanEvent, RunRecord, Store, config_hash
+from tests.results.compare_records import COMPARED, DENSE_BLOCKS, compared
 from tests.results.glue_records import glue
 from tests.results.llama_records import finetuned, zero_shot
 from tests.results.peer_records import peers
 from tests.results.speed_records import memories, speeds
 
 METHODS = ("ecospa", "ecospa_own_pace", "uncoupled", "uncoupled_importance", "random_pairs", "magnitude", "small_dense")
-DENSE_BLOCKS = 800_000
 _SETTINGS: dict[str, Any] = {
     "model": {"family": "gpt2", "layers": 4, "width": 128},
     "data": {"source": "docstrings", "train_bytes": 100_000},
@@ -71,7 +71,7 @@ def fill(store: Store, tier: str = "smoke", seeds: int = 3) -> list[RunRecord]:
                 *_training(seeds),
                 *_mismatch(seeds),
                 *_pretrained(seeds),
-                *_compared(seeds),
+                *compared(seeds),
                 *_costs(seeds),
                 *peers(seeds),
                 *_llamas(seeds),
@@ -211,41 +211,6 @@ def _pretrained(seeds: int) -> Iterator[dict[str, Any]]:
                 "text_after": "Once upon a time there was a dog.\nHe ran.",
             },
         }
-
-
-COMPARED = (
-    *("ecospa", "surgeon", "flap", "llm_pruner", "wanda_sp", "slicegpt", "shortgpt", "low_rank", "torch_pruning"),
-    *("sparsegpt", "wanda", "magnitude_one_shot", "magnitude_global_one_shot", "random_pairs", "uncoupled"),
-)
-_MASKED = ("sparsegpt", "wanda", "magnitude_one_shot", "magnitude_global_one_shot", "uncoupled")
-
-
-def _compared(seeds: int) -> Iterator[dict[str, Any]]:
-    cells = [("dense", None, 1.0), ("wanda_2_4", None, 0.51)]
-    cells += [(method, size, size) for method in COMPARED for size in (0.8, 0.5)]
-    for model in ("gpt2", "stories260K", "llama"):
-        for seed in range(seeds):
-            for number, (method, target, size) in enumerate(cells):
-                masked = method.startswith(_MASKED)
-                cost = 1.0 if masked else 0.3 + 0.7 * size
-                metrics = {
-                    "perplexity": 20.0 / size ** (1 + 0.15 * (number // 2)) + 0.1 * seed,
-                    "bits_per_byte": 1.5 / size,
-                    "block_share": size,
-                    "block_parameters": DENSE_BLOCKS * (1.0 if masked else size),
-                    "block_parameters_nonzero": DENSE_BLOCKS * size,
-                    "block_parameters_effective": DENSE_BLOCKS * size * (0.97 if masked else 1.0),
-                    "forward_flops_ratio": cost,
-                    "latency": 0.004 * cost,
-                    "latency_ratio": cost + 0.02 * math.sin(number + seed),
-                    "compression_time": 0.1 + 0.05 * number,
-                }
-                given = {"source": "some text", "sequences": 128, "sequence_length": 64, "seed": seed}
-                yield {
-                    **{"experiment": "compare", "method": method, "target": target, "seed": seed, "metrics": metrics},
-                    "model": {"name": model, "layers": 4},
-                    "payload": {"calibration": given},
-                }
 
 
 def _costs(seeds: int) -> Iterator[dict[str, Any]]:
