@@ -16,6 +16,7 @@ from paper_tables.report.render import COMMITTED_FIGURES, RENDERED, render
 from results import Store
 from tests.results.factory import make_record
 
+METRICS = {"perplexity": 20.0, "eval_loss": 3.0, "block_parameters_nonzero": 4e5}
 BLOCK = "# Title\n<!-- records: smoke/controls -->\n<!-- end -->\n"
 
 
@@ -25,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     store = Store(root / "records")
     for number, method in enumerate(("ecospa", "uncoupled")):
-        store.append(make_record(number, {"perplexity": 20.0, "block_parameters_nonzero": 4e5}, method=method))
+        store.append(make_record(number, METRICS, method=method))
     render("smoke", root / "rendered" / "smoke", store)
     (root / "README.md").write_text(filled(BLOCK, store), encoding="utf-8")
     return root
@@ -47,14 +48,14 @@ def test_fresh_output_is_fresh(root: Path) -> None:
 def test_every_stale_file_is_named(root: Path) -> None:
     folder = root / "rendered" / "smoke"
     (folder / "controls.md").write_text("edited by hand")
-    (folder / "pareto.png").unlink()
+    (folder / "loss_against_cost.png").unlink()
     (folder / "an_old_table.md").write_text("old")
     (folder / "my_own_figure.png").write_text("not committed")
     (root / "README.md").write_text((root / "README.md").read_text().replace("EcoSpa", "EcoSPA"))
     assert wrong(root) == [
         "rendered/smoke/an_old_table.md: left over, no record makes it",
         "rendered/smoke/controls.md: differs",
-        "rendered/smoke/pareto.png: missing",
+        "rendered/smoke/loss_against_cost.png: missing",
         "README.md: its blocks of records differ",
     ]
 
@@ -67,16 +68,14 @@ def test_a_new_record_makes_its_tables_stale(root: Path) -> None:
 
 
 def test_figures_are_drawn_and_not_compared(root: Path) -> None:
-    (root / "rendered" / "smoke" / "pareto.png").write_bytes(b"another matplotlib")
+    (root / "rendered" / "smoke" / "loss_against_cost.png").write_bytes(b"another matplotlib")
     assert wrong(root) == []
 
 
 def test_results_of_the_committed_tier_are_one_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "records")
     for number, method in enumerate(("ecospa", "uncoupled")):
-        store.append(
-            make_record(number, {"perplexity": 20.0, "block_parameters_nonzero": 4e5}, method=method, tier="cpu")
-        )
+        store.append(make_record(number, METRICS, method=method, tier="cpu"))
     monkeypatch.setattr(command, "RENDERED", tmp_path / "rendered")
     (tmp_path / "README.md").write_text("# Title\n")
     assert command.main(["--tier", "cpu", "--records", str(store.folder)]) == 0
@@ -86,11 +85,11 @@ def test_results_of_the_committed_tier_are_one_page(tmp_path: Path, monkeypatch:
     assert headings == ["## Claims and verdicts", "## Coupled vs uncoupled", "## Published numbers"]
     for target in re.findall(r"\]\((rendered/[^)]*)\)", page):
         assert (tmp_path / target).is_file()
-    assert "![Perplexity at each size](rendered/cpu/pareto.png)" in page
+    assert "![Loss against cost](rendered/cpu/loss_against_cost.png)" in page
     assert wrong(tmp_path) == []
     (tmp_path / "RESULTS.md").write_text(page.replace("EcoSpa", "EcoSPA"))
-    (tmp_path / "rendered" / "cpu" / "pareto.png").unlink()
-    assert wrong(tmp_path) == ["RESULTS.md: differs", "rendered/cpu/pareto.png: missing"]
+    (tmp_path / "rendered" / "cpu" / "loss_against_cost.png").unlink()
+    assert wrong(tmp_path) == ["RESULTS.md: differs", "rendered/cpu/loss_against_cost.png: missing"]
 
 
 def test_git_holds_what_pages_show_and_little_else() -> None:
