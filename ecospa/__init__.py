@@ -31,10 +31,12 @@ from ecospa.width_rule import WidthRule
 
 if TYPE_CHECKING:
     from ecospa.checkpoint import CheckpointError, from_config, from_pretrained, save_pretrained
+    from ecospa.export import export_model
     from ecospa.huggingface import EcoSpaCallback, EcoSpaTrainer
 
 _LAZY = {
     "CheckpointError": "checkpoint",
+    "export_model": "export",
     "from_config": "checkpoint",
     "from_pretrained": "checkpoint",
     "save_pretrained": "checkpoint",
@@ -74,6 +76,7 @@ __all__ = [
     "check_ranking",
     "check_widths",
     "coupled_pairs",
+    "export_model",
     "from_config",
     "from_pretrained",
     "importance",

@@ -44,7 +44,7 @@ def empty_model(name: str) -> nn.Module:
             "config.json, an id of the Hugging Face Hub (needs a network once), or timm/NAME"
         ) from error
     with without_weights():
-        model: nn.Module = _class_of(config)(config)
+        model: nn.Module = class_of(config)(config)
     return _narrowed(model, Path(name)).train()
 
 
@@ -98,8 +98,15 @@ def _timm_model(name: str) -> nn.Module:
     return model
 
 
-def _class_of(config: Any) -> Any:
-    """The class that the configuration names, or else a language model's."""
+def class_of(config: Any) -> Any:
+    """The class that a transformers configuration names, or else a language model's.
+
+    Args:
+        config: of transformers.
+
+    Raises:
+        ConfigError: it names none, and is no language model's.
+    """
     import transformers
 
     for name in config.architectures or ():

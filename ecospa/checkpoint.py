@@ -41,7 +41,7 @@ __all__ = ["CheckpointError", "from_config", "from_pretrained", "save_pretrained
 
 _STANDARD = re.compile(
     r"(config|generation_config)\.json|model(\.\w+)?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|"
-    r"model\.safetensors\.index\.\w+\.json"
+    r"model\.safetensors\.index\.\w+\.json|modeling_ecospa_\w+\.py"
 )
 """Names that transformers gives to the parts of a model."""
 
@@ -80,7 +80,7 @@ def save_pretrained(
     with as_saved(model, copy=not hasattr(model, "save_pretrained")) as shape:
         check_agreement(model)
         config = timm_config(model, model_args or {}) if _is_timm(model) else {}
-        with replacing(target, _replaced_with(target)) as side:
+        with replacing(target, belongs_to_model(target)) as side:
             _write(model, side, config, options)
             write_manifest(side, (path.relative_to(side).as_posix() for path in side.rglob("*")), shape)
             if verify and (difference := _difference(model, side, options)) is not None:
@@ -141,8 +141,12 @@ def _is_timm(model: nn.Module) -> bool:
     return hasattr(model, "pretrained_cfg") and not hasattr(model, "save_pretrained")
 
 
-def _replaced_with(target: Path) -> Callable[[str], bool]:
-    """Return a test by name for entries of the old folder that belong to the model that is replaced."""
+def belongs_to_model(target: Path) -> Callable[[str], bool]:
+    """Return a test by name for entries of a folder that belong to the model in it, and go when it is replaced.
+
+    Args:
+        target: the folder, which need not be there.
+    """
     listed: set[str] = set()
     if (target / MANIFEST).is_file():
         with suppress(CheckpointError):  # a damaged one is replaced

@@ -85,6 +85,17 @@ def probe_batch(model: Any) -> dict[str, Tensor] | None:
     return {"input_ids": tokens.to(first.device)}
 
 
+def outputs_of(model: nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
+    """The tensors that a model gives for a batch in evaluation mode, without caches.
+
+    Args:
+        model: any model.
+        batch: its inputs.
+    """
+    with torch.no_grad(), _quiet(model, model, next(model.parameters()).device):
+        return _tensors(model(**batch))
+
+
 @contextmanager
 def _quiet(model: nn.Module, rebuilt: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode of every module, and random states that are put back."""

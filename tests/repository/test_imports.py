@@ -35,9 +35,10 @@ LAYERS = {
         "surgery",
         "estimator_choice saved_shape sparsifier",
         "agreement filling forecast loading one_shot sparsity timm_models trainer_checkpoint",
-        "architecture checkpoint outlook ranking_check",
-        "distributed export forecast_time huggingface verification",
+        "architecture calibration_text checkpoint narrowed outlook padding ranking_check source_bundle",
+        "distributed export forecast_time huggingface model_folder verification",
         "forecast_text",
+        "commands",
         "__main__",
     ),
     "benchmarks": (

@@ -1,0 +1,44 @@
+"""verify: proof that a checkpoint is what it says."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+
+from ecospa.commands import FOUND, Command
+from ecospa.manifest import MANIFEST, CheckpointError
+from ecospa.model_folder import existing
+from ecospa.verification import verify_folder
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="that ecospa.save_pretrained or a trainer wrote")
+    parser.add_argument("--json", action="store_true", help="JSON instead of Markdown")
+
+
+def _run(given: Namespace) -> int:
+    folder = existing(given.folder)
+    try:
+        found = verify_folder(folder)
+    except CheckpointError as error:
+        print(json.dumps({"damaged": str(error)}) if given.json else f"damaged: {error}")
+        return FOUND
+    sealed = (folder / MANIFEST).is_file()
+    if given.json:
+        print(json.dumps({**asdict(found), "exact": found.exact, "checksums": sealed}, indent=2))
+    else:
+        print(found)
+        if not sealed:
+            print(f"no {MANIFEST} here: the files were not compared with checksums")
+    return 0 if found.exact else FOUND
+
+
+COMMAND = Command(
+    name="verify",
+    about="Whether a checkpoint is whole and can be trusted: every file against its manifest, every block cut on a "
+    "copy in float64 and compared with the same entries at zero, every width against the config.",
+    arguments=_arguments,
+    run=_run,
+    examples=("verify smaller",),
+)
