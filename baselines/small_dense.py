@@ -48,9 +48,23 @@ class SmallDense(TrainingMethod):
         """
         widths = self.budget.widths
         shape = shape_rules.uniform(model, self.config) if widths is None else Shape.build(model, widths)
-        small = fresh_model(model, shape, self.budget.seed)
-        self.history[:] = [size_entry(0, small)]
-        return small
+        return start_small(self, model, shape)
+
+
+def start_small(method: TrainingMethod, model: nn.Module, shape: Shape) -> nn.Module:
+    """A fresh model of a shape in the place of the dense one, where a method's run begins.
+
+    Args:
+        method: whose history begins with it.
+        model: the dense model.
+        shape: made for it.
+
+    Raises:
+        ConfigError: the model cannot be built anew from its own `config` or name.
+    """
+    small = fresh_model(model, shape, method.budget.seed)
+    method.history[:] = [size_entry(0, small)]
+    return small
 
 
 def fresh_model(model: nn.Module, shape: Shape, seed: int) -> nn.Module:

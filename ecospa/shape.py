@@ -113,11 +113,13 @@ class Shape:
         pairs = _dense_pairs(model)
         now = {pair.name: pair.width for pair in pairs}
         for name in sorted(set(now) | set(self.dense_widths)):
-            here, expected = now.get(name, "no such pair"), self.dense_widths.get(name, "no such pair")
-            if here != expected:
+            if now.get(name) != self.dense_widths.get(name):
+                expected, here = (
+                    f"width {widths[name]}" if name in widths else "no such pair" for widths in (self.dense_widths, now)
+                )
                 raise ShapeError(
-                    f"{shown(name)}: the shape was made for width {expected}, this model has {here}; it belongs to "
-                    "another model, find one for this model"
+                    f"{shown(name)}: the shape was made for {expected}, this model has {here}; it belongs to another "
+                    "model, find one for this model"
                 )
         plan = _first_units(model, self.widths, pairs)
         if plan.parameters_after != self.parameters:
