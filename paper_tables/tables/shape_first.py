@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -32,7 +31,6 @@ CONTROLS = (
     ("small_dense_equal_flops", "Against uniform, equal FLOPs"),
     ("dense", "Against dense"),
 )
-CRITERIA = {"ecospa": "EcoSpa", "ecospa_first_order": "Taylor", "ecospa_units": "units ranked"}
 
 
 def build(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -41,24 +39,9 @@ def build(records: Sequence[RunRecord]) -> pd.DataFrame:
     return without_empty_columns(pd.DataFrame([_row(cell, comparison) for cell in comparison.cells]))
 
 
-def shape_of(cell: Cell) -> str:
-    """Return what a row is called: where its widths come from, and how long it was trained; or the control."""
-    config: Mapping[str, Any] = cell.records[0].config
-    found = config.get("shape_first")
-    if not found:
-        steps, curve = (config.get("training") or {}).get("steps"), config.get("method_config") or {}
-        kept = cell.method.startswith("shape_") and steps
-        return f"weights of a {share(round(curve['end_step'] / steps, 3))} probe kept" if kept else label(cell.method)
-    probe = found["probe"]
-    criterion = CRITERIA.get(probe["method"], label(probe["method"]))
-    which = f"{probe['runs']} probes" if probe["runs"] > 1 else "probe"
-    length = "" if found["reference"] is None else ", equal FLOPs"
-    return f"{which} of {share(probe['share'])}, {criterion}{length}"
-
-
 def _row(cell: Cell, comparison: Comparison) -> dict[str, str]:
     return {
-        "Shape": shape_of(cell),
+        "Shape": label(cell.method),
         "Blocks kept": share(cell.target),
         **measured(cell, COLUMNS),
         **{title: against(cell, comparison.get(name, cell.target)) for name, title in CONTROLS},

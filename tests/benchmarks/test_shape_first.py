@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import registry
 from benchmarks.execution import campaign
-from benchmarks.experiment import TIERS, Cell, MethodRef, Run, RunContext
+from benchmarks.experiment import TIERS, Cell, MethodRef, Run, RunContext, execute_procedure
 from benchmarks.experiments import coupled_vs_uncoupled, shape_first
 from benchmarks.procedures import shape_first as procedure
 from benchmarks.procedures import training
@@ -18,7 +18,15 @@ from benchmarks.specs.shape_first import ProbeSpec, shape_first_settings
 from ecospa import Shape
 from results.record import RunRecord
 from results.store import Store
-from tests.benchmarks.tiny_runs import ORIGIN, carry_out, run_context, settings, use_tiny_text
+from tests.benchmarks.tiny_runs import (
+    ORIGIN,
+    carry_out,
+    run_context,
+    settings,
+    tiny_experiment,
+    use_tiny_experiment,
+    use_tiny_text,
+)
 
 TARGET = 0.5
 PROBE = ProbeSpec("ecospa", 0.5)
@@ -37,14 +45,12 @@ def shape_cell(probe: ProbeSpec, reference: Cell | None = None) -> Cell:
     return Cell("tiny", "smoke", "shape", shape_first_settings("shape", scale(), TARGET, probe, reference))
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_tiny_text(monkeypatch)
-    monkeypatch.setattr(campaign.provenance, "commit", lambda: ORIGIN)
-
-
 @pytest.fixture
-def place(tmp_path: Path) -> RunContext:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunContext:
+    """A place for runs of the experiment "tiny", whose settings name their procedure."""
+    use_tiny_text(monkeypatch)
+    use_tiny_experiment(monkeypatch, tiny_experiment((), execute_procedure))
+    monkeypatch.setattr(campaign.provenance, "commit", lambda: ORIGIN)
     return replace(run_context(tmp_path / "work"), records=tmp_path / "records")
 
 
