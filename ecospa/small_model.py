@@ -53,7 +53,7 @@ def build_small(build: Build, shape: Shape, *, seed: int = 0) -> nn.Module:
 
 
 def built(build: Build) -> nn.Module:
-    """What `build()` returns, if it is a model.
+    """The model that `build()` returns.
 
     Raises:
         ConfigError: it is something else.

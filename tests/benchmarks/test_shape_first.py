@@ -27,6 +27,7 @@ from tests.benchmarks.tiny_runs import (
     use_tiny_experiment,
     use_tiny_text,
 )
+from tests.results.factory import make_record
 
 TARGET = 0.5
 PROBE = ProbeSpec("ecospa", 0.5)
@@ -96,10 +97,16 @@ def test_without_its_reference_it_fails_before_the_probe(place: RunContext, monk
     assert record.status == "failed" and "which has no finished record" in (record.error or "")
 
 
-def test_probes_as_dear_as_the_reference_are_refused(place: RunContext) -> None:
-    made(place, ecospa_cell())
-    record = made(place, shape_cell(ProbeSpec("ecospa", 0.5, runs=3), ecospa_cell()))
-    assert record.status == "failed" and "probe.share is 0.5: the probes cost" in (record.error or "")
+def test_probes_as_dear_as_the_reference_are_refused(place: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = shape_cell(replace(PROBE, runs=3), ecospa_cell())
+    ours = make_record(metrics={"run_flops": 200.0})
+    monkeypatch.setattr(procedure, "reference_record", lambda run, context: ours)
+    monkeypatch.setattr(procedure, "step_flops_of", lambda run, settings, context: 10)
+    dear = procedure.Probed(Shape({"a": 1}, {"a": 2}, 1), {"run_flops": 70.0}, 0.0)
+    monkeypatch.setattr(procedure, "_probe", lambda run, number, context: dear)
+    monkeypatch.setattr(procedure, "_shape", lambda run, context, probes: dear.shape)
+    record = made(place, cell)
+    assert record.status == "failed" and "probe.share is 0.5: the probes cost 210 FLOPs" in (record.error or "")
 
 
 def test_several_probes_have_seeds_of_their_own_and_are_averaged(place: RunContext) -> None:
@@ -110,6 +117,7 @@ def test_several_probes_have_seeds_of_their_own_and_are_averaged(place: RunConte
     assert value(record, "block_parameters") == pytest.approx(TARGET * 25_000, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_kill_after_the_probe_changes_nothing(place: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made(place, shape_cell(PROBE))
     again = replace(place, folder=place.folder / "again")
