@@ -143,7 +143,7 @@ class _Search:
             with counter.watching():
                 value = self._loss(model, batch)
             counter.count()
-            value.backward()
+            torch.autograd.backward(value)
             sparsity.after_backward()
             sparsity.optimizer.step()
             sparsity.after_step()
