@@ -25,11 +25,8 @@ from ecospa import (
     CoupledSparsifier,
     CoupledSparsity,
     EcoSpaConfig,
-    SparsityPlan,
-    coupled_pairs,
 )
 from ecospa.estimator import EstimatorMaker
-from ecospa.pairs import unit_positions
 from ecospa.schedule import Schedule
 from ecospa.sparsifier import Scorer
 
@@ -301,17 +298,3 @@ def shapes_only(model: nn.Module) -> nn.Module:
     }
     shapes.update((id(buffer), torch.empty_like(buffer, device="meta")) for buffer in model.buffers())
     return copy.deepcopy(model, shapes)
-
-
-def narrowed(model: nn.Module, widths: Mapping[str, int]) -> SparsityPlan:
-    """The plan that brings every pair to a width by keeping its first units.
-
-    Args:
-        model: a model of which only the shapes matter, such as one that was never trained.
-        widths: new width in indices of every pair that shall change.
-    """
-    kept = {}
-    for pair in coupled_pairs(model):
-        first = torch.arange(widths.get(pair.name, pair.width) // pair.unit, device="cpu").repeat(pair.groups, 1)
-        kept[pair.name] = unit_positions(pair, first)
-    return SparsityPlan.build(model, kept)

@@ -15,11 +15,12 @@ from typing import Any
 
 from torch import nn
 
-from baselines.curve import BudgetCurve, narrowed, shapes_only
+from baselines.curve import BudgetCurve, shapes_only
 from baselines.masks import Masks
 from baselines.method import Budget, HistoryEntry, TrainingState, size_entry
 from ecospa import CoupledEstimator, CoupledSparsifier, SkippedEventWarning, SparsityPlan, apply_plan, coupled_pairs
 from ecospa.schedule import Schedule
+from ecospa.shape import first_units_plan
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class MaskedCurve(BudgetCurve):
         self._sparsifier.load_state_dict(self._saved["sparsifier"])
         if self._estimator is not None:
             self._estimator.load_state_dict(self._saved["estimator"])
-        apply_plan(self._body, narrowed(self._body, self.history[-1]["widths"]))
+        apply_plan(self._body, first_units_plan(self._body, self.history[-1]["widths"]))
         self.masks.attach(model)
         if self._widths() != self.history[-1]["widths"]:
             raise ValueError("the model's widths are not those of the saved state; load the model of that checkpoint")

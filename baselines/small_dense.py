@@ -15,18 +15,15 @@ softmax scale of the dense head width, as a shrunk model does.
 from __future__ import annotations
 
 import copy
-from math import lcm
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
-from baselines.curve import narrowed
+import ecospa
 from baselines.initialization import scale_residual_outputs
 from baselines.method import Budget, TrainingMethod, size_entry
-from ecospa import ConfigError, CoupledPair, CoupledSparsifier, SparsityPlan, WidthRule, apply_plan, coupled_pairs
-from ecospa.plan import index_parameters
+from ecospa import ConfigError, Shape, shape_rules
 from ecospa.timm_models import timm_config, timm_model
 
 
@@ -44,69 +41,59 @@ class SmallDense(TrainingMethod):
         self.config = budget.config()
 
     def prepare(self, model: nn.Module, calibration: Any = None) -> nn.Module:
-        """A fresh model of the target size; its first weights are not those of `model`.
+        """A fresh model of the target size, or of the budget's widths; its first weights are not those of `model`.
 
         Raises:
             ConfigError: the target cannot be reached, or the model cannot be built anew from its own `config` or name.
         """
-        sparsifier = CoupledSparsifier(model, self.config)
-        small = _fresh(model, self.budget.seed)
-        excess = sparsifier.size(model) - sparsifier.target_size
-        given, rule = self.budget.widths, self.budget.rule
-        apply_plan(small, uniform_plan(small, excess, rule) if given is None else narrowed(small, given))
-        self.history[:] = [size_entry(0, small)]
-        return small
+        widths = self.budget.widths
+        shape = shape_rules.uniform(model, self.config) if widths is None else Shape.build(model, widths)
+        return start_small(self, model, shape)
 
 
-def uniform_plan(model: nn.Module, removable: int, width_multiple: int | WidthRule) -> SparsityPlan:
-    """The plan that narrows all pairs by the same share, within one width step.
-
-    The pair that has kept the largest share of its width loses one step, again and again, while no more than
-    `removable` parameters go.
+def start_small(method: TrainingMethod, model: nn.Module, shape: Shape) -> nn.Module:
+    """A fresh model of a shape in the place of the dense one, where a method's run begins.
 
     Args:
-        model: a model of a supported family.
-        removable: parameters that may go at most.
-        width_multiple: widths stay multiples of this, and at least this; or by kind of pair, of those of a rule.
+        method: whose history begins with it.
+        model: the dense model.
+        shape: made for it.
 
-    Returns:
-        The plan, keeping the first indices of every pair: of fresh weights none is better than another.
+    Raises:
+        ConfigError: the model cannot be built anew from its own `config` or name.
     """
-    rule = width_multiple if isinstance(width_multiple, WidthRule) else WidthRule.uniform(width_multiple)
-    pairs = {pair.name: pair for pair in coupled_pairs(model)}
-    widths = {name: pair.width for name, pair in pairs.items()}
-    costs = {name: index_parameters(model, pair) for name, pair in pairs.items()}
-    while True:
-        steps = {name: _narrower(pairs[name], width, rule) for name, width in widths.items()}
-        fitting = [name for name, new in steps.items() if new and (widths[name] - new) * costs[name] <= removable]
-        if not fitting:
-            return narrowed(model, widths)
-        widest = max(fitting, key=lambda name: widths[name] / pairs[name].width)
-        removable -= (widths[widest] - steps[widest]) * costs[widest]
-        widths[widest] = steps[widest]
+    small = fresh_model(model, shape, method.budget.seed)
+    method.history[:] = [size_entry(0, small)]
+    return small
 
 
-def _narrower(pair: CoupledPair, width: int, rule: WidthRule) -> int:
-    """The next smaller allowed width, or 0 at the floor."""
-    step = lcm(rule.multiple(pair.kind), pair.unit)
-    return (width - 1) // step * step
+def fresh_model(model: nn.Module, shape: Shape, seed: int) -> nn.Module:
+    """A fresh model of a shape and of the architecture of a model, in its training mode, dtype and place.
+
+    Args:
+        model: the dense model; its weights are not looked at.
+        shape: made for it.
+        seed: of the run.
+
+    Raises:
+        ConfigError: the model cannot be built anew from its own `config` or name.
+    """
+    # another stream than the one that a run with this seed starts from
+    return ecospa.build_small(lambda: _built_anew(model), shape, seed=seed + 0x5D5D5D5D)
 
 
-def _fresh(model: Any, seed: int) -> nn.Module:
+def _built_anew(model: Any) -> nn.Module:
     """The same architecture with new weights by its own rule."""
     first = next(model.parameters())
-    # another stream than the one that a run with this seed starts from, and the caller's stays where it is
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 0x5D5D5D5D)
-        if hasattr(model, "config") and hasattr(model, "init_weights"):
-            fresh: nn.Module = type(model)(copy.deepcopy(model.config))
-            scale_residual_outputs(fresh)
-        elif hasattr(model, "pretrained_cfg"):
-            fresh = timm_model(timm_config(model, {}), Path("pretrained_cfg"))
-        else:
-            kind = type(model)
-            raise ConfigError(
-                "small_dense builds a model anew from its transformers `config` or its timm name, which "
-                f"{kind.__module__}.{kind.__qualname__} has not; give a transformers or timm model"
-            )
+    if hasattr(model, "config") and hasattr(model, "init_weights"):
+        fresh: nn.Module = type(model)(copy.deepcopy(model.config))
+        scale_residual_outputs(fresh)
+    elif hasattr(model, "pretrained_cfg"):
+        fresh = timm_model(timm_config(model, {}), Path("pretrained_cfg"))
+    else:
+        kind = type(model)
+        raise ConfigError(
+            "small_dense builds a model anew from its transformers `config` or its timm name, which "
+            f"{kind.__module__}.{kind.__qualname__} has not; give a transformers or timm model"
+        )
     return fresh.to(device=first.device, dtype=first.dtype).train(model.training)

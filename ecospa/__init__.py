@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ecospa import accounting, importance, schedule, selection
+from ecospa import accounting, importance, schedule, selection, shape_rules
 from ecospa.config import ConfigError, EcoSpaConfig
 from ecospa.estimator import CoupledEstimator, ImportanceEstimator, TiedImportanceWarning
 from ecospa.families import coupled_pairs
@@ -22,6 +22,9 @@ from ecospa.optimizer_state import InexactOptimizerWarning, OptimizerStateError
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError, WeightAxis
 from ecospa.plan import PlanError, SparsityPlan
 from ecospa.ranking_check import check_ranking
+from ecospa.shape import Shape, ShapeError
+from ecospa.shape_search import find_shape
+from ecospa.small_model import build_small
 from ecospa.sparsifier import CoupledSparsifier
 from ecospa.sparsity import CoupledSparsity, ShrinkEvent, SkippedEventWarning, TargetNotReachedWarning
 from ecospa.surgery import apply_plan
@@ -62,6 +65,8 @@ __all__ = [
     "OptimizerStateError",
     "PairKind",
     "PlanError",
+    "Shape",
+    "ShapeError",
     "ShrinkEvent",
     "SkippedEventWarning",
     "SparsityPlan",
@@ -73,10 +78,12 @@ __all__ = [
     "WidthRule",
     "accounting",
     "apply_plan",
+    "build_small",
     "check_ranking",
     "check_widths",
     "coupled_pairs",
     "export_model",
+    "find_shape",
     "from_config",
     "from_pretrained",
     "importance",
@@ -85,6 +92,7 @@ __all__ = [
     "save_pretrained",
     "schedule",
     "selection",
+    "shape_rules",
     "split_projections",
     "verify",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 _REQUIRED = ("version", "widths", "kept", "parameters_before", "parameters_after")
@@ -12,11 +13,15 @@ LARGEST = 2**63 - 1
 _SHOWN = 120
 
 
-def fields_of(text: str) -> dict[str, Any]:
-    """The fields of a plan's text, not yet looked at.
+def fields_of(
+    text: str, required: Collection[str] = _REQUIRED, optional: Collection[str] = _OPTIONAL
+) -> dict[str, Any]:
+    """The fields of a plan's text, or of another object's, not yet looked at.
 
     Args:
-        text: JSON, one object with exactly the fields of a plan.
+        text: JSON, one object.
+        required: the fields that it has; those of a plan.
+        optional: further ones that it may have.
 
     Raises:
         ValueError: no text, no JSON, NaN or infinity, a key given twice, or a field that is missing or unknown.
@@ -29,9 +34,9 @@ def fields_of(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(content, dict):
         raise ValueError(f"it holds {type(content).__name__}, not an object")
-    if missing := [name for name in _REQUIRED if name not in content]:
+    if missing := [name for name in required if name not in content]:
         raise ValueError(f"it lacks the field {missing[0]!r}")
-    if unknown := [name for name in content if name not in (*_REQUIRED, *_OPTIONAL)]:
+    if unknown := [name for name in content if name not in (*required, *optional)]:
         raise ValueError(f"it has the unknown field {shown(unknown[0])!r}")
     return content
 

@@ -7,7 +7,7 @@ every other of the model, by what its removal does to the loss for each paramete
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ecospa.selection import PairWidth
 
@@ -33,28 +33,48 @@ def choose_units(
         New widths of the pairs that change, and the widths of all pairs as the wanted ones; both in units. Of equal
         steps that of the earlier pair is taken.
     """
-    width = {name: pair.width for name, pair in pairs.items()}
-    waiting = [step for order, name in enumerate(pairs) if (step := _next_step(pairs[name], width[name], order, name))]
-    heapq.heapify(waiting)
-    while waiting:
-        _, order, name, narrower = heapq.heappop(waiting)
-        cost = (width[name] - narrower) * pairs[name].unit_parameters
-        if cost > removable:
-            if land:
-                continue
-            break
-        removable -= cost
-        width[name] = narrower
-        if following := _next_step(pairs[name], narrower, order, name):
-            heapq.heappush(waiting, following)
+
+    def effect(name: str, width: int, narrower: int) -> float:
+        pair = pairs[name]
+        return float(pair.retained[width] - pair.retained[narrower]) / ((width - narrower) * pair.unit_parameters)
+
+    width = take_steps(pairs, removable, effect, land=land)
     changed = {name: now for name, now in width.items() if now != pairs[name].width}
     return changed, {name: float(now) for name, now in width.items()}
 
 
-def _next_step(pair: PairWidth, width: int, order: int, name: str) -> tuple[float, int, str, int] | None:
-    """Effect per parameter of the next step of a pair, its place, its name and the narrower width."""
-    narrower = pair.narrower(width)
-    if narrower is None:
-        return None
-    effect = float(pair.retained[width] - pair.retained[narrower])
-    return effect / ((width - narrower) * pair.unit_parameters), order, name, narrower
+Price = Callable[[str, int, int], float]
+"""(name of a pair, its width, the next smaller one) -> price of that step; it never falls on the way of one pair."""
+
+
+def take_steps(pairs: Mapping[str, PairWidth], removable: int, price: Price, *, land: bool = True) -> dict[str, int]:
+    """Widths after the cheapest step of any pair, again and again, as long as it fits.
+
+    Args:
+        pairs: every pair by name.
+        removable: parameters that may go at most.
+        price: of a step; of equal ones that of the earlier pair is taken.
+        land: pass over a step that no longer fits, for dearer ones that do; False ends with it.
+
+    Returns:
+        Width of every pair, in units.
+    """
+    width = {name: pair.width for name, pair in pairs.items()}
+    waiting: list[tuple[float, int, str, int]] = []
+
+    def offer(order: int, name: str) -> None:
+        if (narrower := pairs[name].narrower(width[name])) is not None:
+            heapq.heappush(waiting, (price(name, width[name], narrower), order, name, narrower))
+
+    for order, name in enumerate(pairs):
+        offer(order, name)
+    while waiting:
+        _, order, name, narrower = heapq.heappop(waiting)
+        cost = (width[name] - narrower) * pairs[name].unit_parameters
+        if cost <= removable:
+            removable -= cost
+            width[name] = narrower
+            offer(order, name)
+        elif not land:
+            break
+    return width

@@ -17,6 +17,8 @@ from types import MappingProxyType
 from results import RunRecord
 
 _GRID_POINT = re.compile(r"ecospa_k(\d+)_theta(\d+)")
+_PROBED = re.compile(r"shape_(\d+)(_taylor|_units)?(_equal_flops|_average|_kept)?")
+_OF_PROBED = {"_taylor": "Taylor", "_units": "units ranked", "_equal_flops": "equal FLOPs", "_average": "mean of three"}
 
 CONTROL = "dense control"
 """Group of what has one size from the first step to the last."""
@@ -126,6 +128,8 @@ def method(name: str) -> Method:
         return KNOWN[name]
     if (found := k_and_theta(name)) is not None:
         return Method("K {}%, theta {}%".format(*found), group="EcoSpa")
+    if (title := from_probe(name)) is not None:
+        return Method(title, "structures" if name.endswith("_kept") else "nothing", "shape from a probe")
     return _DESCRIBED.get().get(name) or Method(name)
 
 
@@ -155,6 +159,17 @@ def removes(name: str) -> str:
 def rank(name: str) -> tuple[int, str]:
     """Return the place of a method in a table: the known ones first, then the others by name."""
     return (list(KNOWN).index(name) if name in KNOWN else len(KNOWN), name)
+
+
+def from_probe(name: str) -> str | None:
+    """Return the title of a method whose shape, or whose start, is that of a probe over a share of the steps."""
+    found = _PROBED.fullmatch(name)
+    if found is None:
+        return None
+    what = "weights" if found[3] == "_kept" else "shape"
+    return ", ".join(
+        [f"{what} of a {found[1]}% probe", *(_OF_PROBED[p] for p in found.groups()[1:] if p in _OF_PROBED)]
+    )
 
 
 def k_and_theta(name: str) -> tuple[str, str] | None:

@@ -51,6 +51,7 @@ METRICS = {
     "step_flops_ratio": Metric("FLOPs / dense"),
     "forward_flops_ratio": Metric("Forward FLOPs / dense"),
     "run_flops": Metric("Run FLOPs", "count"),
+    "probe_flops": Metric("Probe FLOPs", "count"),
     # time and energy
     "compile_seconds": Metric("Compiling (s)"),
     "compression_time": Metric("Compression time", "milliseconds"),

@@ -54,8 +54,8 @@ def execute(run: Run, context: RunContext) -> RunResult:
     sized = _sized(settings, record)
     steps = sized.training.steps
     if settings.control.length == "flops":
-        steps = round(record.metrics["run_flops"].value / _step_flops(run, sized, context))
-    matched = replace(sized, training=_longer(sized, steps))
+        steps = round(record.metrics["run_flops"].value / step_flops_of(run, sized, context))
+    matched = replace(sized, training=longer(sized, steps))
     outcome = training.execute(MatchedRun(replace(run.cell, settings=matched), run.seed, run), context)
     return replace(outcome, payload={**outcome.payload, "matched_to": record.id})
 
@@ -96,14 +96,25 @@ def _sized(settings: MatchedSettings, record: RunRecord) -> TrainingSettings:
     return TrainingSettings(shrink=shrink, **parts)
 
 
-def _longer(settings: TrainingSettings, steps: int) -> TrainingSpec:
-    """The training over another number of steps, with as large a share of warm-up."""
+def longer(settings: TrainingSettings, steps: int) -> TrainingSpec:
+    """The training over another number of steps, with as large a share of warm-up.
+
+    Args:
+        settings: of the run.
+        steps: of the new training.
+    """
     spec = settings.training
     return replace(spec, steps=steps, warmup_steps=round(spec.warmup_steps * steps / spec.steps))
 
 
-def _step_flops(run: Run, settings: TrainingSettings, context: RunContext) -> int:
-    """FLOPs of one training step of the model that the settings make."""
+def step_flops_of(run: Run, settings: TrainingSettings, context: RunContext) -> int:
+    """FLOPs of one training step of the model that some settings make.
+
+    Args:
+        run: a cell of that model, data and protocol, and a seed.
+        settings: of an ordinary run, whose method makes the model.
+        context: folder of the data.
+    """
     loaded = task.load(Run(replace(run.cell, settings=settings), run.seed), context.folder)
     method = build_method(settings.method, settings.shrink, run.seed, settings.training)
     dense = loaded.build()

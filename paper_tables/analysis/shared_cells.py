@@ -1,9 +1,9 @@
-"""Cells that several experiments of tier cpu have in common, recorded once: which experiment borrows which records.
+"""Cells that several experiments have in common, recorded once: which experiment borrows which records.
 
-The experiments that train a GPT-2 from scratch share model, text and schedule, so that their dense models, EcoSpa and
-the controls are the same runs. Those stand under `coupled_vs_uncoupled`, those of an image classifier under
+At tier cpu the experiments that train a GPT-2 from scratch share model, text and schedule, so that their dense models,
+EcoSpa and the controls are the same runs. Those stand under `coupled_vs_uncoupled`, those of an image classifier under
 `vit_cifar10`; tables, figures and claims of the others get them from here, on the same model, data, protocol and
-training as their own runs.
+training as their own runs. `shape_first` has the scales of `coupled_vs_uncoupled`, and borrows, at every tier.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ LENDERS = MappingProxyType(
         "importance_metrics": "coupled_vs_uncoupled",
         "k_theta_sweep": "coupled_vs_uncoupled",
         "gpt2_pretraining": "coupled_vs_uncoupled",
+        "shape_first": "coupled_vs_uncoupled",
         "deit_imagenet": "vit_cifar10",
     }
 )
 """Experiment that borrows -> experiment whose records these are."""
-TIER = "cpu"
+TIERS = ("cpu",)
+"""Tiers at which an experiment borrows, but for those of EVERY_TIER."""
+EVERY_TIER = frozenset({"shape_first"})
 _COMMON = (
     *("dense", "small_dense", "ecospa", "uniform_pairs", "random_pairs"),
     *("small_dense_equal_flops", "dense_average_size"),
@@ -45,7 +48,7 @@ def of_experiment(records: Sequence[RunRecord], experiment: str) -> list[RunReco
         return own
     targets: dict[str, set[float]] = {}
     for record in own:
-        if record.tier == TIER and record.status == "finished":
+        if (record.tier in TIERS or experiment in EVERY_TIER) and record.status == "finished":
             found = targets.setdefault(_setting(record), set())
             if record.config.get("target") is not None:
                 found.add(record.config["target"])
@@ -53,7 +56,7 @@ def of_experiment(records: Sequence[RunRecord], experiment: str) -> list[RunReco
 
 
 def _is_lent(record: RunRecord, lender: str, targets: dict[str, set[float]]) -> bool:
-    if (record.experiment, record.tier) != (lender, TIER) or record.method not in METHODS[lender]:
+    if record.experiment != lender or record.method not in METHODS[lender]:
         return False
     wanted = targets.get(_setting(record))
     if wanted is None or record.status != "finished":
@@ -63,9 +66,9 @@ def _is_lent(record: RunRecord, lender: str, targets: dict[str, set[float]]) -> 
 
 
 def _setting(record: RunRecord) -> str:
-    """Return model, data, protocol and length of a run; a run of twice the steps belongs to those of half of them."""
+    """Return tier, model, data, protocol and length of a run; twice the steps belong to half of them."""
     training = record.config.get("training") or {}
     found = {name: training.get(name) for name in TRAINING}
     if record.method == TWICE and found["steps"]:
         found["steps"] //= 2
-    return f"{context(record)} {sorted(found.items())}"
+    return f"{record.tier} {context(record)} {sorted(found.items())}"

@@ -13,7 +13,6 @@ import ecospa
 from baselines.coupled_sparsity import EcoSpa, EcoSpaOwnPace
 from baselines.entries import block_matrices
 from baselines.method import TrainingState
-from baselines.small_dense import uniform_plan
 from baselines.uncoupled import Uncoupled
 from ecospa.accounting import parameters
 from ecospa.sparsifier import side_norms
@@ -218,13 +217,3 @@ def test_small_dense_needs_a_model_that_can_be_built_anew() -> None:
     inner = torch.nn.Sequential(tiny_gpt2())
     with pytest.raises(ecospa.ConfigError, match="transformers"):
         baselines.load("small_dense")(BUDGET).prepare(inner, None)
-
-
-def test_a_uniform_plan_takes_no_more_than_it_may() -> None:
-    model = tiny_gpt2()
-    assert uniform_plan(model, 0, 2).kept == {}
-    for removable in (500, 3000, 9000, 10**9):
-        plan = uniform_plan(model, removable, 2)
-        gone = plan.parameters_before - plan.parameters_after
-        assert gone <= removable
-        assert gone > removable - largest_step(model, 2) or all(width == 2 for width in plan.widths_after().values())

@@ -15,7 +15,7 @@ from paper_tables.claims.published import GPT2_MEDIUM_PERPLEXITY
 from paper_tables.claims.quality_judges import beats
 from paper_tables.claims.verdicts import CANNOT_DECIDE, DIRECTION, NOT_REPRODUCED
 from paper_tables.item import records_of
-from paper_tables.tables import gpt2_pretraining, importance_metrics, k_theta_sweep
+from paper_tables.tables import gpt2_pretraining, importance_metrics, k_theta_sweep, shape_first
 from results import RunRecord
 from tests.results.factory import make_record
 from tests.results.regime_records import sized
@@ -98,6 +98,27 @@ def test_a_deit_without_its_teacher_borrows_the_runs_of_the_vit() -> None:
     vit += runs(20, (15.0, 15.1), "ecospa", "vit_cifar10", target=0.3)
     vit += runs(30, (15.0, 15.1), "ecospa_at_start", "vit_cifar10", target=0.5)
     assert cells(of_experiment([*lent(), *vit, *own], "deit_imagenet")) == {("svite", 0.5), ("magnitude", 0.5)}
+
+
+@pytest.mark.parametrize("tier", ["cpu", "gpu"])
+def test_shapes_borrow_at_every_tier_their_own_and_say_what_they_are(tier: str) -> None:
+    own = runs(1000, (15.0, 15.1, 15.2), "shape_10_units_equal_flops", "shape_first", tier=tier)
+    own += runs(1100, (15.5, 15.6, 15.7), "shape_10_average", "shape_first", tier=tier)
+    own += runs(1200, (16.0, 16.1, 16.2), "shape_20_kept", "shape_first", tier=tier)
+    lenders = [*lent(), *runs(1300, (15.3, 15.4, 15.5), "ecospa", "coupled_vs_uncoupled", tier="gpu")]
+    borrowed = of_experiment([*lenders, *own], "shape_first")[len(own) :]
+    assert {record.tier for record in borrowed} == {tier} and ("ecospa", 0.3) in cells(borrowed)
+    table = shape_first.build([*own, *borrowed])
+    rows = table.set_index("Shape")
+    assert {
+        "shape of a 10% probe, units ranked, equal FLOPs", "shape of a 10% probe, mean of three",
+        "weights of a 20% probe", "EcoSpa",
+    } <= set(rows.index)  # fmt: skip
+    against = rows["Against EcoSpa"]
+    if tier == "gpu":
+        assert against["shape of a 10% probe, units ranked, equal FLOPs"].startswith("-0.0")
+        assert against["weights of a 20% probe"].startswith("+0.0")
+    assert shape_first.build([]).empty
 
 
 def test_tables_and_claims_of_importance_see_them() -> None:
