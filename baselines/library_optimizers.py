@@ -26,6 +26,7 @@ No target is looked at. Against AdamW's two numbers per entry, `fira` and `alice
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ ALICE_RATE = 20
 ALICE_LEADING = 40 / 128
 
 
-class LibraryMethod(TrainingMethod):
+class LibraryMethod(TrainingMethod, ABC):
     """Trains the dense model with an optimizer of the library pytorch-optimizer; abstract."""
 
     removes = "nothing"
@@ -61,9 +62,9 @@ class LibraryMethod(TrainingMethod):
         """The library's optimizer for the matrices of the blocks, AdamW for the rest."""
         return with_adamw(model, self.budget, self.rule)
 
+    @abstractmethod
     def rule(self, groups: list[dict[str, Any]]) -> LibraryPart:
         """The optimizer of groups of matrices."""
-        raise NotImplementedError(f"{type(self).__name__} names no optimizer; override rule()")
 
     def part(self, kind: str, groups: list[dict[str, Any]], draws: bool = False, **options: Any) -> LibraryPart:
         """An optimizer of the library with the budget's rate and decay, unless an option says otherwise."""

@@ -6,6 +6,7 @@ AdamW. Schedules, byte counters and checkpoints see one optimizer, whose groups 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -67,7 +68,7 @@ class SplitOptimizer(torch.optim.Optimizer):
             first = last
 
 
-class MatrixOptimizer(torch.optim.Optimizer):
+class MatrixOptimizer(torch.optim.Optimizer, ABC):
     """Rule for matrices: W <- (1 - lr wd) W - lr U, where a subclass makes U of the gradient.
 
     Args:
@@ -80,6 +81,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
         defaults = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay, "transposed": False, **options}
         super().__init__(params, defaults)
 
+    @abstractmethod
     def update(self, parameter: nn.Parameter, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
         """U of one matrix.
 
@@ -92,7 +94,6 @@ class MatrixOptimizer(torch.optim.Optimizer):
         Returns:
             U, (out, in).
         """
-        raise NotImplementedError(f"{type(self).__name__} has no rule; override update()")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -113,10 +113,6 @@ def test_frozen_blocks_are_refused_and_ranks_are_shares_of_the_smaller_side() ->
     model.transformer.h.requires_grad_(False)
     with pytest.raises(ecospa.ConfigError, match="no matrix of a block requires a gradient"):
         with_adamw(model, budget(), lambda groups: Sign(groups, budget(), rows=3))
-    with pytest.raises(NotImplementedError, match="override update"):
-        matrix = nn.Parameter(random(2, 3))
-        matrix.grad = random(2, 3)
-        MatrixOptimizer([matrix], budget()).step()
 
 
 def test_norms_grow_by_one_percent_at_most() -> None:
