@@ -90,7 +90,7 @@ def test_the_state_is_that_of_the_projected_gradient() -> None:
 
 
 def test_the_librarys_own_stays_in_the_subspace_which_the_papers_does_not() -> None:
-    """What apollo.py says of the library; the day it fails, that file can go."""
+    """The reason for apollo.py; the day this fails, that file can go."""
     import pytorch_optimizer
 
     options = {"rank": 1, "update_proj_gap": 200, "scale": 1.0, "projection_type": "std"}

@@ -73,7 +73,7 @@ def test_steps_do_not_depend_on_the_size_of_gradients(size: float) -> None:
 
 
 def test_the_librarys_steps_grow_as_gradients_shrink_which_the_papers_do_not() -> None:
-    """What racs.py says of the library; the day it fails, that file can go."""
+    """The reason for racs.py; the day this fails, that file can go."""
     import pytorch_optimizer
 
     ratios = []
