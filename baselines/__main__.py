@@ -16,12 +16,12 @@ from baselines.generated import filled, markdown_table
 from baselines.method import TrainingMethod
 
 README = Path(__file__).parent / "README.md"
-_COLUMNS = ("Method", "In tables", "File", "What it does", "Removes", "Acts", "Calibration", "Models")
+_COLUMNS = ("Group", "Method", "In tables", "File", "What it does", "Removes", "Acts", "Calibration", "Models")
 
 
 def method_table() -> str:
-    """Return the table of all methods in Markdown, in the order of their files and names."""
-    methods = sorted(baselines.methods().values(), key=lambda method: (method.__module__, method.name))
+    """Return the table of all methods in Markdown, by group, and within one in the order of files and names."""
+    methods = sorted(baselines.methods().values(), key=lambda method: (method.group, method.__module__, method.name))
     everything = frozenset().union(*(method.architectures for method in methods))
     return markdown_table(_COLUMNS, (_cells(method, everything) for method in methods))
 
@@ -32,7 +32,7 @@ def _cells(method: type[TrainingMethod], everything: frozenset[str]) -> tuple[st
     calibration = "needed" if method.needs_calibration else ""
     models = "all" if method.architectures == everything else ", ".join(sorted(method.architectures))
     name, link = (f"`{method.name}`", method.title or method.name), f"[{file}.py]({file}.py)"
-    return *name, link, what, method.removes, method.stage, calibration, models
+    return method.group, *name, link, what, method.removes, method.stage, calibration, models
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

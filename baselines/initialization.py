@@ -30,13 +30,24 @@ def scale_residual_outputs(model: Any) -> None:
 
     Source: GPT-2 (Radford et al. 2019, Section 2.3).
     """
+    for name, factor in residual_factors(model).items():
+        model.get_parameter(name).mul_(factor)
+
+
+def residual_factors(model: Any) -> dict[str, float]:
+    """Parameter that is to be scaled -> 1 / sqrt(2 L); none if the model's `config` does not ask for it.
+
+    Args:
+        model: of a supported family, its blocks built of pairs.
+    """
     if not getattr(getattr(model, "config", None), SCALED, False):
-        return
+        return {}
     named: dict[str, Any] = dict(model.named_parameters())
     factor = (2 * len(transformer_blocks(model))) ** -0.5
-    for pair in coupled_pairs(model):
-        if pair.kind is PairKind.QK:
-            continue
-        for side, axis in pair_matrices(pair, named):
-            if side == "right":
-                named[axis.parameter].mul_(factor)
+    return {
+        axis.parameter: factor
+        for pair in coupled_pairs(model)
+        if pair.kind is not PairKind.QK
+        for side, axis in pair_matrices(pair, named)
+        if side == "right"
+    }

@@ -18,7 +18,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +32,6 @@ from baselines.method import TrainingMethod, check_reachable, size_entry
 from ecospa.accounting import parameters
 from ecospa.checkpoint import CheckpointError
 
-RANKS = "low_rank.json"
 RANK_SHARE = 4
 """Without a target the rank is the smaller side of a matrix divided by this."""
 
@@ -45,6 +44,8 @@ class LowRank(TrainingMethod):
     removes = "structures"
     group = "structures by activations or weights"
     reads_gradients: ClassVar[bool] = False
+    layer: ClassVar[type[LowRankLinear]] = LowRankLinear
+    """Class of what takes the place of a projection; a subclass for other layers of two factors sets its own."""
 
     def prepare(self, model: nn.Module, calibration: Any = None) -> None:
         """Factorise the projections of the model's blocks in place.
@@ -54,16 +55,27 @@ class LowRank(TrainingMethod):
             UnsupportedModelError: no family knows the model's blocks.
         """
         self.accept(model, calibration)
-        factorise(model, self._ranks(model))
+        self.replace(model, self._ranks(model))
         self.history[:] = [size_entry(0, model, widths={})]
+
+    def replace(self, model: nn.Module, ranks: Mapping[str, int]) -> None:
+        """Put layers of these ranks in the place of projections, in place.
+
+        Args:
+            model: the dense model.
+            ranks: dotted name of a projection -> r; others stay whole.
+        """
+        factorise(model, ranks)
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write factors and ranks."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         save_model(model, str(Path(folder) / "model.safetensors"))
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-        ranks = {name: part.rank for name, part in model.named_modules() if isinstance(part, LowRankLinear)}
-        (Path(folder) / RANKS).write_text(json.dumps({"version": 1, "dtype": dtype, "ranks": ranks}) + "\n")
+        ranks = {name: part.rank for name, part in model.named_modules() if isinstance(part, self.layer)}
+        (Path(folder) / f"{self.name}.json").write_text(
+            json.dumps({"version": 1, "dtype": dtype, "ranks": ranks}) + "\n"
+        )
 
     def load(self, folder: Path, dense: nn.Module) -> nn.Module:
         """Read what `save` wrote into `dense`, whose projections are replaced.
@@ -71,7 +83,7 @@ class LowRank(TrainingMethod):
         Raises:
             CheckpointError: a file is damaged or missing, or it belongs to another model.
         """
-        path = Path(folder) / RANKS
+        path = Path(folder) / f"{self.name}.json"
         ranks, dtype = _read_ranks(path)
         sizes = matrix_shapes(dense)
         for name, rank in ranks.items():
@@ -81,7 +93,7 @@ class LowRank(TrainingMethod):
                 )
         dense.to(dtype)
         for name in ranks:
-            replace_module(dense, name, LowRankLinear.like(dense.get_submodule(name), ranks[name]))
+            replace_module(dense, name, self.layer.like(dense.get_submodule(name), ranks[name]))
         try:
             load_model(dense, str(Path(folder) / "model.safetensors"))
         except (RuntimeError, OSError, SafetensorError) as error:
@@ -92,21 +104,33 @@ class LowRank(TrainingMethod):
         shapes = matrix_shapes(model)
         if self.budget.target_size is None:
             quarter = {name: max(1, min(shape) // RANK_SHARE) for name, shape in shapes.items()}
-            return {name: r for name, r in quarter.items() if r * sum(shapes[name]) < math.prod(shapes[name])}
+            return {name: r for name, r in quarter.items() if self._stored(shapes[name], r) < math.prod(shapes[name])}
         full = parameters(model, self.budget.target_scope)
         matrices = sum(math.prod(shape) for shape in shapes.values())
         goal = round(self.budget.target_size * full) - (full - matrices)
-        least = sum(stored(shape, 1) for shape in shapes.values())
+        least = sum(self._stored(shape, 1) for shape in shapes.values())
         check_reachable(self.budget.target_size, self.budget.target_scope, full, full - matrices + least)
-        return ranks_for(shapes, goal)
+        return ranks_for(shapes, goal, self._stored)
+
+    def _stored(self, shape: tuple[int, int], rank: int) -> int:
+        return stored(shape, rank, self.layer.sparse_share)
 
 
-def stored(shape: tuple[int, int], rank: int) -> int:
-    """Entries of a matrix at a rank: r (out + in), or out in where it stays whole because that is no less."""
-    return min(rank * sum(shape), math.prod(shape))
+def stored(shape: tuple[int, int], rank: int, sparse_share: float = 0.0) -> int:
+    """Entries of a matrix at a rank: r (out + in), or out in where it stays whole because that is no less.
+
+    Args:
+        shape: (out, in).
+        rank: r.
+        sparse_share: of the matrix, stored in addition to the factors.
+    """
+    whole = math.prod(shape)
+    return min(rank * sum(shape) + int(sparse_share * whole), whole)
 
 
-def ranks_for(shapes: Mapping[str, tuple[int, int]], goal: int) -> dict[str, int]:
+def ranks_for(
+    shapes: Mapping[str, tuple[int, int]], goal: int, size: Callable[[tuple[int, int], int], int] = stored
+) -> dict[str, int]:
     """The ranks of the smallest total that is not below a goal, the same share of the full rank everywhere.
 
     r_i = max(1, floor(share min(out_i, in_i))) for the largest share whose total is not above the goal; then one rank
@@ -115,6 +139,7 @@ def ranks_for(shapes: Mapping[str, tuple[int, int]], goal: int) -> dict[str, int
     Args:
         shapes: name -> (out, in).
         goal: entries of all matrices together that are left at least.
+        size: (out, in) and r -> entries, all of them where the matrix stays whole.
 
     Returns:
         name -> r of the matrices that become smaller; the others stay whole.
@@ -128,7 +153,7 @@ def ranks_for(shapes: Mapping[str, tuple[int, int]], goal: int) -> dict[str, int
         return {name: max(1, rank * smaller // side) for name, smaller in sides.items()}
 
     def total(ranks: Mapping[str, int]) -> int:
-        return sum(stored(shape, ranks[name]) for name, shape in shapes.items())
+        return sum(size(shape, ranks[name]) for name, shape in shapes.items())
 
     place = bisect.bisect_right(shares, goal, key=lambda entry: total(at(entry))) - 1
     share, ranks = shares[max(place, 0)], at(shares[max(place, 0)])
@@ -137,7 +162,7 @@ def ranks_for(shapes: Mapping[str, tuple[int, int]], goal: int) -> dict[str, int
         if total(ranks) >= goal:
             break
         ranks[name] = min(ranks[name] + 1, sides[name])
-    return {name: rank for name, rank in ranks.items() if rank * sum(shapes[name]) < math.prod(shapes[name])}
+    return {name: rank for name, rank in ranks.items() if size(shapes[name], rank) < math.prod(shapes[name])}
 
 
 def _read_ranks(path: Path) -> tuple[dict[str, int], torch.dtype]:

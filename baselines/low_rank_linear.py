@@ -7,7 +7,7 @@ looks for Linears (counters, block walks) finds them; the weight of the product 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class LowRankLinear(nn.Module):
     Attributes:
         inner: the Linear of A, (r, in).
         outer: the Linear of B, (out, r), and of b.
+        sparse_share: share of the matrix that is stored in addition to the factors; none here.
 
     Args:
         inputs: in.
@@ -32,6 +33,8 @@ class LowRankLinear(nn.Module):
         place: dtype and device of the uninitialised factors.
     """
 
+    sparse_share: ClassVar[float] = 0.0
+
     def __init__(self, inputs: int, outputs: int, rank: int, bias: bool, **place: Any) -> None:
         super().__init__()
         # skip_init: the factors are about to be filled, and must not draw from the caller's random numbers
@@ -39,7 +42,7 @@ class LowRankLinear(nn.Module):
         self.outer = nn.utils.skip_init(nn.Linear, rank, outputs, bias=bias, **place)
 
     @classmethod
-    def like(cls, module: Any, rank: int) -> LowRankLinear:
+    def like(cls, module: Any, rank: int) -> Self:
         """Uninitialised factors of the sizes, the dtype and the device of a Linear or Conv1D."""
         weight = matrix(module)
         new = cls(
@@ -56,6 +59,23 @@ class LowRankLinear(nn.Module):
         """B (A x) + b."""
         product: Tensor = self.outer(self.inner(states))
         return product
+
+
+@torch.no_grad()
+def put_in_place(model: nn.Module, name: str, new: LowRankLinear) -> None:
+    """Put a layer in the place of a projection; it keeps the bias, and trains if the projection did.
+
+    Args:
+        model: the model.
+        name: dotted name of the projection.
+        new: made by `like`, its other values set.
+    """
+    module: Any = model.get_submodule(name)
+    new.requires_grad_(module.weight.requires_grad)
+    if module.bias is not None:
+        new.outer.bias.copy_(module.bias)
+        new.outer.bias.requires_grad_(module.bias.requires_grad)
+    replace_module(model, name, new)
 
 
 @torch.no_grad()
@@ -79,12 +99,7 @@ def factorise(model: nn.Module, ranks: Mapping[str, int]) -> None:
         new = LowRankLinear.like(module, rank)
         new.outer.weight.copy_(outer)
         new.inner.weight.copy_(inner)
-        if module.bias is not None:
-            new.outer.bias.copy_(module.bias)
-            new.outer.bias.requires_grad_(module.bias.requires_grad)
-        new.inner.weight.requires_grad_(module.weight.requires_grad)
-        new.outer.weight.requires_grad_(module.weight.requires_grad)
-        replace_module(model, name, new)
+        put_in_place(model, name, new)
 
 
 def spectral_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:

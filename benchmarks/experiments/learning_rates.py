@@ -3,12 +3,12 @@
 What it tests: nothing about the method. A comparison at one rate favours the arm whose rate it is, so every arm of
 coupled_vs_uncoupled and of llama_pretraining, and the arms of vit_cifar10 and deit_imagenet that may want another one,
 are trained with three rates, a factor of two apart, on the scale of all from-scratch experiments (at least 20 tokens
-per block parameter). The rate with the lowest loss on the validation split is the arm's own in the experiments that
-report, which measure on the test split.
+per block parameter); arms whose authors give a rate, around that. The rate with the lowest loss on the validation split
+is the arm's own in the experiments that report, which measure on the test split.
 
 Command: python -m benchmarks run learning_rates --tier cpu --jobs 2 --threads 1
 
-Hours for all runs of a tier: cpu 2 (81 runs, 2 cores).
+Hours for all runs of a tier: cpu 3 (117 runs, 2 cores).
 
 Data: OpenDocs, and CIFAR-10 without its test images, from the mirror that ECOSPA_DATA names.
 
@@ -21,6 +21,7 @@ from benchmarks.data.examples import HELD_OUT
 from benchmarks.experiment import Cell, Experiment, MethodRef, Tier, TierPlan
 from benchmarks.experiments import coupled_vs_uncoupled
 from benchmarks.experiments.coupled_vs_uncoupled import NO_CLAIM, OTHER_SEED, one_cut
+from benchmarks.experiments.llama_pretraining import PEERS
 from benchmarks.specs.from_scratch import IMAGE_RATE, LLAMA_RATE, RATE, TARGETS, image_scale, llama_scale, scale
 from benchmarks.specs.matched import CONTROLS, control_cell
 from benchmarks.specs.scale import Scale
@@ -28,12 +29,17 @@ from benchmarks.specs.scale import Scale
 NAME = "learning_rates"
 RATES, LLAMA_RATES, IMAGE_RATES = (4e-3, 8e-3, 1.6e-2), (2e-3, 4e-3, 8e-3), (1e-3, 2e-3, 4e-3)
 TARGET, LLAMA_TARGET, IMAGE_TARGET = TARGETS[-1], TARGETS[0], TARGETS[0]
-WITHOUT_TARGET = ("dense", "galore", "low_rank", "lora", "relora")
-LLAMA = ("galore", "low_rank", "lora", "relora", "dense", "small_dense", "ecospa")
+LLAMA_RATES_OF = {
+    **dict.fromkeys(("apollo", "apollo_mini", "fira", "conda"), (5e-3, 1e-2, 2e-2)),
+    **dict.fromkeys(("alice", "racs", "scale"), (1e-3, 2e-3, 4e-3)),
+}
+"""Rates of arms of LLaMA whose authors train at 0.01, and at 0.001; the others have LLAMA_RATES."""
+OF_LLAMA_ALONE = ("galore", "low_rank", "lora", "relora", *PEERS)
+WITHOUT_TARGET = ("dense", *OF_LLAMA_ALONE)
+LLAMA = (*OF_LLAMA_ALONE, "dense", "small_dense", "ecospa")
 """Arms of llama_pretraining; its other controls are small dense models and have the rate of that one."""
 IMAGES = ("dense", "small_dense", "small_dense_equal_flops", "ecospa", "magnitude", "svite")
 """Arms on images; others that shrink have EcoSpa's rate there, other small models that of the small dense one."""
-OF_LLAMA_ALONE = ("galore", "low_rank", "lora", "relora")
 OF_IMAGES_ALONE = ("magnitude", "svite")
 GPT2 = tuple(name for name in coupled_vs_uncoupled.METHODS if name not in (*NO_CLAIM, OTHER_SEED))
 METHODS = (*GPT2, *OF_LLAMA_ALONE, *OF_IMAGES_ALONE)
@@ -43,7 +49,12 @@ def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """Every arm at every rate, on the GPT-2, the LLaMA and the ViT that have it; a method that is added, on GPT-2."""
     others = (*OF_LLAMA_ALONE, *OF_IMAGES_ALONE)
     gpt2 = [_cell(tier, method, rate) for method in methods if method.name not in others for rate in RATES]
-    llama = [_llama_cell(tier, method, rate) for method in methods if method.name in LLAMA for rate in LLAMA_RATES]
+    llama = [
+        _llama_cell(tier, method, rate)
+        for method in methods
+        if method.name in LLAMA
+        for rate in LLAMA_RATES_OF.get(method.name, LLAMA_RATES)
+    ]
     images = [_image_cell(tier, method, rate) for method in methods if method.name in IMAGES for rate in IMAGE_RATES]
     return (*gpt2, *llama, *images)
 
@@ -74,7 +85,7 @@ def _arm(tier: Tier, method: MethodRef, made: Scale, target: float, usual: Scale
 EXPERIMENT = Experiment(
     name=NAME,
     question="which learning rate each arm of the from-scratch comparisons wants, on validation data",
-    tiers={"cpu": TierPlan(seeds=(0,), hours=2, machine="2 cores, 8 GB")},
+    tiers={"cpu": TierPlan(seeds=(0,), hours=3, machine="2 cores, 8 GB")},
     methods=METHODS,
     cells=cells,
     sources=lambda tier: (*scale().sources, *image_scale().sources),

@@ -12,14 +12,21 @@ LLaMA-1B, three at 30 %. GaLore has a rate of its own in every tier, because its
 the blocks, and its authors train at 0.01; embeddings and head, which it leaves to AdamW, then have four times the rate
 of the blocks, which is no merit of low-rank moments.
 
+Methods that came after GaLore (PEERS) stand next to it at smoke, cpu and paper: optimizers with less state than AdamW
+(APOLLO, Fira, Muon, Alice, RACS, SCALE), optimizers with as much or more that promise fewer steps (SOAP, Conda,
+Stable-SPAM), and layers with fewer weights (CoLA, SLTrain, at a quarter of the rank, as low rank). Those of the library
+pytorch-optimizer need the extra `peers`. Their rates are their authors' in tier paper, and at tier cpu the middle one
+of the three that learning_rates tries, until its records say another.
+
 Deviation: at tier cpu W_O and W_down start divided by sqrt(2 layers), as GPT-2's do and the published LLaMAs' do not.
 Without it four layers hardly train, and whatever is smaller looks better: the dense model's distance to the small one
 is mostly that.
 
 Command: python -m benchmarks run llama_pretraining --tier cpu --jobs 2 --threads 1
 
-Hours for all runs of a tier: smoke 0.03 (9 runs), cpu 4 (111 runs, 2 cores), gpu 3 (27 runs, one H200-class GPU),
-paper 4000 (108 runs, one H200-class GPU each; LLaMA-1B is nine tenths of it, so take --methods and --seeds).
+Hours for all runs of a tier: smoke 0.07 (21 runs), cpu 5.3 (147 runs, 2 cores), gpu 3 (27 runs, one H200-class GPU),
+paper 9300 (252 runs, one H200-class GPU each; LLaMA-1B is nine tenths of it, so take --methods and --seeds). Hours of
+the peers are those of a dense run: nobody has timed them. SOAP holds some 25 GB more than AdamW on LLaMA-1B.
 
 Data: smoke: docstrings of the installed packages. cpu and gpu: OpenDocs, from the mirror that ECOSPA_DATA names. paper:
 C4 from the Hub, streamed once per model size into a file of tokens in the work folder (26 GB for LLaMA-1B, 50 GB for
@@ -29,8 +36,10 @@ before one goes. Where it differs from the published setting: documents are pack
 and computed with in bfloat16, and the dense rates are usual ones, not tuned.
 
 Expected result: GaLore near full rank, LoRA and ReLoRA behind, low rank last, as published; EcoSpa between dense and
-small_dense. EcoSpa holds about half of the bytes at the end and all of them at its peak; GaLore saves optimizer state
-alone. The smoke tier shows that everything works; its order means nothing.
+small_dense. Of the peers Muon, SOAP, Alice, RACS and SCALE ahead of full rank, by less than their papers say where the
+dense rate is tuned; CoLA and SLTrain between low rank and full rank. EcoSpa holds about half of the bytes at the end
+and all of them at its peak; GaLore saves optimizer state alone, CoLA and SLTrain save weights as well, from the first
+step. The smoke tier shows that everything works; its order means nothing.
 """
 
 from __future__ import annotations
@@ -48,14 +57,32 @@ from benchmarks.specs.training import TrainingSpec
 
 NAME = "llama_pretraining"
 TARGETS = (0.5, 0.3)
-WITHOUT_TARGET = ("dense", "galore", "low_rank", "lora", "relora")
-"""Those that keep the size, and low rank at the rank of GaLore's table, a quarter of every matrix's smaller side."""
-PLAIN = (*WITHOUT_TARGET, "ecospa", "small_dense")
-"""Methods of every tier; the others are controls that tier cpu has, where a run takes minutes."""
-METHODS = (*PLAIN, "uniform_pairs", "random_pairs", *CONTROLS, *coupled_vs_uncoupled.ONE_CUT)
+PEERS = (
+    *("apollo", "apollo_mini", "fira", "muon", "alice", "racs", "scale", "soap", "conda", "stable_spam"),
+    *("cola", "sltrain"),
+)
+"""Methods after GaLore, in every tier but gpu."""
+OF_EVERY_TIER = ("dense", "galore", "low_rank", "lora", "relora")
+WITHOUT_TARGET = (*OF_EVERY_TIER, *PEERS)
+"""Those that keep the size, and layers at the rank of GaLore's table, a quarter of every matrix's smaller side."""
+PLAIN = (*OF_EVERY_TIER, "ecospa", "small_dense")
+"""Methods of every tier; the others, but PEERS, are controls that tier cpu has, where a run takes minutes."""
+METHODS = (*PLAIN, "uniform_pairs", "random_pairs", *CONTROLS, *coupled_vs_uncoupled.ONE_CUT, *PEERS)
+CPU_ALONE = tuple(name for name in METHODS if name not in (*PLAIN, *PEERS))
 WITH_CLAIM = ("dense", "ecospa", "small_dense", "small_dense_equal_flops", "final_shape", "uniform_pairs")
 """Arms of tier cpu with eight seeds at 50 %."""
-GALORE_RATES: dict[Tier, float] = {"smoke": 0.03, "cpu": 0.01, "gpu": 0.01, "paper": 0.01}
+OF_001 = ("galore", "apollo", "apollo_mini", "fira", "conda")
+"""Methods whose authors train at 0.01."""
+RATES: dict[Tier, dict[str, float]] = {
+    "smoke": dict.fromkeys(("galore", "fira", "conda"), 0.03),
+    "cpu": {**dict.fromkeys(OF_001, 0.01), **dict.fromkeys(("alice", "racs", "scale"), 2e-3)},
+    "gpu": {"galore": 0.01},
+    "paper": {
+        **dict.fromkeys(OF_001, 0.01),
+        **dict.fromkeys(("alice", "racs", "scale"), 1e-3),
+        **dict.fromkeys(("soap", "cola", "sltrain"), 3e-3),
+    },
+}
 """All other methods have the rate of their scale."""
 
 
@@ -109,11 +136,12 @@ SCALES: dict[Tier, tuple[Scale, ...]] = {
 
 def cells(tier: Tier, methods: tuple[MethodRef, ...]) -> tuple[Cell, ...]:
     """On every model, methods without a target once, the others at every target; the controls at tier cpu alone."""
+    left_out = {"cpu": (), "gpu": (*CPU_ALONE, *PEERS)}.get(tier, CPU_ALONE)
     return tuple(
         _cell(tier, scale, method, target)
         for scale in SCALES[tier]
         for method in methods
-        if tier == "cpu" or method.name in PLAIN or method.name not in METHODS
+        if method.name not in left_out
         for target in ((None,) if method.name in WITHOUT_TARGET else TARGETS)
     )
 
@@ -122,7 +150,7 @@ def _cell(tier: Tier, scale: Scale, method: MethodRef, target: float | None) -> 
     seeds = CLAIM_SEEDS if tier == "cpu" and method.name in WITH_CLAIM and target != TARGETS[-1] else None
     if method.name in CONTROLS:
         return control_cell(method.name, scale, _cell(tier, scale, MethodRef("ecospa"), target), seeds)
-    rate = GALORE_RATES[tier] if method.name == "galore" else scale.training.learning_rate
+    rate = RATES[tier].get(method.name, scale.training.learning_rate)
     own = replace(scale, training=replace(scale.training, learning_rate=rate))
     reference, shrink = coupled_vs_uncoupled.one_cut(own, method)
     return Cell(NAME, tier, method.name, own.settings(reference, target, **shrink), seeds)
@@ -130,12 +158,13 @@ def _cell(tier: Tier, scale: Scale, method: MethodRef, target: float | None) -> 
 
 EXPERIMENT = Experiment(
     name=NAME,
-    question="LLaMA from scratch: EcoSpa vs. full rank, GaLore, low rank, LoRA, ReLoRA; perplexity and bytes held",
+    question="LLaMA from scratch: EcoSpa vs. full rank, GaLore and what came after it, low rank, LoRA, ReLoRA; "
+    "perplexity and bytes held",
     tiers={
-        "smoke": TierPlan(seeds=(0,), hours=0.03, machine="any laptop, no network"),
-        "cpu": TierPlan(seeds=(0, 1, 2), hours=4, machine="2 cores, 8 GB"),
+        "smoke": TierPlan(seeds=(0,), hours=0.07, machine="any laptop, no network"),
+        "cpu": TierPlan(seeds=(0, 1, 2), hours=5.3, machine="2 cores, 8 GB"),
         "gpu": TierPlan(seeds=(0, 1, 2), hours=3, machine="one H200-class GPU"),
-        "paper": TierPlan(seeds=(0, 1, 2), hours=4000, machine="one H200-class GPU", memory=46, data=50, disk=120),
+        "paper": TierPlan(seeds=(0, 1, 2), hours=9300, machine="one H200-class GPU", memory=46, data=50, disk=120),
     },
     methods=METHODS,
     cells=cells,

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from paper_tables.claims import published_c4
+
 Tag = Literal["A", "S", "R", "V", "M", "I"]
 TAGS: dict[Tag, str] = {
     "A": "abstract of the paper or of its earlier version",
@@ -19,9 +21,6 @@ TAGS: dict[Tag, str] = {
 
 ECOSPA = "EcoSpa, arXiv 2511.11641, abstract"
 TRANSPA = "TranSpa (the earlier version), OpenReview 9bwPESShgf, abstract"
-GALORE = "GaLore, arXiv 2403.03507, Table 2"
-SCALE = "SCALE, arXiv 2506.16659"
-SLTRAIN = "SLTrain, arXiv 2406.02214"
 MONARCH = "Monarch, arXiv 2204.00595, Table 2"
 SURGEON = "The LLM Surgeon, arXiv 2312.17244, Table 1"
 DISP = "DISP-LLM, arXiv 2410.11988, Table 1"
@@ -83,16 +82,6 @@ GPT2_EARLIER_PERPLEXITY = PublishedNumber(
 )
 INFERENCE_SPEED = PublishedNumber(HEADLINE, "EcoSpa", "inference speed / dense", 1.6, "times", ECOSPA, "A")
 
-_C4_SIZES = ("60M", "130M", "350M", "1B")
-_C4_ROWS: tuple[tuple[str, tuple[float, ...], str, Tag], ...] = (
-    ("full rank, AdamW", (34.06, 25.08, 18.80, 15.56), GALORE, "V"),
-    ("full rank, tuned Adam", (30.05, 23.13, 18.77, 15.79), SCALE, "V"),
-    ("GaLore", (34.88, 25.36, 18.95, 15.64), GALORE, "V"),
-    ("low rank", (78.18, 45.51, 37.41, 142.53), GALORE, "V"),
-    ("LoRA", (34.99, 33.92, 25.58, 19.21), GALORE, "V"),
-    ("ReLoRA", (37.04, 29.37, 29.08, 18.33), GALORE, "V"),
-    ("SLTrain", (34.15, 26.04, 19.42, 16.14), SLTRAIN, "M"),
-)
 _GPT2_ROWS: tuple[tuple[str, tuple[float, float, float], str, Tag], ...] = (
     ("GPT-2-Small", (20.6, 124.0, 106.0), MONARCH, "V"),
     ("Monarch-GPT-2-Small", (20.7, 72.0, 51.0), MONARCH, "V"),
@@ -209,8 +198,9 @@ def _gpt2() -> list[PublishedNumber]:
 def _c4() -> list[PublishedNumber]:
     return [
         PublishedNumber(LLAMA_C4, f"{method} {size}", "perplexity", value, "per token", source, tag)
-        for method, values, source, tag in _C4_ROWS
-        for size, value in zip(_C4_SIZES, values, strict=True)
+        for method, values, source, tag in published_c4.ROWS
+        for size, value in zip(published_c4.SIZES, values, strict=True)
+        if value is not None
     ]
 
 

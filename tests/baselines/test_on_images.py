@@ -19,7 +19,10 @@ from tests.model_zoo import build, logits
 
 TARGET = 0.6
 FAMILY = {"vit": "vit", "timm-vit": "timm_vit"}
-NOT_AT_TARGET = ("dense", "dense_aligned", "galore", "lora", "relora", "ecospa_own_pace", "shortgpt")
+NOT_AT_TARGET = (
+    *(name for name, method in baselines.methods().items() if method.removes == "nothing" and name != "small_dense"),
+    *("ecospa_own_pace", "shortgpt"),
+)
 """Those without a target, one with a pace of its own, and one that removes whole blocks, of which there are two."""
 CASES = [
     pytest.param(kind, name, marks=pytest.mark.slow if kind == "vit" else ())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.experiment import MethodRef
-from benchmarks.experiments import llama_pretraining
+from benchmarks.experiments import learning_rates, llama_pretraining
 from benchmarks.models.language import build_model
 from benchmarks.specs.language import ModelSpec
 from benchmarks.specs.multiples import gated_width
@@ -37,12 +37,27 @@ def test_other_widths_and_families() -> None:
         build_model(ModelSpec(2, 32, 4, 50, 16, family="bert"), 0)
 
 
-def test_galore_alone_has_a_rate_of_its_own() -> None:
+def test_galore_and_its_peers_have_rates_of_their_own() -> None:
     cells = llama_pretraining.cells("cpu", tuple(MethodRef(name) for name in llama_pretraining.METHODS))
     rates = {cell.method: cell.settings.training.learning_rate for cell in cells}
     assert set(rates) == set(llama_pretraining.METHODS)
-    assert {name for name, rate in rates.items() if rate != rates["dense"]} == {"galore"}
+    own = {name: rate for name, rate in rates.items() if rate != rates["dense"]}
+    assert own.keys() == {"galore", "apollo", "apollo_mini", "fira", "conda", "alice", "racs", "scale"}
+    assert {name for name, rate in own.items() if rate == 0.01} == set(llama_pretraining.OF_001)
+    sweep = learning_rates.cells("cpu", tuple(MethodRef(name) for name in llama_pretraining.PEERS))
+    tried = {(cell.method, cell.settings.training.learning_rate) for cell in sweep}
+    assert len(tried) == 3 * len(llama_pretraining.PEERS)
+    assert {(name, rates[name]) for name in llama_pretraining.PEERS} <= tried
     assert [cell.label for cell in cells if cell.method == "ecospa"] == ["ecospa 0.5", "ecospa 0.3"]
+
+
+def test_peers_are_in_every_tier_but_gpu_and_train_like_galore() -> None:
+    names = tuple(MethodRef(name) for name in (*llama_pretraining.PEERS, "galore"))
+    for tier, cells in {tier: llama_pretraining.cells(tier, names) for tier in llama_pretraining.SCALES}.items():
+        methods = {cell.method for cell in cells}
+        assert methods == ({"galore"} if tier == "gpu" else {name.name for name in names})
+        assert all(cell.config["target"] is None and cell.seeds is None for cell in cells)
+        assert len(cells) == len(methods) * len(llama_pretraining.SCALES[tier])
 
 
 def test_the_paper_tier_has_galores_models_tokens_and_rates() -> None:

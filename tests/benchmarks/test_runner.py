@@ -81,9 +81,9 @@ def test_the_same_run_gives_the_same_numbers(method: str, tmp_path: Path) -> Non
         *(
             pytest.param(*pair, marks=pytest.mark.slow)
             for pair in (
-                *(("relora", None), ("slicegpt", 0.7)),
+                *(("relora", None), ("slicegpt", 0.7), ("soap", None)),
                 *(("dense", None), ("magnitude", 0.5), ("small_dense", 0.5), ("galore", None), ("lora", None)),
-                *(("low_rank", 0.5), ("llm_pruner", 0.5)),
+                *(("low_rank", 0.5), ("llm_pruner", 0.5), ("sltrain", None), ("apollo", None), ("stable_spam", None)),
             )
         ),
     ],
@@ -107,7 +107,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert resumed.seconds_before > 0
 
 
-@pytest.mark.parametrize("method", ["galore", "lora"])
+@pytest.mark.parametrize("method", ["galore", "lora", "apollo_mini"])
 def test_memory_efficient_training_holds_less(method: str, tmp_path: Path) -> None:
     outcome = train(run_of(method), run_context(tmp_path))
     assert value(outcome, "training_bytes_peak") < 16 * value(outcome, "parameters")

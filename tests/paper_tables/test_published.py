@@ -43,13 +43,21 @@ def test_the_tables_that_the_paper_stands_beside_are_there() -> None:
     found = {(number.setting, number.method, number.metric): number.value for number in numbers()}
     assert found[GPT2_WIKITEXT103, "GPT-2-Medium", "perplexity"] == 20.9
     assert found[GPT2_WIKITEXT103, "Monarch-GPT-2-Medium", "parameters"] == 165.0
-    assert found[LLAMA_C4, "full rank, AdamW 1B", "perplexity"] == 15.56
+    assert found[LLAMA_C4, "LoRA 1B", "perplexity"] == 19.21
     assert found[LLAMA_C4, "full rank, tuned Adam 60M", "perplexity"] == 30.05
+    assert found[LLAMA_C4, "RACS 1B", "perplexity"] == 13.52 and (LLAMA_C4, "SUMO 60M", "perplexity") not in found
     assert found[HEADLINE, "EcoSpa GPT-2-Medium", "perplexity difference"] == -2.4
     assert found[DEIT_IMAGENET, "DeiT-S", "top-1"] == 79.8 and found[DEIT_IMAGENET, "DeiT-B", "parameters"] == 86.6
     assert found[DEIT_IMAGENET, "S2ViTE-S", "forward FLOPs"] == 3.1
     assert (DEIT_IMAGENET, "ComCAT-S, 44% fewer parameters", "parameters") not in found
     assert found[VIT_CIFAR10, "dense, six layers of ViT-Tiny, 200 epochs", "top-1"] == 90.5
+
+
+def test_one_method_has_a_row_per_source_of_perplexity_on_c4() -> None:
+    found = [number for number in numbers() if number.setting == LLAMA_C4]
+    muon = {number.source: number.value for number in found if number.method == "Muon 1B"}
+    assert len(muon) == 3 and max(muon.values()) - min(muon.values()) > 2  # more than most gains that are claimed
+    assert {number.method.split()[0] for number in found} >= {"APOLLO", "Fira", "CoLA", "SLTrain", "SCALE", "Alice"}
 
 
 def test_compressed_llamas_of_different_protocols_are_different_settings() -> None:
