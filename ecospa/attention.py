@@ -201,6 +201,34 @@ def extend_cache(
     return extended
 
 
+def extend_cross_cache(
+    module: Any, states: Tensor, names: tuple[str, ...], given: Any, options: dict[str, Any]
+) -> tuple[Float[Tensor, "batch heads past qk"], Float[Tensor, "batch heads past vo"]]:
+    """Keys and values of another sequence: made once, and read from the cache for every further token.
+
+    Args:
+        module: attention module with a `layer_idx`.
+        states: (batch, past, features) of the other sequence, such as the encoder's.
+        names: the projections of keys and of values.
+        given: the cache by its older name, or None; see `extend_cache`.
+        options: the other arguments of the forward pass; the cache is taken out of them where it is there.
+    """
+    newer = options.pop("cache", None) if module.takes_cache else None
+    cache = newer if given is None else given
+    filled = getattr(cache, "is_updated", None)  # of an encoder-decoder cache
+    kept = getattr(cache, "cross_attention_cache", cache)
+    if filled is not None and filled.get(module.layer_idx):
+        layer = kept.layers[module.layer_idx]
+        return layer.keys, layer.values
+    key, value = (split_heads(getattr(module, name)(states), module.geometry.groups) for name in names)
+    if cache is not None:
+        handed = {"kwargs": options} if module.takes_cache else {}
+        key, value = kept.update(key, value, module.layer_idx, **handed)
+        if filled is not None:
+            filled[module.layer_idx] = True
+    return key, value
+
+
 def _is_paged(cache: Any) -> bool:
     return type(cache).__name__ == "PagedAttentionCache"  # by name: its module takes long to import
 

@@ -252,7 +252,7 @@ def _new_shapes(model: nn.Module, cuts: Mapping[str, Cut], optimizer: Any) -> It
 
 def _new_features(module: Any, parameter: nn.Parameter, data: Tensor) -> Iterator[Change]:
     """Read the shape of a projection's weight off its own attributes."""
-    if parameter is not module.weight:
+    if parameter is not getattr(module, "weight", None) or parameter.ndim != 2:
         return
     names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("nx", "nf")
     for name, size in zip(names, data.shape, strict=True):

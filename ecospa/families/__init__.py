@@ -56,11 +56,16 @@ def families() -> tuple[Family, ...]:
     return tuple(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)
 
 
+@functools.cache
+def _family_by_block() -> dict[str, Family]:
+    return {block: family for family in families() for block in family.blocks}
+
+
 def family_of(block: nn.Module) -> Family | None:
     """The family whose block this module is (compiled or not), or None."""
     kind = original_class(unwrapped(block))
     qualified = f"{kind.__module__}.{kind.__qualname__}"
-    return next((family for family in families() if qualified in family.blocks), None)
+    return _family_by_block().get(qualified)
 
 
 def known_family(block: nn.Module) -> Family:
