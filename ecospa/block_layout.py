@@ -57,6 +57,7 @@ class BlockLayout:
         cross: those of them that read keys and values from another sequence.
         feed_forward: the kinds of feed-forward layer that the configurations choose from.
         refused: dotted name of an attribute within the block -> why a block where it is set cannot be cut.
+        whole: parameters of the block that no cut touches, such as a router's.
     """
 
     models: Mapping[str, str]
@@ -66,6 +67,10 @@ class BlockLayout:
     cross: tuple[str, ...] = ()
     feed_forward: tuple[FeedForwardLayout, ...] = (FeedForwardLayout(),)
     refused: Mapping[str, str] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
+
+
+_JOINED = "its norms go over all heads together, so that the others would change with a removed one"
 
 
 def block_family(home: str, name: str, layout: BlockLayout, attention: type[CoupledAttention]) -> Family:
@@ -98,6 +103,8 @@ def block_family(home: str, name: str, layout: BlockLayout, attention: type[Coup
         mergeable=_mergeable(layout),
         stock=_stock(layout),
         inputs=functools.partial(_inputs, layout),
+        joined_heads=_JOINED if layout.attention.joint_norms else "",
+        whole=layout.whole,
     )
 
 

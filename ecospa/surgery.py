@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ecospa.cuttable import refuse_uncuttable
 from ecospa.exactness import require_exact
-from ecospa.families import coupled_pairs
+from ecospa.families import coupled_pairs, refuse_joined_heads
 from ecospa.journal import Change, NewEntry, NewShape, NewValues, commit
 from ecospa.optimizer_state import Cut, check_state, cut_state, sliced
 from ecospa.pairs import CoupledPair, PairKind
@@ -108,6 +108,7 @@ def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], opt
     groups = {pair.module: pair.groups for pair in pairs if pair.kind is not PairKind.FFN}
     stays = {name: _checked_heads(name, heads, groups) for name, heads in kept.items()}
     stays = {name: heads for name, heads in stays.items() if len(heads) < groups[name]}
+    refuse_joined_heads(model, pairs, stays)
     affected = [pair for pair in pairs if pair.module in stays]
     if not affected:
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ class Family:
         mergeable: projections that can become one (`ecospa.merge_projections`); none where they are one already.
         stock: classes of the modules of a block, by their dotted names in it; cutting is exact for these.
         inputs: (block, hidden states) -> what the block must be called with besides them.
+        joined_heads: why no head can leave without changing the others; "" where it can.
+        whole: parameters of a block, by their dotted names in it, that no cut touches, such as a router's.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Family:
     mergeable: tuple[Mergeable, ...] = ()
     stock: Known = field(default_factory=dict)
     inputs: Callable[[nn.Module, Tensor], dict[str, Any]] = lambda block, states: {}
+    joined_heads: str = ""
+    whole: frozenset[str] = frozenset()
 
 
 @functools.cache
@@ -114,6 +118,22 @@ def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
         pairs.extend(found)
     _check_nothing_is_shared(model, pairs)
     return tuple(pairs)
+
+
+def refuse_joined_heads(model: nn.Module, pairs: Iterable[CoupledPair], modules: Container[str]) -> None:
+    """Refuse to remove whole heads from attention modules whose heads are not independent of one another.
+
+    Args:
+        model: the model of the pairs.
+        pairs: its pairs.
+        modules: attention modules that would lose heads.
+
+    Raises:
+        UnsupportedModelError: names the first of them.
+    """
+    for pair in pairs:
+        if pair.module in modules and (reason := known_family(model.get_submodule(pair.block)).joined_heads):
+            raise unsupported(pair.module, reason, "keep all heads, and cut their widths")
 
 
 def unsupported(module: str, reason: str, way_out: str = "") -> UnsupportedModelError:
@@ -184,8 +204,9 @@ def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list
 def _check_block_is_covered(name: str, block: nn.Module, pairs: list[CoupledPair]) -> None:
     covered = {axis.parameter for pair in pairs for axis in pair.axes}
     prefix = f"{name}." if name else ""
+    whole = known_family(block).whole
     for parameter, value in named_parameters(block).items():
-        if value.ndim > 1 and prefix + parameter not in covered:
+        if value.ndim > 1 and prefix + parameter not in covered and parameter not in whole:
             reason = "this matrix belongs to no coupled pair (cross attention, adapter or another extra path?)"
             raise unsupported(prefix + parameter, reason)
 

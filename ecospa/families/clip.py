@@ -7,7 +7,7 @@ from ecospa.laid_out_attention import AttentionLayout, LaidOutAttention
 from ecospa.stock import LAYER_NORM
 
 LAYOUT = BlockLayout(
-    models={"clip": "CLIP", "metaclip_2": "MetaClip2"},
+    models={"altclip": "AltCLIP", "clip": "CLIP", "metaclip_2": "MetaClip2"},
     parts={
         "": "EncoderLayer",
         "self_attn": "Attention",
@@ -25,4 +25,4 @@ class CLIPCoupledAttention(LaidOutAttention):
     layout = LAYOUT.attention
 
 
-FAMILY = block_family(__name__, "CLIP (transformers)", LAYOUT, CLIPCoupledAttention)
+FAMILY = block_family(__name__, "CLIP, AltCLIP, MetaCLIP 2 (transformers)", LAYOUT, CLIPCoupledAttention)

@@ -27,7 +27,8 @@ LAYERS = {
         "attention folders laid_out_attention optimizer_trial probe projections stock tying unit_selection width_rule",
         "config",
         "batch_parts claim optimizers resume schedule trace wrappers",
-        "block_layout cuttable estimator families loss_weights optimizer_state roofline scaled_importance step_counter unit_effects",
+        "block_layout cuttable estimator families loss_weights optimizer_state roofline scaled_importance step_counter "
+        "unit_effects",
         "frozen gradient_window merged plan ranking width_timing",
         "accounting exactness",
         "dense memory_budget width_check",
