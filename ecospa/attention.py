@@ -129,7 +129,8 @@ def attend(
     if key.shape[-1] != query.shape[-1]:  # a paged cache, which holds what an uncut model would
         query = _pad_heads(query, key.shape[1] * module.geometry.repeats, key.shape[-1])
     if query.shape[-1] != value.shape[-1] and wants_equal_widths(implementation, kernel_device(module, query)):
-        if implementation == "sdpa" and query.shape[2] == 1 and not options.get("dropout"):
+        plain = not options.get("dropout") and options.get("position_bias") is None
+        if implementation == "sdpa" and query.shape[2] == 1 and plain:
             return attend_from_one(query, key, value, mask, options["scaling"]), None
         query, key, value = pad_to_equal(query, key, value)
     output, weights = interface(module, query, key, value, mask, **options)

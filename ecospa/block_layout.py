@@ -8,6 +8,7 @@ from here (paper: attention and feed-forward blocks).
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +18,13 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ecospa.attention import CoupledAttention, HeadGeometry, original_indices
+from ecospa.class_swap import original_class
 from ecospa.families import Family, require_plain, unsupported
 from ecospa.laid_out_attention import AttentionLayout, head_places, rotary_width
 from ecospa.pairs import CoupledPair, PairKind, WeightAxis, head_index, input_axes, output_axes
 from ecospa.projections import Mergeable
 from ecospa.stock import ACTIVATION, LINEAR, Known
+from ecospa.wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class FeedForwardLayout:
         output: W_out.
         activation: name of the activation function within the layer.
         fused: the one input projection holds [gate | up].
+        experts: projections are parameters (experts, out, in) of the layer, and not modules. All experts of a layer
+            lose the same indices, so that they stay one tensor (Deviation: the paper has no mixture of experts).
     """
 
     module: str = "mlp"
@@ -41,6 +46,10 @@ class FeedForwardLayout:
     output: str = "down_proj"
     activation: str = "act_fn"
     fused: bool = False
+    experts: bool = False
+
+
+EXPERTS = FeedForwardLayout("mlp.experts", ("gate_up_proj",), fused=True, experts=True)
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class BlockLayout:
         feed_forward: the kinds of feed-forward layer that the configurations choose from.
         refused: dotted name of an attribute within the block -> why a block where it is set cannot be cut.
         whole: parameters of the block that no cut touches, such as a router's.
+        joined_heads: why no head can leave without changing the others; "" where it can.
     """
 
     models: Mapping[str, str]
@@ -68,6 +78,7 @@ class BlockLayout:
     feed_forward: tuple[FeedForwardLayout, ...] = (FeedForwardLayout(),)
     refused: Mapping[str, str] = field(default_factory=dict)
     whole: frozenset[str] = frozenset()
+    joined_heads: str = ""
 
 
 _JOINED = "its norms go over all heads together, so that the others would change with a removed one"
@@ -85,13 +96,18 @@ def block_family(home: str, name: str, layout: BlockLayout, attention: type[Coup
 
     def find(block_name: str, block: nn.Module) -> Iterator[CoupledPair]:
         """All pairs of one block."""
+        _require_interface(block_name, block)
         for place, reason in layout.refused.items():
             if _reach(block, place):
                 raise unsupported(f"{block_name}.{place}", reason)
         for place in layout.attentions:
-            if hasattr(_reach(block, place.rpartition(".")[0]), place.rpartition(".")[2]):
+            if _reach(block, place) is not None:
                 yield from _attention_pairs(block_name, block.get_submodule(place), place, layout.attention)
-        yield _feed_forward_pair(block_name, block, layout.feed_forward)
+        present = [one for one in layout.feed_forward if hasattr(_reach(block, one.module), one.inputs[0])]
+        if not present:
+            raise unsupported(block_name, "none of its feed-forward layers is known")
+        for inner in present:
+            yield _feed_forward_pair(block_name, _reach(block, inner.module), inner)
 
     find.__module__ = home
     return Family(
@@ -103,9 +119,17 @@ def block_family(home: str, name: str, layout: BlockLayout, attention: type[Coup
         mergeable=_mergeable(layout),
         stock=_stock(layout),
         inputs=functools.partial(_inputs, layout),
-        joined_heads=_JOINED if layout.attention.joint_norms else "",
+        joined_heads=_JOINED if layout.attention.joint_norms else layout.joined_heads,
         whole=layout.whole,
     )
+
+
+def _require_interface(name: str, block: nn.Module) -> None:
+    """Refuse a block of a release of transformers that computes attention without the interface for it."""
+    home = original_class(unwrapped(block)).__module__
+    if not hasattr(sys.modules[home], "eager_attention_forward"):
+        reason = f"{home} of this release computes attention without transformers' attention functions"
+        raise unsupported(name, reason, "use a newer release of transformers")
 
 
 def geometry(layout: AttentionLayout, attention: Any) -> HeadGeometry:
@@ -177,21 +201,34 @@ def _order(name: str, attention: Any, layout: AttentionLayout, shape: HeadGeomet
     return places[kept.cpu()].argsort(-1).argsort(-1)
 
 
-def _feed_forward_pair(block: str, module: Any, layouts: tuple[FeedForwardLayout, ...]) -> CoupledPair:
-    layout = next((one for one in layouts if hasattr(_reach(module, one.module), one.inputs[0])), layouts[0])
+def _feed_forward_pair(block: str, layer: Any, layout: FeedForwardLayout) -> CoupledPair:
     name = f"{block}.{layout.module}" if layout.module else block
-    layer = _reach(module, layout.module)
-    projections = {f"{name}.{part}": getattr(layer, part) for part in (*layout.inputs, layout.output)}
-    require_plain(projections)
-    *inputs, (last, output) = projections.items()
-    width = output.weight.shape[1]
+    output, width = f"{name}.{layout.output}", _inner_width(getattr(layer, layout.output))
     hidden = head_index(1, width)
-    left: tuple[WeightAxis, ...] = ()
-    for part, projection in inputs:
-        left += output_axes(part, projection, hidden)
-        if layout.fused:
-            left += output_axes(part, projection, hidden + width)
-    return CoupledPair(f"{name}.ffn", PairKind.FFN, 1, width, 1, name, block, left, input_axes(last, output, hidden))
+    indices = (hidden, hidden + width) if layout.fused else (hidden,)
+    if layout.experts:
+        for part in (*layout.inputs, layout.output):
+            _require_experts(f"{name}.{part}", getattr(layer, part))
+        left = tuple(WeightAxis(f"{name}.{part}", 1, index) for part in layout.inputs for index in indices)
+        right: tuple[WeightAxis, ...] = (WeightAxis(output, 2, hidden),)
+    else:
+        projections = {f"{name}.{part}": getattr(layer, part) for part in (*layout.inputs, layout.output)}
+        require_plain(projections)
+        last = projections.pop(output)
+        left = tuple(axis for part in projections.items() for index in indices for axis in output_axes(*part, index))
+        right = input_axes(output, last, hidden)
+    return CoupledPair(f"{name}.ffn", PairKind.FFN, 1, width, 1, name, block, left, right)
+
+
+def _inner_width(output: Any) -> int:
+    weight: Tensor = output if isinstance(output, Tensor) else output.weight
+    return weight.shape[-1]
+
+
+def _require_experts(name: str, weight: Any) -> None:
+    if type(weight) is not nn.Parameter or weight.ndim != 3 or not weight.dtype.is_floating_point:
+        found = f"a {type(weight).__module__}.{type(weight).__qualname__}"
+        raise unsupported(name, f"it is {found}, not a plain parameter (experts, out, in)", "dequantise it first")
 
 
 def _reach(block: Any, place: str) -> Any:
@@ -216,7 +253,8 @@ def _stock(layout: BlockLayout) -> Known:
     linear = [f"{place}.{part}" for place in layout.attentions for part in (*heads.projections, heads.output)]
     activations = []
     for inner in layout.feed_forward:
-        linear += [f"{inner.module}.{part}".lstrip(".") for part in (*inner.inputs, inner.output)]
+        if not inner.experts:
+            linear += [f"{inner.module}.{part}".lstrip(".") for part in (*inner.inputs, inner.output)]
         activations.append(f"{inner.module}.{inner.activation}".lstrip("."))
     return {
         **dict.fromkeys(linear, LINEAR),
@@ -244,6 +282,6 @@ def _inputs(layout: BlockLayout, block: nn.Module, states: Tensor) -> dict[str, 
         angles = torch.rand(1, states.shape[1], turned // 2, dtype=states.dtype, device=states.device).mul(6.0)
         angles = angles.repeat_interleave(2, -1) if layout.attention.tables == "neighbours" else angles.repeat(1, 1, 2)
         given["position_embeddings"] = (angles.cos(), angles.sin())
-    if any(hasattr(block, place) for place in layout.cross):
+    if any(_reach(block, place) is not None for place in layout.cross):
         given["encoder_hidden_states"] = torch.randn_like(states)
     return given

@@ -47,7 +47,10 @@ class AttentionLayout:
         options: name of another argument of the attention function -> attribute that holds it.
         clip: name in the config of the largest size of queries, keys and values.
         rotary: distance of rotary partners; "" where positions do not turn the heads.
-        tables: likewise of the columns of one angle in the rotary tables.
+        tables: likewise of the columns of one angle in the rotary tables; "single" where every angle has one column.
+        sines_first: the rotary tables are given as (sines, cosines).
+        rotary_width: attribute with the number of leading indices of a head that positions turn, None for all; "" where
+            the configuration holds a share of the head.
         rotary_if: attribute that is false where a layer has no rotary embedding; "" where all have one.
         in_float32: queries and keys are cast to float32 before they are turned.
         norms: RMS norms of query and key heads; () for none.
@@ -66,7 +69,9 @@ class AttentionLayout:
     options: tuple[tuple[str, str], ...] = ()
     clip: str = ""
     rotary: Literal["", "halves", "neighbours"] = ""
-    tables: Partners = "halves"
+    tables: Literal["halves", "neighbours", "single"] = "halves"
+    sines_first: bool = False
+    rotary_width: str = ""
     rotary_if: str = ""
     in_float32: bool = False
     norms: tuple[str, ...] = ()
@@ -188,13 +193,16 @@ def _in_couples(layout: AttentionLayout, heads: Tensor, places: Tensor, whole: b
 
 def _whole_tables(attention: Any, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Rotary tables of the original head width in the order of the pair; the angle is zero where nothing turns."""
-    width, turned = attention.geometry.head_width, rotary_width(attention, attention.layout)
-    if cos.shape[-1] != turned:
+    layout, width = attention.layout, attention.geometry.head_width
+    turned = rotary_width(attention, layout)
+    if cos.shape[-1] != (columns := turned // 2 if layout.tables == "single" else turned):
         raise ValueError(
-            f"the rotary tables have {cos.shape[-1]} columns, the heads {turned} rotary indices of {width}; give "
-            "position_embeddings of the model's own rotary embedding"
+            f"the rotary tables have {cos.shape[-1]} columns, {columns} belong to {turned} rotary indices of {width}; "
+            "give position_embeddings of the model's own rotary embedding"
         )
-    every = slice(0, None, 2) if attention.layout.tables == "neighbours" else slice(0, turned // 2)
+    if layout.sines_first:
+        cos, sin = sin, cos
+    every = slice(0, None, 2) if layout.tables == "neighbours" else slice(0, turned // 2)
     rest = (width - turned) // 2
     cos = torch.nn.functional.pad(cos[..., every], (0, rest), value=1.0)
     sin = torch.nn.functional.pad(sin[..., every], (0, rest))
@@ -232,6 +240,9 @@ def rotary_width(attention: Any, layout: AttentionLayout) -> int:
     """Number of leading indices of an uncut head that positions turn; all of them without a rotary embedding."""
     cut = isinstance(attention, CoupledAttention)
     width = attention.geometry.head_width if cut else getattr(attention, layout.width)
+    if layout.rotary_width:
+        turned = getattr(attention, layout.rotary_width)
+        return int(width if turned is None else turned)
     parameters = getattr(attention.config, "rope_parameters", None) or {}
     return int(width * (parameters.get("partial_rotary_factor") or 1.0))
 

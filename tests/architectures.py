@@ -24,7 +24,10 @@ NOT_TINY = {
 """Models in the folders of known blocks that no test runs, and why."""
 INSTEAD = {"AlignModel": "AlignTextModel", "ClapModel": "ClapTextModel", "Siglip2Model": "Siglip2TextModel"}
 """Models that stand for others of the same folder."""
-SPECIAL: dict[str, dict[str, Any]] = {"HeliumForCausalLM": {"head_dim": 8}}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "HeliumForCausalLM": {"head_dim": 8},
+    "T5ForConditionalGeneration": {"decoder_start_token_id": 0},
+}
 """Fields of configurations that the usual sizes do not suit."""
 RANDOM = {"ViTMAEModel"}
 """Models that draw random numbers in evaluation mode, so that no two passes are the same."""

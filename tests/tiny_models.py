@@ -67,6 +67,8 @@ def tiny_model(model_class: Any, dtype: torch.dtype = torch.float64, **extra: An
     except Exception as error:  # whatever a configuration raises that needs other values
         raise NotTiny(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
     model = model.to(dtype).eval()
+    if dtype == torch.float64 and getattr(model.config, "_experts_implementation", None) is not None:
+        model.set_experts_implementation("eager")  # grouped products do not know float64
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:  # tables of sines do not

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ecospa.attention import CoupledAttention, HeadGeometry
 from ecospa.class_swap import original_class
+from ecospa.known_refusals import known_refusals
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
 from ecospa.projections import Mergeable, MergedLinear
 from ecospa.stock import Known
@@ -109,6 +110,7 @@ def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
     refuse_sharded(model)
     model = unwrapped(model)
     blocks = transformer_blocks(model)
+    _refuse_by_reason(model)
     _check_every_layer_is_known(model, blocks)
     pairs: list[CoupledPair] = []
     for name, block in blocks.items():
@@ -164,6 +166,14 @@ def require_plain(projections: Mapping[str, nn.Module], kind: str = "Linear") ->
             raise unsupported(
                 f"{name}.weight", f"it is a {what}, not a plain parameter", "dequantise or gather it first"
             )
+
+
+def _refuse_by_reason(model: nn.Module) -> None:
+    reasons = known_refusals()
+    for name, module in named_modules(model):
+        kind = type(module)
+        if (reason := reasons.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
+            raise unsupported(name, f"{kind.__module__}.{kind.__qualname__} cannot be cut: {reason}")
 
 
 def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
