@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 _LATENT = "its queries and keys are made from a latent vector, and a rotary part of the keys is one for all heads"
@@ -14,8 +15,8 @@ _REASONS = {
     _NO_ATTENTION: "fnet:FNetLayer mamba:MambaBlock mamba2:Mamba2Block falcon_mamba:FalconMambaBlock rwkv:RwkvBlock",
     _OWN_KERNEL: "big_bird:BigBirdLayer longformer:LongformerLayer led:LEDEncoderLayer reformer:ReformerLayer",
     _OWN_CODE: (
-        "bloom:BloomBlock ctrl:EncoderLayer falcon:FalconDecoderLayer gpt_neo:GPTNeoBlock megatron_bert:MegatronBertLayer "
-        "mpt:MptBlock rembert:RemBertLayer xlnet:XLNetLayer"
+        "bloom:BloomBlock ctrl:EncoderLayer falcon:FalconDecoderLayer gpt_neo:GPTNeoBlock mpt:MptBlock "
+        "megatron_bert:MegatronBertLayer rembert:RemBertLayer xlnet:XLNetLayer"
     ),
     "its one layer is run in the place of all layers, so that no layer could be cut by itself": "albert:AlbertLayer",
     "its relative positions pass through the query and key projections as well, and share their width": (
@@ -27,6 +28,7 @@ _REASONS = {
 }
 
 
+@functools.cache
 def known_refusals() -> Mapping[str, str]:
     """Qualified name of a block's class -> why no family cuts it."""
     places = {place: reason for reason, named in _REASONS.items() for place in named.split()}

@@ -21,7 +21,7 @@ from ecospa.class_swap import original_class
 from ecospa.known_refusals import known_refusals
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
 from ecospa.projections import Mergeable, MergedLinear
-from ecospa.stock import Known
+from ecospa.stock import Known, qualified
 from ecospa.wrappers import named_modules, named_parameters, refuse_sharded, unwrapped
 
 
@@ -110,7 +110,6 @@ def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
     refuse_sharded(model)
     model = unwrapped(model)
     blocks = transformer_blocks(model)
-    _refuse_by_reason(model)
     _check_every_layer_is_known(model, blocks)
     pairs: list[CoupledPair] = []
     for name, block in blocks.items():
@@ -168,12 +167,11 @@ def require_plain(projections: Mapping[str, nn.Module], kind: str = "Linear") ->
             )
 
 
-def _refuse_by_reason(model: nn.Module) -> None:
-    reasons = known_refusals()
-    for name, module in named_modules(model):
-        kind = type(module)
-        if (reason := reasons.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
-            raise unsupported(name, f"{kind.__module__}.{kind.__qualname__} cannot be cut: {reason}")
+def _unknown_block(name: str, block: nn.Module) -> UnsupportedModelError:
+    """The error for a block of no family, with the reason where there is one."""
+    kind = qualified(type(block))
+    reason = known_refusals().get(kind)
+    return unsupported(name, f"{kind} is no known block" if reason is None else f"{kind} cannot be cut: {reason}")
 
 
 def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
@@ -191,9 +189,12 @@ def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) 
             known = any(f"{block}.".startswith(f"{name}.{child_name}.".lstrip(".")) for block in blocks)
             if repeated and holds_weights and not known:
                 where = f"{name}.{child_name}".lstrip(".")
-                raise unsupported(where, f"{type(child).__module__}.{type(child).__qualname__} is no known block")
+                raise _unknown_block(where, child)
     if not blocks:
-        raise unsupported("", f"{type(model).__module__}.{type(model).__qualname__} has no block of a known family")
+        for name, module in named_modules(model):
+            if qualified(type(module)) in known_refusals():
+                raise _unknown_block(name, module)
+        raise unsupported("", f"{qualified(type(model))} has no block of a known family")
 
 
 def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list[CoupledPair]) -> None:

@@ -27,6 +27,9 @@ GPT_NEO = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 50,
 BERT = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "vocab_size": 50}
 
 
+FLAGS = {"num_key_value_heads": 2, "qk_layernorm": True, "use_qk_norm": True}
+
+
 def torch_encoder():
     return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 2)
 
@@ -83,8 +86,8 @@ def shared_weight():
         (lambda: transformers_model("GPTNeoForCausalLM", **GPT_NEO), "GPTNeoBlock cannot be cut: its attention is"),
         (lambda: transformers_model("AlbertModel", **BERT), "AlbertLayer cannot be cut: its one layer"),
         (lambda: transformers_model("DebertaV2Model", **BERT), "DebertaV2Layer cannot be cut: its relative positions"),
-        (lambda: transformers_model("StableLmModel", **BERT, qk_layernorm=True), r"qk_layernorm: a LayerNorm of its own"),
-        (lambda: transformers_model("CohereModel", **BERT, use_qk_norm=True), r"use_qk_norm: a LayerNorm of its own"),
+        (lambda: transformers_model("StableLmModel", **BERT, **FLAGS), r"qk_layernorm: a LayerNorm of its own"),
+        (lambda: transformers_model("CohereModel", **BERT, **FLAGS), r"use_qk_norm: a LayerNorm of its own"),
         (lambda: transformers_model("GPT2LMHeadModel", **SMALL, **CROSS), r"h\.0\.crossattention: cross attention"),
         (lambda: transformers_model("BertLMHeadModel", **BERT, is_decoder=True, **CROSS), "cross attention"),
         (lambda: timm_model(scale_attn_norm=True), r"attn\.norm: a norm over the whole attention width"),

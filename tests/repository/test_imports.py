@@ -23,7 +23,8 @@ MAY_IMPORT = {
 # folder is named by itself. Parts of one layer may import one another, as long as they form no circle.
 LAYERS = {
     "ecospa": (
-        "class_swap health importance journal known_refusals manifest optimizer_twin pairs plan_text selection state_layout",
+        "class_swap health importance journal known_refusals manifest optimizer_twin pairs plan_text selection "
+        "state_layout",
         "attention folders laid_out_attention optimizer_trial probe projections stock tying unit_selection width_rule",
         "config",
         "batch_parts claim optimizers resume schedule trace wrappers",
