@@ -232,7 +232,7 @@ def _require_experts(name: str, weight: Any) -> None:
 
 
 def _reach(block: Any, place: str) -> Any:
-    """What lies at a dotted name; None where the block has no such thing."""
+    """The object at a dotted name; None where the block has no such thing."""
     for part in place.split(".") if place else ():
         block = getattr(block, part, None)
     return block

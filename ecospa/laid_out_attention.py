@@ -32,7 +32,7 @@ Partners = Literal["halves", "neighbours"]
 
 @dataclass(frozen=True)
 class AttentionLayout:
-    """What a family's attention module calls its parts, and where its heads lie.
+    """Names of the parts of a family's attention module, and the places of its heads.
 
     Attributes:
         projections: of queries, keys and values; one name where one weight holds them all.

@@ -78,7 +78,7 @@ def probe_batch(model: Any) -> dict[str, Tensor] | None:
         return None if pixels is None else {"pixel_values": pixels.to(first.device, first.dtype)}
     try:
         words: Any = model.get_input_embeddings()
-    except NotImplementedError:  # a tower for texts and one for images, each with its own
+    except RuntimeError:  # a tower for texts and one for images, each with its own
         pixels, words = _pixels(config, generator), getattr(config, "text_config", None)
         if pixels is None or words is None:
             return None

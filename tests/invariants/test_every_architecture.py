@@ -1,6 +1,7 @@
 """Every architecture that a file of `ecospa/families` knows: exact, saved, trained on; a new file is tested by itself.
 
-The models are tiny and random, in true float64. One architecture of every family runs in the ordinary tests.
+The models are tiny and random, in true float64. One architecture of every family is cut in the ordinary tests; others,
+and what else there is to test, run in the slow ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.model_zoo import random_plan, removed_masks
 from tests.tiny_models import tiny_batch, tiny_model, tiny_output, true_float64
 
 KNOWN = known_classes()
-FEW = set(representatives(KNOWN))
+FEW = list(representatives(KNOWN))
 EVERY = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in KNOWN]
 TOLERANCE = 1e-10
 
@@ -89,7 +90,7 @@ def test_every_implementation_of_attention_and_padding(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", FEW)
 @torch.no_grad()
 def test_generated_texts_are_the_same_with_and_without_cache(name: str) -> None:
     model, reference, _ = cut_and_zeroed(name, 5)
@@ -123,7 +124,7 @@ def test_a_round_trip_is_bitwise(name: str, tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", FEW)
 def test_training_after_the_cut_is_training_the_masked_model(name: str) -> None:
     model = built(name)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -165,7 +166,7 @@ def test_every_part_of_a_block_is_known_and_a_copy_of_it_runs_alone(name: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", FEW)
 @torch.no_grad()
 def test_merged_projections_are_the_same_function(name: str) -> None:
     model, batch = cut_and_zeroed(name, 8)[0], tiny_batch(built(name))
@@ -175,7 +176,7 @@ def test_merged_projections_are_the_same_function(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", FEW)
 @torch.no_grad()
 def test_whole_heads_leave_or_are_refused(name: str) -> None:
     model = built(name)

@@ -21,7 +21,7 @@ LEAST = {"CAUSAL_LM": 40, "MASKED_LM": 15, "IMAGE_CLASSIFICATION": 5, "SEQ_TO_SE
 
 @torch.no_grad()
 def verdict(name: str) -> str:
-    """What becomes of a class: "exact", "refused", "wrong", or why it could not be tried."""
+    """Verdict on a class: "exact", "refused", "wrong", or why it could not be tried."""
     try:
         model = tiny_model(model_class(name), **SPECIAL.get(name, {}))
     except NotTiny:
