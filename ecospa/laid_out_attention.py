@@ -175,14 +175,14 @@ def _placed(attention: Any, query: Tensor, key: Tensor, tables: tuple[Tensor, Te
     assert tables is not None  # the block gives them
     cos, sin = surviving_tables(*_whole_tables(attention, *tables), kept)
     if layout.in_float32:
-        return tuple(rotate(heads.float(), cos, sin).to(heads.dtype) for heads in (query, key))
+        return rotate(query.float(), cos, sin).to(query.dtype), rotate(key.float(), cos, sin).to(key.dtype)
     return rotate(query, cos, sin), rotate(key, cos, sin)
 
 
 def _in_couples(layout: AttentionLayout, heads: Tensor, places: Tensor, whole: bool) -> Tensor:
     """Heads in the order of their pair: all first partners, then all second ones."""
     if layout.rotary == "neighbours":
-        return heads.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+        return torch.cat((heads[..., ::2], heads[..., 1::2]), -1)
     if whole:
         return heads
     batch, _, time, width = heads.shape
@@ -233,7 +233,8 @@ def joint_rms_norm(states: Float[Tensor, "batch time features"], norm: Any, full
     """
     wide = states.to(torch.promote_types(states.dtype, torch.float32))
     normed = wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) / full + _epsilon(norm))
-    return (norm.weight * normed).to(states.dtype)
+    result: Tensor = (norm.weight * normed).to(states.dtype)
+    return result
 
 
 def rotary_width(attention: Any, layout: AttentionLayout) -> int:

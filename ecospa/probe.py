@@ -68,8 +68,8 @@ def probe_batch(model: Any) -> dict[str, Tensor] | None:
     if hasattr(model, "pretrained_cfg") and hasattr(model, "patch_embed"):
         embedding = model.patch_embed
         size = embedding.img_size or (8 * embedding.patch_size[0], 8 * embedding.patch_size[1])
-        pixels = torch.randn(1, embedding.proj.in_channels, *size, generator=generator)
-        return {"x": pixels.to(first.device, first.dtype)}
+        image = torch.randn(1, embedding.proj.in_channels, *size, generator=generator)
+        return {"x": image.to(first.device, first.dtype)}
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_dict"):
         return None
@@ -93,6 +93,7 @@ def probe_batch(model: Any) -> dict[str, Tensor] | None:
 
 def _pixels(config: Any, generator: torch.Generator) -> Tensor | None:
     """One image of the size that a configuration names, or that of its vision tower; None where neither does."""
+    holder: Any
     for holder in (config, getattr(config, "vision_config", None)):
         if (size := getattr(holder, "image_size", None)) is not None:
             height_and_width = size if isinstance(size, (tuple, list)) else (size, size)

@@ -98,16 +98,15 @@ def test_generated_texts_are_the_same_with_and_without_cache(name: str) -> None:
     if not model.can_generate():
         return
     options = {"max_new_tokens": 6, "min_new_tokens": 6, "return_dict_in_generate": True, "output_logits": True}
-    for beams in (1, 3):
+    for beams, cached in ((1, True), (1, False), (3, True)):
         with true_float64():
-            texts = [
+            mine, theirs = (
                 network.generate(**batch, use_cache=cached, num_beams=beams, do_sample=False, **options)
-                for network, cached in ((model, True), (model, False), (reference, True))
-            ]
-        for other in texts[1:]:
-            assert torch.equal(texts[0].sequences, other.sequences)
-            for mine, theirs in zip(texts[0].logits, other.logits, strict=True):
-                assert (mine - theirs).abs().max() <= 1e-5  # generate() hands logits out in float32
+                for network in (model, reference)
+            )
+        assert torch.equal(mine.sequences, theirs.sequences)
+        for one, other in zip(mine.logits, theirs.logits, strict=True):
+            assert (one - other).abs().max() <= 1e-5  # generate() hands logits out in float32
 
 
 @pytest.mark.slow
