@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from ecospa.families import Family, require_plain, unsupported
 from ecospa.laid_out_attention import AttentionLayout, head_places, rotary_width
 from ecospa.pairs import CoupledPair, PairKind, WeightAxis, head_index, input_axes, output_axes
 from ecospa.projections import Mergeable
-from ecospa.stock import ACTIVATION, LINEAR, Known
+from ecospa.stock import ACTIVATION, LINEAR, Known, qualified
 from ecospa.wrappers import unwrapped
 
 
@@ -148,7 +148,7 @@ def geometry(layout: AttentionLayout, attention: Any) -> HeadGeometry:
 def _attention_pairs(block: str, attention: Any, place: str, layout: AttentionLayout) -> Iterator[CoupledPair]:
     """The QK and the VO pair of one attention module."""
     name = f"{block}.{place}"
-    projections = {f"{name}.{part}": getattr(attention, part) for part in (*layout.projections, layout.output)}
+    projections = _parts(name, attention, (*layout.projections, layout.output))
     require_plain(projections)
     shape = geometry(layout, attention)
     groups, repeats, qk, vo = shape.groups, shape.repeats, shape.qk_width, shape.vo_width
@@ -203,21 +203,31 @@ def _order(name: str, attention: Any, layout: AttentionLayout, shape: HeadGeomet
 
 def _feed_forward_pair(block: str, layer: Any, layout: FeedForwardLayout) -> CoupledPair:
     name = f"{block}.{layout.module}" if layout.module else block
-    output, width = f"{name}.{layout.output}", _inner_width(getattr(layer, layout.output))
+    projections: Mapping[str, Any] = _parts(name, layer, (*layout.inputs, layout.output))
+    output, width = f"{name}.{layout.output}", _inner_width(projections[f"{name}.{layout.output}"])
     hidden = head_index(1, width)
     indices = (hidden, hidden + width) if layout.fused else (hidden,)
     if layout.experts:
-        for part in (*layout.inputs, layout.output):
-            _require_experts(f"{name}.{part}", getattr(layer, part))
+        for part, weight in projections.items():
+            _require_experts(part, weight)
         left = tuple(WeightAxis(f"{name}.{part}", 1, index) for part in layout.inputs for index in indices)
         right: tuple[WeightAxis, ...] = (WeightAxis(output, 2, hidden),)
     else:
-        projections = {f"{name}.{part}": getattr(layer, part) for part in (*layout.inputs, layout.output)}
         require_plain(projections)
-        last = projections.pop(output)
-        left = tuple(axis for part in projections.items() for index in indices for axis in output_axes(*part, index))
+        *inputs, (_, last) = projections.items()
+        left = tuple(axis for part in inputs for index in indices for axis in output_axes(*part, index))
         right = input_axes(output, last, hidden)
     return CoupledPair(f"{name}.ffn", PairKind.FFN, 1, width, 1, name, block, left, right)
+
+
+def _parts(name: str, owner: Any, parts: Iterable[str]) -> dict[str, Any]:
+    """Projections of a module by their dotted names."""
+    found = {f"{name}.{part}": getattr(owner, part, None) for part in parts}
+    for part, projection in found.items():
+        if projection is None:
+            reason = f"{qualified(type(owner))} has no such part in this release of transformers"
+            raise unsupported(part, reason, "use the newest release of transformers")
+    return found
 
 
 def _inner_width(output: Any) -> int:

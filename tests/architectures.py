@@ -29,6 +29,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "T5ForConditionalGeneration": {"decoder_start_token_id": 0},
 }
 """Fields of configurations that the usual sizes do not suit."""
+RECENT = {"Dinov2ForImageClassification", "Dinov2WithRegistersForImageClassification", "GPTJForCausalLM"}
+"""Models whose layers have another code in the oldest releases, where they are refused."""
 RANDOM = {"ViTMAEModel"}
 """Models that draw random numbers in evaluation mode, so that no two passes are the same."""
 
