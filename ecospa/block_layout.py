@@ -38,7 +38,8 @@ class FeedForwardLayout:
         activation: name of the activation function within the layer.
         fused: the one input projection holds [gate | up].
         experts: projections are parameters (experts, out, in) of the layer, and not modules. All experts of a layer
-            lose the same indices, so that they stay one tensor (Deviation: the paper has no mixture of experts).
+            lose the same indices, so that they stay one tensor (Deviation: the paper has no mixture of experts). The
+            grouped products of transformers want widths of whole 16 bytes, such as the default multiple of 8 gives.
     """
 
     module: str = "mlp"

@@ -121,7 +121,10 @@ def test_generated_texts_are_the_same_with_and_without_cache(name: str) -> None:
 @torch.no_grad()
 def test_a_round_trip_is_bitwise(name: str, tmp_path: Any) -> None:
     model = built(name, torch.float32)
-    ecospa.apply_plan(model, random_plan(model, 6))
+    kept = dict(random_plan(model, 6).kept)
+    # grouped products of experts want widths of whole 16 bytes, and say so otherwise
+    kept |= {pair: torch.arange(24)[None] for pair in kept if pair.endswith("experts.ffn")}
+    ecospa.apply_plan(model, ecospa.SparsityPlan.build(model, kept))
     ecospa.save_pretrained(model, tmp_path)
     again, batch = ecospa.from_pretrained(tmp_path), tiny_batch(model)
     assert type(again) is type(model)
