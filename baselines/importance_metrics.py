@@ -25,7 +25,7 @@ import torch
 
 from baselines.calibration import Calibration, as_calibration
 from baselines.curve import Event, SizeCurve
-from baselines.method import EVERY_FAMILY, Budget, TrainingMethod
+from baselines.method import SUITE_FAMILIES, Budget, TrainingMethod
 from baselines.pair_metrics import (
     AbsoluteGradient,
     attention_focuses,
@@ -96,7 +96,7 @@ class EntropyImportance(TrainingMethod):
     title = "attention entropy"
     removes = "structures"
     group = "importance metric"
-    architectures: ClassVar[frozenset[str]] = EVERY_FAMILY - {"timm_vit"}  # its attention gives no weights
+    architectures: ClassVar[frozenset[str]] = SUITE_FAMILIES - {"timm_vit"}  # its attention gives no weights
     needs_calibration: ClassVar[bool] = True
 
     def __init__(self, budget: Budget) -> None:

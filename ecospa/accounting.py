@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from ecospa.config import TargetScope
 from ecospa.families import coupled_pairs, transformer_blocks
 from ecospa.pairs import CoupledPair
-from ecospa.plan import SparsityPlan, axis_parameters, index_parameters
+from ecospa.plan import SparsityPlan, axis_parameters
 from ecospa.wrappers import unwrapped
 
 _STATE_TENSORS = {"adamw": 2, "adam": 2, "amsgrad": 3, "sgd_momentum": 1, "sgd": 0}
@@ -44,7 +44,8 @@ def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPla
     + 2 * tokens * sequence * heads * (query/key width + value width) per attention
 
     Args:
-        model: the model; a convolution counts once per token, an embedding look-up nothing.
+        model: the model; a convolution counts once per token, an embedding look-up nothing, and of a mixture of
+            experts those that are chosen for a token.
         batch: sequences or images.
         sequence: tokens per sequence (patches plus class tokens for images).
         plan: count as if this plan had been applied.
@@ -53,7 +54,7 @@ def forward_flops(model: nn.Module, batch: int, sequence: int, plan: SparsityPla
         FLOPs. Causal attention counts the whole score matrix, which is what plain kernels compute.
     """
     model, tokens = unwrapped(model), batch * sequence
-    matrices = sum(_token_matrix_entries(module) for module in model.modules())
+    matrices = sum(_token_matrix_entries(model, module) for module in model.modules())
     widths = plan.widths_after() if plan is not None else {}
     flops = 2 * tokens * matrices
     for pair in coupled_pairs(model):
@@ -125,15 +126,24 @@ def state_tensors(optimizer: str) -> int:
     return _STATE_TENSORS[optimizer]
 
 
-def _token_matrix_entries(module: nn.Module) -> int:
+def _token_matrix_entries(model: nn.Module, module: nn.Module) -> int:
     weight = getattr(module, "weight", None)
-    if isinstance(module, nn.Embedding) or not isinstance(weight, nn.Parameter) or weight.ndim < 2:
-        return 0
-    return weight.numel()
+    if not isinstance(weight, nn.Parameter):
+        return sum(_entries_per_token(model, part) for part in module.parameters(recurse=False) if part.ndim == 3)
+    return 0 if isinstance(module, nn.Embedding) or weight.ndim < 2 else weight.numel()
+
+
+def _entries_per_token(model: nn.Module, experts: Tensor) -> int:
+    """Entries of a stack of experts that one token meets: those of the experts that its router chooses for it."""
+    chosen = getattr(getattr(model, "config", None), "num_experts_per_tok", None) or experts.shape[0]
+    return int(experts.numel() * chosen // experts.shape[0])
 
 
 def _matrix_entries_per_index(model: nn.Module, pair: CoupledPair) -> int:
-    biases = sum(
-        axis.index.shape[0] * axis.index.shape[2] for axis in pair.axes if model.get_parameter(axis.parameter).ndim == 1
-    )
-    return index_parameters(model, pair) - biases
+    entries = 0
+    for axis in pair.axes:
+        parameter = model.get_parameter(axis.parameter)
+        if parameter.ndim > 1:
+            met = _entries_per_token(model, parameter) if parameter.ndim == 3 else parameter.numel()
+            entries += axis.index.shape[0] * axis.index.shape[2] * (met // parameter.shape[axis.axis])
+    return entries

@@ -129,7 +129,8 @@ def attend(
     if key.shape[-1] != query.shape[-1]:  # a paged cache, which holds what an uncut model would
         query = _pad_heads(query, key.shape[1] * module.geometry.repeats, key.shape[-1])
     if query.shape[-1] != value.shape[-1] and wants_equal_widths(implementation, kernel_device(module, query)):
-        if implementation == "sdpa" and query.shape[2] == 1 and not options.get("dropout"):
+        plain = not options.get("dropout") and options.get("position_bias") is None
+        if implementation == "sdpa" and query.shape[2] == 1 and plain:
             return attend_from_one(query, key, value, mask, options["scaling"]), None
         query, key, value = pad_to_equal(query, key, value)
     output, weights = interface(module, query, key, value, mask, **options)
@@ -199,6 +200,34 @@ def extend_cache(
     handed = {"kwargs": options} if paged or module.takes_cache else {}
     extended: tuple[Tensor, Tensor] = kept.update(key, value, module.layer_idx, **handed)
     return extended
+
+
+def extend_cross_cache(
+    module: Any, states: Tensor, names: tuple[str, ...], given: Any, options: dict[str, Any]
+) -> tuple[Float[Tensor, "batch heads past qk"], Float[Tensor, "batch heads past vo"]]:
+    """Keys and values of another sequence: made once, and read from the cache for every further token.
+
+    Args:
+        module: attention module with a `layer_idx`.
+        states: (batch, past, features) of the other sequence, such as the encoder's.
+        names: the projections of keys and of values.
+        given: the cache by its older name, or None; see `extend_cache`.
+        options: the other arguments of the forward pass; the cache is taken out of them where it is there.
+    """
+    newer = options.pop("cache", None) if module.takes_cache else None
+    cache = newer if given is None else given
+    filled = getattr(cache, "is_updated", None)  # of an encoder-decoder cache
+    kept = getattr(cache, "cross_attention_cache", cache)
+    if filled is not None and filled.get(module.layer_idx):
+        layer = kept.layers[module.layer_idx]
+        return layer.keys, layer.values
+    key, value = (split_heads(getattr(module, name)(states), module.geometry.groups) for name in names)
+    if cache is not None:
+        handed = {"kwargs": options} if module.takes_cache else {}
+        key, value = kept.update(key, value, module.layer_idx, **handed)
+        if filled is not None:
+            filled[module.layer_idx] = True
+    return key, value
 
 
 def _is_paged(cache: Any) -> bool:

@@ -181,6 +181,8 @@ def _prepared(block: nn.Module, device: torch.device, dtype: torch.dtype) -> _Al
         config = getattr(module, "config", None)
         if "flash" in (getattr(config, "_attn_implementation", None) or ""):
             own.config._attn_implementation = "sdpa"  # flash kernels know neither float64 nor the CPU
+        if dtype == torch.float64 and getattr(config, "_experts_implementation", None) is not None:
+            own.config._experts_implementation = "eager"  # grouped products do not know float64
     for name, parameter in dense.named_parameters():
         random = torch.randn(parameter.shape, dtype=dtype, device=device)
         if parameter.ndim > 1:

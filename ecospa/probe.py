@@ -68,16 +68,22 @@ def probe_batch(model: Any) -> dict[str, Tensor] | None:
     if hasattr(model, "pretrained_cfg") and hasattr(model, "patch_embed"):
         embedding = model.patch_embed
         size = embedding.img_size or (8 * embedding.patch_size[0], 8 * embedding.patch_size[1])
-        pixels = torch.randn(1, embedding.proj.in_channels, *size, generator=generator)
-        return {"x": pixels.to(first.device, first.dtype)}
+        image = torch.randn(1, embedding.proj.in_channels, *size, generator=generator)
+        return {"x": image.to(first.device, first.dtype)}
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_dict"):
         return None
     if getattr(model, "main_input_name", "") == "pixel_values":
-        size = config.image_size if isinstance(config.image_size, (tuple, list)) else (config.image_size,) * 2
-        pixels = torch.randn(1, config.num_channels, *size, generator=generator)
-        return {"pixel_values": pixels.to(first.device, first.dtype)}
-    words: Any = model.get_input_embeddings()
+        pixels = _pixels(config, generator)
+        return None if pixels is None else {"pixel_values": pixels.to(first.device, first.dtype)}
+    try:
+        words: Any = model.get_input_embeddings()
+    except RuntimeError:  # a tower for texts and one for images, each with its own
+        pixels, words = _pixels(config, generator), getattr(config, "text_config", None)
+        if pixels is None or words is None:
+            return None
+        tokens = torch.randint(words.vocab_size, (1, _TOKENS), generator=generator)
+        return {"input_ids": tokens.to(first.device), "pixel_values": pixels.to(first.device, first.dtype)}
     if not isinstance(words, nn.Embedding):
         return None
     length = min(_TOKENS, max(1, int(getattr(config, "max_position_embeddings", _TOKENS)) - 2))
@@ -94,6 +100,16 @@ def outputs_of(model: nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
     """
     with torch.no_grad(), _quiet(model, model, next(model.parameters()).device):
         return _tensors(model(**batch))
+
+
+def _pixels(config: Any, generator: torch.Generator) -> Tensor | None:
+    """One image of the size that a configuration names, or that of its vision tower; None where neither does."""
+    holder: Any
+    for holder in (config, getattr(config, "vision_config", None)):
+        if (size := getattr(holder, "image_size", None)) is not None:
+            height_and_width = size if isinstance(size, (tuple, list)) else (size, size)
+            return torch.randn(1, holder.num_channels, *height_and_width, generator=generator)
+    return None
 
 
 @contextmanager

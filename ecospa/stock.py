@@ -37,6 +37,7 @@ CONV1D = frozenset({"transformers.pytorch_utils.Conv1D"})
 IDENTITY = frozenset({"torch.nn.modules.linear.Identity"})
 DROPOUT = frozenset({"torch.nn.modules.dropout.Dropout"})
 LAYER_NORM = frozenset({"torch.nn.modules.normalization.LayerNorm"})
+MODULE_LIST = frozenset({"torch.nn.modules.container.ModuleList"})
 ACTIVATION = IDENTITY | frozenset(
     f"{home}.{name}"
     for home, names in (
@@ -84,6 +85,8 @@ def _class_reasons(module: nn.Module, known: frozenset[str]) -> Iterator[str]:
     kind = original_class(module)
     if qualified(kind) not in known or getattr(sys.modules.get(kind.__module__), kind.__name__, None) is not kind:
         yield f"{qualified(kind)} is a module of your own here"
+        return
+    if qualified(kind) in MODULE_LIST:  # it has no forward
         return
     owner = next(parent for parent in kind.__mro__ if "forward" in vars(parent))
     if not _is_native(vars(owner)["forward"], owner.__module__, f"{owner.__qualname__}.forward"):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ecospa.cuttable import refuse_uncuttable
 from ecospa.exactness import require_exact
-from ecospa.families import coupled_pairs
+from ecospa.families import coupled_pairs, refuse_joined_heads
 from ecospa.journal import Change, NewEntry, NewShape, NewValues, commit
 from ecospa.optimizer_state import Cut, check_state, cut_state, sliced
 from ecospa.pairs import CoupledPair, PairKind
@@ -108,6 +108,7 @@ def keep_heads(model: nn.Module, kept: Mapping[str, Int64[Tensor, " kept"]], opt
     groups = {pair.module: pair.groups for pair in pairs if pair.kind is not PairKind.FFN}
     stays = {name: _checked_heads(name, heads, groups) for name, heads in kept.items()}
     stays = {name: heads for name, heads in stays.items() if len(heads) < groups[name]}
+    refuse_joined_heads(model, pairs, stays)
     affected = [pair for pair in pairs if pair.module in stays]
     if not affected:
         return
@@ -252,7 +253,7 @@ def _new_shapes(model: nn.Module, cuts: Mapping[str, Cut], optimizer: Any) -> It
 
 def _new_features(module: Any, parameter: nn.Parameter, data: Tensor) -> Iterator[Change]:
     """Read the shape of a projection's weight off its own attributes."""
-    if parameter is not module.weight:
+    if parameter is not getattr(module, "weight", None) or parameter.ndim != 2:
         return
     names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("nx", "nf")
     for name, size in zip(names, data.shape, strict=True):

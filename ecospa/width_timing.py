@@ -111,11 +111,11 @@ def layer_times(
 def _layer(model: nn.Module, pairs: Sequence[CoupledPair], device: str | None) -> _Layer:
     query = next(pair for pair in pairs if pair.kind is PairKind.QK)
     inner = next(pair for pair in pairs if pair.kind is PairKind.FFN)
-    matrices = [axis for axis in inner.left if model.get_parameter(axis.parameter).ndim == 2]
+    matrices = [axis for axis in inner.left if model.get_parameter(axis.parameter).ndim > 1]
     first = model.get_parameter(matrices[0].parameter)
     own = "cuda" if first.device.type == "meta" else first.device.type  # large models are planned for accelerators
     return _Layer(
-        hidden=first.shape[1 - matrices[0].axis],
+        hidden=first.shape[-2 if matrices[0].axis == first.ndim - 1 else -1],  # experts are (experts, out, in)
         groups=query.groups,
         repeats=query.left[0].index.shape[2],
         head_width=query.width,

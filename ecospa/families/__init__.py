@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from ecospa.attention import CoupledAttention, HeadGeometry
 from ecospa.class_swap import original_class
+from ecospa.known_refusals import known_refusals
 from ecospa.pairs import CoupledPair, PairKind, UnsupportedModelError
 from ecospa.projections import Mergeable, MergedLinear
-from ecospa.stock import Known
+from ecospa.stock import Known, qualified
 from ecospa.wrappers import named_modules, named_parameters, refuse_sharded, unwrapped
 
 
@@ -37,6 +38,8 @@ class Family:
         mergeable: projections that can become one (`ecospa.merge_projections`); none where they are one already.
         stock: classes of the modules of a block, by their dotted names in it; cutting is exact for these.
         inputs: (block, hidden states) -> what the block must be called with besides them.
+        joined_heads: why no head can leave without changing the others; "" where it can.
+        whole: parameters of a block, by their dotted names in it, that no cut touches, such as a router's.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Family:
     mergeable: tuple[Mergeable, ...] = ()
     stock: Known = field(default_factory=dict)
     inputs: Callable[[nn.Module, Tensor], dict[str, Any]] = lambda block, states: {}
+    joined_heads: str = ""
+    whole: frozenset[str] = frozenset()
 
 
 @functools.cache
@@ -56,11 +61,16 @@ def families() -> tuple[Family, ...]:
     return tuple(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)
 
 
+@functools.cache
+def _family_by_block() -> dict[str, Family]:
+    return {block: family for family in families() for block in family.blocks}
+
+
 def family_of(block: nn.Module) -> Family | None:
     """The family whose block this module is (compiled or not), or None."""
     kind = original_class(unwrapped(block))
     qualified = f"{kind.__module__}.{kind.__qualname__}"
-    return next((family for family in families() if qualified in family.blocks), None)
+    return _family_by_block().get(qualified)
 
 
 def known_family(block: nn.Module) -> Family:
@@ -111,6 +121,22 @@ def coupled_pairs(model: nn.Module) -> tuple[CoupledPair, ...]:
     return tuple(pairs)
 
 
+def refuse_joined_heads(model: nn.Module, pairs: Iterable[CoupledPair], modules: Container[str]) -> None:
+    """Refuse to remove whole heads from attention modules whose heads are not independent of one another.
+
+    Args:
+        model: the model of the pairs.
+        pairs: its pairs.
+        modules: attention modules that would lose heads.
+
+    Raises:
+        UnsupportedModelError: names the first of them.
+    """
+    for pair in pairs:
+        if pair.module in modules and (reason := known_family(model.get_submodule(pair.block)).joined_heads):
+            raise unsupported(pair.module, reason, "keep all heads, and cut their widths")
+
+
 def unsupported(module: str, reason: str, way_out: str = "") -> UnsupportedModelError:
     """The error for a part that cannot be cut exactly, with what is supported and how to go on."""
     known = ", ".join(family.name for family in families())
@@ -141,6 +167,13 @@ def require_plain(projections: Mapping[str, nn.Module], kind: str = "Linear") ->
             )
 
 
+def _unknown_block(name: str, block: nn.Module) -> UnsupportedModelError:
+    """The error for a block of no family, with the reason where there is one."""
+    kind = qualified(type(block))
+    reason = known_refusals().get(kind)
+    return unsupported(name, f"{kind} is no known block" if reason is None else f"{kind} cannot be cut: {reason}")
+
+
 def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) -> None:
     inside = tuple(f"{name}." for name in blocks)
     for name, module in named_modules(model):
@@ -156,9 +189,12 @@ def _check_every_layer_is_known(model: nn.Module, blocks: dict[str, nn.Module]) 
             known = any(f"{block}.".startswith(f"{name}.{child_name}.".lstrip(".")) for block in blocks)
             if repeated and holds_weights and not known:
                 where = f"{name}.{child_name}".lstrip(".")
-                raise unsupported(where, f"{type(child).__module__}.{type(child).__qualname__} is no known block")
+                raise _unknown_block(where, child)
     if not blocks:
-        raise unsupported("", f"{type(model).__module__}.{type(model).__qualname__} has no block of a known family")
+        for name, module in named_modules(model):
+            if qualified(type(module)) in known_refusals():
+                raise _unknown_block(name, module)
+        raise unsupported("", f"{qualified(type(model))} has no block of a known family")
 
 
 def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list[CoupledPair]) -> None:
@@ -179,8 +215,9 @@ def _check_attention_is_original(model: nn.Module, block: nn.Module, pairs: list
 def _check_block_is_covered(name: str, block: nn.Module, pairs: list[CoupledPair]) -> None:
     covered = {axis.parameter for pair in pairs for axis in pair.axes}
     prefix = f"{name}." if name else ""
+    whole = known_family(block).whole
     for parameter, value in named_parameters(block).items():
-        if value.ndim > 1 and prefix + parameter not in covered:
+        if value.ndim > 1 and prefix + parameter not in covered and parameter not in whole:
             reason = "this matrix belongs to no coupled pair (cross attention, adapter or another extra path?)"
             raise unsupported(prefix + parameter, reason)
 

@@ -1,4 +1,4 @@
-"""BERT and RoBERTa of transformers: the output projection lies in another module than query, key and value."""
+"""BERT, RoBERTa and what has their layers: the output projection lies in another module than query, key and value."""
 
 from __future__ import annotations
 
@@ -14,6 +14,29 @@ from ecospa.projections import Mergeable, project
 from ecospa.stock import ACTIVATION, DROPOUT, LAYER_NORM, LINEAR, Known
 
 _QKV = ("query", "key", "value")
+_MODELS = {
+    "align": "AlignText",
+    "altclip": "AltRoberta",
+    "bert": "Bert",
+    "bert_generation": "BertGeneration",
+    "camembert": "Camembert",
+    "clap": "ClapText",
+    "data2vec_text": "Data2VecText",
+    "electra": "Electra",
+    "ernie": "Ernie",
+    "layoutlm": "LayoutLM",
+    "markuplm": "MarkupLM",
+    "roberta": "Roberta",
+    "roberta_prelayernorm": "RobertaPreLayerNorm",
+    "roc_bert": "RoCBert",
+    "splinter": "Splinter",
+    "xlm_roberta": "XLMRoberta",
+    "xlm_roberta_xl": "XLMRobertaXL",
+}
+"""Module of transformers -> prefix of its classes, for all whose layers are those of BERT after renaming.
+
+Before or after its norms, a layer has the same pairs.
+"""
 
 
 class BertCoupledAttention(CoupledAttention):
@@ -73,39 +96,44 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
     yield CoupledPair(f"{name}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, name, name, left, right)
 
 
-def _stock() -> Known:
-    def classes(part: str) -> frozenset[str]:
-        return frozenset(f"transformers.models.{f.lower()}.modeling_{f.lower()}.{f}{part}" for f in ("Bert", "Roberta"))
+def _classes(part: str) -> frozenset[str]:
+    return frozenset(
+        f"transformers.models.{model.removesuffix('_text')}.modeling_{model}.{prefix}{part}"
+        for model, prefix in _MODELS.items()
+    )
 
+
+def _stock() -> Known:
     linear = (
         *(f"attention.self.{part}" for part in _QKV),
         "attention.output.dense",
         "intermediate.dense",
         "output.dense",
     )
+    norms = ("attention.output.LayerNorm", "output.LayerNorm", "attention.LayerNorm", "intermediate.LayerNorm")
     return {
-        "": classes("Layer"),
-        "attention": classes("Attention"),
-        "attention.self": classes("SelfAttention"),
-        "attention.output": classes("SelfOutput"),
-        "intermediate": classes("Intermediate"),
+        "": _classes("Layer"),
+        "attention": _classes("Attention"),
+        "attention.self": _classes("SelfAttention"),
+        "attention.output": _classes("SelfOutput"),
+        "intermediate": _classes("Intermediate"),
         "intermediate.intermediate_act_fn": ACTIVATION,
-        "output": classes("Output"),
-        **dict.fromkeys(("attention.output.LayerNorm", "output.LayerNorm"), LAYER_NORM),
+        "output": _classes("Output"),
+        **dict.fromkeys((*norms, "attention.self_attn_layer_norm", "LayerNorm"), LAYER_NORM),
         **dict.fromkeys(("attention.self.dropout", "attention.output.dropout", "output.dropout"), DROPOUT),
+        **dict.fromkeys(("attention.dropout", "intermediate.dropout"), DROPOUT),
         **dict.fromkeys(linear, LINEAR),
     }
 
 
 FAMILY = Family(
-    name="BERT, RoBERTa (transformers)",
-    blocks=frozenset(
-        f"transformers.models.{family.lower()}.modeling_{family.lower()}.{family}Layer"
-        for family in ("Bert", "Roberta")
-    ),
+    name="BERT, RoBERTa and relatives (transformers)",
+    blocks=_classes("Layer"),
     find=find,
     attention=BertCoupledAttention,
     geometry=geometry,
     stock=_stock(),
-    mergeable=(Mergeable("qkv", "attention.self", _QKV, ("BertSelfAttention", "RobertaSelfAttention")),),
+    mergeable=(
+        Mergeable("qkv", "attention.self", _QKV, tuple(f"{prefix}SelfAttention" for prefix in _MODELS.values())),
+    ),
 )

@@ -1,4 +1,4 @@
-"""LLaMA, Mistral, Qwen2 and Qwen3 of transformers: rotary embedding, grouped queries, gated FFN, query/key norm.
+"""LLaMA, Mistral, Qwen2, Qwen3 and equals of transformers: rotary embedding, grouped queries, gated FFN, head norms.
 
 Rotary partners (j, j + d/2) leave together and the rest keep their frequencies; the query heads of a key/value head
 share its index set; gate and up stand together on the left of the FFN pair (design choices, the paper's own rules for
@@ -30,7 +30,7 @@ from ecospa.pairs import CoupledPair, PairKind, head_index, input_axes, output_a
 from ecospa.projections import Mergeable, project
 from ecospa.stock import ACTIVATION, LINEAR, Known
 
-_FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+_FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3", "Ministral", "Cwm")
 _QKV = ("q_proj", "k_proj", "v_proj")
 _GATE_UP = ("gate_proj", "up_proj")
 
@@ -97,7 +97,7 @@ def _rotated(attention: Any, query: Tensor, key: Tensor, cos: Tensor, sin: Tenso
 
 
 def _sliding_window(attention: Any) -> int | None:
-    # Mistral reads it from the config, Qwen2 and Qwen3 from the layer, LLaMA has none
+    # Mistral reads it from the config, the others from the layer, LLaMA has none
     holder = attention.config if attention.config.model_type == "mistral" else attention
     window: int | None = getattr(holder, "sliding_window", None)
     return window
@@ -158,7 +158,7 @@ def _stock() -> Known:
 
 
 FAMILY = Family(
-    name="LLaMA, Mistral, Qwen2, Qwen3 (transformers)",
+    name="LLaMA, Mistral, Ministral, Qwen2, Qwen3, CWM (transformers)",
     blocks=frozenset(
         f"transformers.models.{family.lower()}.modeling_{family.lower()}.{family}DecoderLayer" for family in _FAMILIES
     ),

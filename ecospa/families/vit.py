@@ -1,4 +1,4 @@
-"""ViT and DeiT of transformers: q_proj, k_proj, v_proj and o_proj in one module, plain FFN (paper: DeiT)."""
+"""ViT, DeiT and what has their layers: q_proj, k_proj, v_proj and o_proj in one module, plain FFN (paper: DeiT)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ from ecospa.projections import Mergeable, project
 from ecospa.stock import ACTIVATION, DROPOUT, LAYER_NORM, LINEAR, Known
 
 _QKV = ("q_proj", "k_proj", "v_proj")
+_MODELS = {
+    "audio_spectrogram_transformer": "AST",
+    "deit": "DeiT",
+    "ijepa": "IJepa",
+    "vit": "ViT",
+    "vit_mae": "ViTMAE",
+    "vit_msn": "ViTMSN",
+    "vivit": "Vivit",
+}
+"""Module of transformers -> prefix of its classes, for all whose layers are those of ViT after renaming."""
 
 
 class ViTCoupledAttention(CoupledAttention):
@@ -61,15 +71,16 @@ def find(name: str, block: Any) -> Iterator[CoupledPair]:
     yield CoupledPair(f"{mlp}.ffn", PairKind.FFN, 1, hidden.shape[1], 1, mlp, name, left, right)
 
 
-def _stock() -> Known:
-    def classes(part: str) -> frozenset[str]:
-        return frozenset(f"transformers.models.{f.lower()}.modeling_{f.lower()}.{f}{part}" for f in ("ViT", "DeiT"))
+def _classes(part: str) -> frozenset[str]:
+    return frozenset(f"transformers.models.{model}.modeling_{model}.{name}{part}" for model, name in _MODELS.items())
 
+
+def _stock() -> Known:
     linear = (*(f"attention.{part}" for part in (*_QKV, "o_proj")), "mlp.fc1", "mlp.fc2")
     return {
-        "": classes("Layer"),
-        "attention": classes("Attention"),
-        "mlp": classes("MLP"),
+        "": _classes("Layer"),
+        "attention": _classes("Attention"),
+        "mlp": _classes("MLP"),
         "mlp.activation_fn": ACTIVATION,
         "dropout": DROPOUT,
         **dict.fromkeys(("layernorm_before", "layernorm_after"), LAYER_NORM),
@@ -78,13 +89,11 @@ def _stock() -> Known:
 
 
 FAMILY = Family(
-    name="ViT, DeiT (transformers)",
-    blocks=frozenset(
-        f"transformers.models.{family.lower()}.modeling_{family.lower()}.{family}Layer" for family in ("ViT", "DeiT")
-    ),
+    name="ViT, DeiT and relatives (transformers)",
+    blocks=_classes("Layer"),
     find=find,
     attention=ViTCoupledAttention,
     geometry=geometry,
     stock=_stock(),
-    mergeable=(Mergeable("qkv", "attention", _QKV, ("ViTAttention", "DeiTAttention")),),
+    mergeable=(Mergeable("qkv", "attention", _QKV, tuple(f"{name}Attention" for name in _MODELS.values())),),
 )

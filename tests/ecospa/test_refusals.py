@@ -23,9 +23,11 @@ def transformers_model(name, **config):
 
 SMALL = {"n_layer": 2, "n_embd": 32, "n_head": 4, "vocab_size": 50, "n_positions": 16}
 CROSS = {"add_cross_attention": True}
-T5 = {"d_model": 32, "d_ff": 40, "num_layers": 2, "num_heads": 4, "vocab_size": 50}
 GPT_NEO = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 50, "attention_types": [[["global"], 2]]}
 BERT = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 40, "num_attention_heads": 4, "vocab_size": 50}
+
+
+FLAGS = {"num_key_value_heads": 2, "qk_layernorm": True, "use_qk_norm": True}
 
 
 def torch_encoder():
@@ -81,8 +83,11 @@ def shared_weight():
     [
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "no block of a known family"),
         (torch_encoder, r"layers\.0: torch.*TransformerEncoderLayer"),
-        (lambda: transformers_model("T5ForConditionalGeneration", **T5), "T5Block"),
-        (lambda: transformers_model("GPTNeoForCausalLM", **GPT_NEO), "GPTNeoBlock"),
+        (lambda: transformers_model("GPTNeoForCausalLM", **GPT_NEO), "GPTNeoBlock cannot be cut: its attention is"),
+        (lambda: transformers_model("AlbertModel", **BERT), "AlbertLayer cannot be cut: its one layer"),
+        (lambda: transformers_model("DebertaV2Model", **BERT), "DebertaV2Layer cannot be cut: its relative positions"),
+        (lambda: transformers_model("StableLmModel", **BERT, **FLAGS), r"qk_layernorm: a LayerNorm of its own"),
+        (lambda: transformers_model("CohereModel", **BERT, **FLAGS), r"use_qk_norm: a LayerNorm of its own"),
         (lambda: transformers_model("GPT2LMHeadModel", **SMALL, **CROSS), r"h\.0\.crossattention: cross attention"),
         (lambda: transformers_model("BertLMHeadModel", **BERT, is_decoder=True, **CROSS), "cross attention"),
         (lambda: timm_model(scale_attn_norm=True), r"attn\.norm: a norm over the whole attention width"),

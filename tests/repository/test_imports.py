@@ -23,11 +23,13 @@ MAY_IMPORT = {
 # folder is named by itself. Parts of one layer may import one another, as long as they form no circle.
 LAYERS = {
     "ecospa": (
-        "class_swap health importance journal manifest optimizer_twin pairs plan_text selection state_layout",
-        "attention folders optimizer_trial probe projections stock tying unit_selection width_rule",
+        "class_swap health importance journal known_refusals manifest optimizer_twin pairs plan_text selection "
+        "state_layout",
+        "attention folders laid_out_attention optimizer_trial probe projections stock tying unit_selection width_rule",
         "config",
         "batch_parts claim optimizers resume schedule trace wrappers",
-        "cuttable estimator families loss_weights optimizer_state roofline scaled_importance step_counter unit_effects",
+        "block_layout cuttable estimator families loss_weights optimizer_state roofline scaled_importance step_counter "
+        "unit_effects",
         "frozen gradient_window merged plan ranking width_timing",
         "accounting exactness",
         "dense memory_budget width_check",
