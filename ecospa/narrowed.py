@@ -27,7 +27,7 @@ def narrow_shapes(model: nn.Module, record: Mapping[str, Any], attention: type[C
     for name, sizes in {**record["shapes"], **record["biases"]}.items():
         holder, _, kind = name.rpartition(".")
         module: Any = model.get_submodule(holder)
-        like = module.weight
+        like = module.weight if getattr(module, kind, None) is None else getattr(module, kind)
         setattr(module, kind, nn.Parameter(torch.empty(sizes, dtype=like.dtype, device=like.device)))
         if kind == "weight" and isinstance(module, nn.Linear):
             module.out_features, module.in_features = sizes

@@ -128,10 +128,14 @@ def _moves(cut: nn.Module, pairs: Sequence[CoupledPair], wide: Mapping[str, Coup
 
 
 def _same_axes(pair: CoupledPair, other: CoupledPair) -> Iterator[tuple[WeightAxis, WeightAxis]]:
-    """Axes of one parameter on one side of both pairs; the other may have biases that the first one lacks."""
+    """Axes of one parameter on one side of both pairs; the other may have biases that the first one lacks.
+
+    A fused gate and up are two axes of one parameter, in the same order in both.
+    """
     for mine, theirs in ((pair.left, other.left), (pair.right, other.right)):
-        known = {axis.parameter: axis for axis in theirs}
-        yield from ((axis, known[axis.parameter]) for axis in mine if axis.parameter in known)
+        for name in dict.fromkeys(axis.parameter for axis in mine):
+            own, known = ([axis for axis in side if axis.parameter == name] for side in (mine, theirs))
+            yield from zip(own, known, strict=bool(known))
 
 
 def _rows(cut: nn.Module, pair: CoupledPair) -> Int64[Tensor, "groups width"]:

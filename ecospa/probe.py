@@ -87,8 +87,13 @@ def probe_batch(model: Any) -> dict[str, Tensor] | None:
     if not isinstance(words, nn.Embedding):
         return None
     length = min(_TOKENS, max(1, int(getattr(config, "max_position_embeddings", _TOKENS)) - 2))
-    tokens = torch.randint(words.num_embeddings, (1, length), generator=generator)
-    return {"input_ids": tokens.to(first.device)}
+    tokens = torch.randint(words.num_embeddings, (1, length), generator=generator).to(first.device)
+    if not getattr(config, "is_encoder_decoder", False):
+        return {"input_ids": tokens}
+    if getattr(model, "main_input_name", "") != "input_features":
+        return {"input_ids": tokens, "decoder_input_ids": tokens}
+    heard = torch.randn(1, config.num_mel_bins, 2 * config.max_source_positions, generator=generator)
+    return {"input_features": heard.to(first.device, first.dtype), "decoder_input_ids": tokens}
 
 
 def outputs_of(model: nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:

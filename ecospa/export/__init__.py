@@ -154,7 +154,7 @@ def _chosen(to: str, options: Mapping[str, str]) -> tuple[Format, dict[str, str]
 
 @torch.no_grad()
 def _difference(cut: Any, written: Any, target: Path) -> float | None:
-    """Largest difference of the outputs for a probe batch.
+    """Largest difference of the outputs for a probe batch; None where the model wants other inputs than these.
 
     Raises:
         CheckpointError: it is more than rounding.
@@ -162,7 +162,10 @@ def _difference(cut: Any, written: Any, target: Path) -> float | None:
     batch = probe_batch(cut)
     if batch is None:
         return None
-    expected = [value.float().cpu() for value in outputs_of(cut, batch)]
+    try:
+        expected = [value.float().cpu() for value in outputs_of(cut, batch)]
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
     found = [value.float() for value in outputs_of(written, {name: value.cpu() for name, value in batch.items()})]
     largest = max((_largest(a - b) for a, b in zip(expected, found, strict=True)), default=0.0)
     scale = max((_largest(value) for value in expected), default=0.0)

@@ -27,7 +27,8 @@ def _write(cut: Any, side: Path, options: Mapping[str, str]) -> Any:
     with as_saved(cut):
         check_agreement(cut)
         record = _record(cut)
-        cut.save_pretrained(side)
+        # names as the class has them: transformers renames weights of its own classes alone
+        cut.save_pretrained(side, save_original_format=False)
     kind = type(cut).__name__
     config = {name: value for name, value in read_json(side / CONFIG).items() if name != "ecospa"}
     config |= {"architectures": [f"EcoSpa{kind}"], _RECORD: record}

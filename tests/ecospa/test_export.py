@@ -14,8 +14,11 @@ import torch
 
 import ecospa
 from ecospa.export import export_cost, export_model, formats
+from ecospa.pairs import unit_positions
 from ecospa.source_bundle import Definition, bundle
+from tests.architectures import RANDOM, RECENT, known_classes, model_class
 from tests.model_zoo import ZOO, inputs, logits, random_plan
+from tests.tiny_models import tiny_model
 
 KINDS = ("gpt2", "llama-gqa", "qwen3", "mistral", "bert", "vit")
 
@@ -185,3 +188,37 @@ def test_what_cannot_be_bundled_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("ecospa.source_bundle._PACKAGE", "re")
     with pytest.raises(ValueError, match="argparse uses the module re as a whole"):
         bundle([Definition("argparse", "HelpFormatter")], "About.")
+
+
+ORDINARY = ("Phi3ForCausalLM", "GPTNeoXForCausalLM", "MixtralForCausalLM", "T5ForConditionalGeneration")
+"""Fused weights, weights that files call otherwise, experts, cross attention."""
+
+
+def even_plan(model: Any) -> ecospa.SparsityPlan:
+    """Half of the attention, and feed-forward widths of 24 and 32 in turn: grouped products want multiples."""
+    kept = {}
+    for number, pair in enumerate(ecospa.coupled_pairs(model)):
+        count = (24, 32)[number % 2] if pair.kind is ecospa.PairKind.FFN else max(1, pair.units // 2)
+        generator = torch.Generator().manual_seed(number)
+        rows = [torch.randperm(pair.units, generator=generator)[:count].sort().values for _ in range(pair.groups)]
+        kept[pair.name] = unit_positions(pair, torch.stack(rows))
+    return ecospa.SparsityPlan.build(model, kept)
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ORDINARY else pytest.param(n, marks=pytest.mark.slow) for n in sorted(known_classes())]
+)
+def test_every_architecture_is_exported(name: str, tmp_path: Path) -> None:
+    if name in RANDOM:
+        pytest.skip("it draws random numbers in evaluation mode")
+    torch.manual_seed(0)
+    model = tiny_model(model_class(name), torch.float32)
+    try:
+        plan = even_plan(model)
+    except ecospa.UnsupportedModelError as error:
+        assert name in RECENT, error
+        pytest.skip(f"refused by this release of transformers: {error}")
+    ecospa.apply_plan(model, plan)
+    for to in formats():
+        written = export_model(model, tmp_path / to, to)
+        assert written.difference is not None and written.difference <= 1e-5
