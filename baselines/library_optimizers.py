@@ -46,7 +46,6 @@ ALICE_LEADING = 40 / 128
 class LibraryMethod(TrainingMethod, ABC):
     """Trains the dense model with an optimizer of the library pytorch-optimizer; abstract."""
 
-    removes = "nothing"
     reads_gradients: ClassVar[bool] = False
 
     def accept(self, model: nn.Module, calibration: Any) -> None:
@@ -78,6 +77,7 @@ class Fira(LibraryMethod):
 
     name: ClassVar[str] = "fira"
     title = "Fira"
+    removes = "nothing"
     group = "memory-efficient training"
 
     def rule(self, groups: list[dict[str, Any]]) -> LibraryPart:
@@ -92,6 +92,7 @@ class Soap(LibraryMethod):
 
     name: ClassVar[str] = "soap"
     title = "SOAP"
+    removes = "nothing"
     group = "optimizers with more state"
 
     def rule(self, groups: list[dict[str, Any]]) -> LibraryPart:
@@ -104,6 +105,7 @@ class Conda(LibraryMethod):
 
     name: ClassVar[str] = "conda"
     title = "Conda"
+    removes = "nothing"
     group = "optimizers with more state"
 
     def rule(self, groups: list[dict[str, Any]]) -> LibraryPart:
@@ -116,6 +118,7 @@ class StableSpam(LibraryMethod):
 
     name: ClassVar[str] = "stable_spam"
     title = "Stable-SPAM"
+    removes = "nothing"
     group = "optimizers with more state"
 
     def build_optimizer(self, model: nn.Module) -> SplitOptimizer:
@@ -133,6 +136,7 @@ class Alice(LibraryMethod):
 
     name: ClassVar[str] = "alice"
     title = "Alice"
+    removes = "nothing"
     group = "memory-efficient training"
 
     def rule(self, groups: list[dict[str, Any]]) -> LibraryPart:

@@ -217,7 +217,7 @@ def extend_cross_cache(
     newer = options.pop("cache", None) if module.takes_cache else None
     cache = newer if given is None else given
     filled = getattr(cache, "is_updated", None)  # of an encoder-decoder cache
-    kept = getattr(cache, "cross_attention_cache", cache)
+    kept: Any = getattr(cache, "cross_attention_cache", cache)
     if filled is not None and filled.get(module.layer_idx):
         layer = kept.layers[module.layer_idx]
         return layer.keys, layer.values

@@ -194,10 +194,19 @@ def _with(config: Any, changes: Mapping[str, int]) -> Any:
 
 
 def _fits(cut: nn.Module, config: Any, kind: PairKind, width: int | None) -> bool:
-    """Return whether the class builds a configuration with this width in every pair of a kind."""
+    """Return whether the class builds a configuration with this width in every pair of a kind, and all else as it is.
+
+    A field may size other layers as well, such as the pooling head of a vision tower, which no cut has narrowed.
+    """
     with without_weights():
         built = _built(type(cut), config, torch.float32)
-    return all(width in (None, pair.width) for pair in coupled_pairs(built) if pair.kind is kind)
+    pairs = coupled_pairs(built)
+    in_pairs = {axis.parameter for pair in pairs for axis in pair.axes}
+    own = dict(cut.named_parameters())
+    others = ((name, value) for name, value in built.named_parameters() if name in own and name not in in_pairs)
+    return all(width in (None, pair.width) for pair in pairs if pair.kind is kind) and all(
+        own[name].shape == value.shape for name, value in others
+    )
 
 
 def _built(kind: Any, config: Any, dtype: torch.dtype) -> Any:

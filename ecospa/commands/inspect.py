@@ -6,6 +6,8 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from ecospa.architecture import empty_model
 from ecospa.calibration_text import importances, token_sequences
 from ecospa.commands import Command
@@ -34,7 +36,7 @@ def _run(given: Namespace) -> int:
     else:
         model = load_model(given.model)
         rows = token_sequences(given.model, given.calibration, given.sequences, given.seq, given.seed)
-        found = importances(model, rows.split(4))
+        found = importances(model, torch.split(rows, 4))
     pairs = coupled_pairs(model)
     dense = {name: heads * width for name, (heads, width) in dense_shape(model, pairs).items()}
     print(_as_json(pairs, dense, found) if given.json else _picture(pairs, dense, found))

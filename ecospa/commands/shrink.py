@@ -62,18 +62,18 @@ def _run(given: Namespace) -> int:
     model = _language_model(given.model).to(options.device)
     rows = token_sequences(given.model, given.calibration, options.sequences, options.seq, options.seed)
     judged, used = (part.to(options.device) for part in rows.tensor_split([max(1, len(rows) // 4)]))
-    found: dict[str, Any] = {"dense_perplexity": perplexity(model, judged.split(options.batch))}
+    found: dict[str, Any] = {"dense_perplexity": perplexity(model, torch.split(judged, options.batch))}
     before = parameters(model, options.target_scope)
-    shares = importances(model, _shown(used.split(options.batch), "importance", options.json))
+    shares = importances(model, _shown(torch.split(used, options.batch), "importance", options.json))
     plan = plan_shrink(
         model, options.target_size, target_scope=options.target_scope, top_k=options.top_k,
         width_multiple=options.width_multiple, importances=shares,
     )  # fmt: skip
     apply_plan(model, plan)
-    found["cut_perplexity"] = perplexity(model, judged.split(options.batch))
+    found["cut_perplexity"] = perplexity(model, torch.split(judged, options.batch))
     if options.steps:
         _recover(model, used, options)
-        found["recovered_perplexity"] = perplexity(model, judged.split(options.batch))
+        found["recovered_perplexity"] = perplexity(model, torch.split(judged, options.batch))
     found["size"] = parameters(model, options.target_scope) / before
     save_pretrained(model.cpu(), given.out)
     found["copied"] = copy_companions(given.model, Path(given.out))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ecospa.accounting import parameters
 from ecospa.export import Format
-from ecospa.padding import padded, padded_shape
+from ecospa.padding import Fit, padded, padded_shape
 
 
 def _write(cut: Any, side: Path, options: Mapping[str, str]) -> Any:
-    wide = padded(cut, fit=options["fit"])
+    wide = padded(cut, fit=cast(Fit, options["fit"]))
     wide.save_pretrained(side)
     return type(wide).from_pretrained(side, local_files_only=True).eval()
 
 
 def _stored(cut: Any, options: Mapping[str, str]) -> int:
-    return parameters(padded_shape(cut, fit=options["fit"]))
+    return parameters(padded_shape(cut, fit=cast(Fit, options["fit"])))
 
 
 def _loading(cut: Any) -> str:

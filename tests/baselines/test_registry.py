@@ -58,7 +58,7 @@ def test_a_custom_method_is_loaded_and_driven(custom: str) -> None:
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("no_such_method", "choose one of dense"),
+        ("no_such_method", "choose one of alice, .*, dense, "),
         (":Method", "my_package.my_module:MyMethod"),
         ("custom_module:", "my_package.my_module:MyMethod"),
         ("no_such_module:Method", "no module 'no_such_module'"),

@@ -12,8 +12,9 @@ import torch
 
 import ecospa
 from ecospa import ConfigError, EcoSpaConfig, accounting
-from ecospa.__main__ import PlanArguments, main
+from ecospa.__main__ import main
 from ecospa.architecture import empty_batch, empty_model
+from ecospa.commands.plan import PlanArguments
 from ecospa.forecast import Simulation, Workload, forecast
 from ecospa.pairs import unit_positions
 from ecospa.roofline import Device, known_device, measure_device, step_seconds

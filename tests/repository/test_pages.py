@@ -132,7 +132,7 @@ def test_every_command_is_understood(page: Path, monkeypatch: pytest.MonkeyPatch
 def understand(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse one command with the parser that would obey it; anything unknown fails."""
     match words:
-        case ["python", "-m", module, *rest]:
+        case ["ecospa" as module, *rest] | ["python", "-m", module, *rest]:
             with pytest.raises(ParsedError) as raised:
                 importlib.import_module(f"{module}.__main__").main(rest)
             check_names(raised.value.command)
