@@ -159,12 +159,12 @@ def _heads(attention: Any, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _placed(attention: Any, query: Tensor, key: Tensor, tables: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
     """Queries and keys behind their norms, turned by the angle of their position where the layer does that."""
     layout, kept = attention.layout, attention.kept_qk
-    full = attention.geometry.head_width
-    places = head_places(full, rotary_width(attention, layout), layout.rotary or "halves").to(kept.device)[kept]
+    full, turned = attention.geometry.head_width, rotary_width(attention, layout)
+    places = kept  # where partners lie half a head apart
+    if turned != full or (layout.rotary == "neighbours" and layout.norms):
+        places = head_places(full, turned, layout.rotary or "halves", kept.device)[kept]
     if layout.rotary:
-        query, key = (
-            _in_couples(layout, heads, places, full == rotary_width(attention, layout)) for heads in (query, key)
-        )
+        query, key = (_in_couples(layout, heads, places, full == turned) for heads in (query, key))
     if layout.norms and not layout.joint_norms:
         query, key = (
             head_rms_norm(heads, _norm_weight(attention, name), _epsilon(getattr(attention, name)), places)
@@ -248,15 +248,18 @@ def rotary_width(attention: Any, layout: AttentionLayout) -> int:
     return int(width * (parameters.get("partial_rotary_factor") or 1.0))
 
 
-def head_places(width: int, turned: int, partners: Partners) -> Int64[Tensor, " width"]:
+def head_places(
+    width: int, turned: int, partners: Partners, device: torch.device | str = "cpu"
+) -> Int64[Tensor, " width"]:
     """Place in a head of every index of a query/key pair, whose partners are j and j + width / 2.
 
     Args:
         width: of the uncut head, even.
         turned: leading places that are rotary, even; the others have partners for the sake of equal units.
         partners: distance of rotary partners.
+        device: of the result.
     """
-    places = torch.arange(width, device="cpu")
+    places = torch.arange(width, device=device)
     if partners == "neighbours":
         return places.view(-1, 2).T.flatten()
     rotary, rest = places[:turned].view(2, -1), places[turned:].view(2, -1)
