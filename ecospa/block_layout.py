@@ -286,12 +286,15 @@ def _mergeable(layout: BlockLayout) -> tuple[Mergeable, ...]:
 
 
 def _inputs(layout: BlockLayout, block: nn.Module, states: Tensor) -> dict[str, Any]:
-    """Rotary tables of random angles, one per couple, and another sequence where one is read."""
+    """Rotary tables of random angles, one per couple, in the family's columns; another sequence where one is read."""
     given: dict[str, Any] = {"attention_mask": None}
     if layout.attention.rotary:
         turned = rotary_width(block.get_submodule(layout.attentions[0]), layout.attention)
         angles = torch.rand(1, states.shape[1], turned // 2, dtype=states.dtype, device=states.device).mul(6.0)
-        angles = angles.repeat_interleave(2, -1) if layout.attention.tables == "neighbours" else angles.repeat(1, 1, 2)
+        if layout.attention.tables == "neighbours":
+            angles = angles.repeat_interleave(2, -1)
+        elif layout.attention.tables == "halves":
+            angles = angles.repeat(1, 1, 2)
         given["position_embeddings"] = (angles.cos(), angles.sin())
     if any(_reach(block, place) is not None for place in layout.cross):
         given["encoder_hidden_states"] = torch.randn_like(states)
