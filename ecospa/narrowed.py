@@ -20,11 +20,11 @@ def narrow_shapes(model: nn.Module, record: Mapping[str, Any], attention: type[C
 
     Args:
         model: dense, freshly built, on any device; its weights are about to be loaded.
-        record: "shapes": parameter -> sizes, "biases": parameters that the class does not have -> sizes, "attention":
-            attention module -> fields of its HeadGeometry.
+        record: "shapes": parameter -> sizes, also of biases that the class does not have; "attention": attention module
+            -> fields of its HeadGeometry.
         attention: forward for unequal widths.
     """
-    for name, sizes in {**record["shapes"], **record["biases"]}.items():
+    for name, sizes in record["shapes"].items():
         holder, _, kind = name.rpartition(".")
         module: Any = model.get_submodule(holder)
         like = module.weight if getattr(module, kind, None) is None else getattr(module, kind)

@@ -56,7 +56,7 @@ def padded(model: nn.Module, fit: Fit = "nearest") -> Any:
     """
     cut = unwrapped(model)
     pairs = coupled_pairs(cut)
-    wide = _built(type(cut), _config(cut, pairs, fit), _dtype(cut))
+    wide = built(type(cut), _config(cut, pairs, fit), _dtype(cut))
     pad_into(wide, cut, pairs)
     return wide.eval()
 
@@ -73,7 +73,7 @@ def padded_shape(model: nn.Module, fit: Fit = "nearest") -> Any:
     cut = unwrapped(model)
     config = _config(cut, coupled_pairs(cut), fit)
     with without_weights():
-        return _built(type(cut), config, _dtype(cut))
+        return built(type(cut), config, _dtype(cut))
 
 
 @torch.no_grad()
@@ -157,14 +157,24 @@ def _config(cut: Any, pairs: Sequence[CoupledPair], fit: Fit) -> Any:
 
 
 def _dense_config(cut: Any) -> Any:
-    config = copy.deepcopy(cut.config)
-    recorded = getattr(config, "ecospa", None) or {}
-    if hasattr(config, "ecospa"):
-        del config.ecospa
-    if recorded.get("biases"):
+    """The configuration of the dense model, with biases where the cut one was given some."""
+    config = plain_config(cut)
+    if (getattr(cut.config, "ecospa", None) or {}).get("biases"):
         for field in _BIASES:
             if hasattr(config, field):
                 setattr(config, field, True)
+    return config
+
+
+def plain_config(cut: Any) -> Any:
+    """A copy of a transformers model's configuration that says nothing of ecospa.
+
+    Args:
+        cut: the model.
+    """
+    config = copy.deepcopy(cut.config)
+    if hasattr(config, "ecospa"):
+        del config.ecospa
     return config
 
 
@@ -199,17 +209,24 @@ def _fits(cut: nn.Module, config: Any, kind: PairKind, width: int | None) -> boo
     A field may size other layers as well, such as the pooling head of a vision tower, which no cut has narrowed.
     """
     with without_weights():
-        built = _built(type(cut), config, torch.float32)
-    pairs = coupled_pairs(built)
+        dense = built(type(cut), config, torch.float32)
+    pairs = coupled_pairs(dense)
     in_pairs = {axis.parameter for pair in pairs for axis in pair.axes}
     own = dict(cut.named_parameters())
-    others = ((name, value) for name, value in built.named_parameters() if name in own and name not in in_pairs)
+    others = ((name, value) for name, value in dense.named_parameters() if name in own and name not in in_pairs)
     return all(width in (None, pair.width) for pair in pairs if pair.kind is kind) and all(
         own[name].shape == value.shape for name, value in others
     )
 
 
-def _built(kind: Any, config: Any, dtype: torch.dtype) -> Any:
+def built(kind: Any, config: Any, dtype: torch.dtype) -> Any:
+    """A freshly built model.
+
+    Args:
+        kind: class of transformers.
+        config: its configuration.
+        dtype: of its parameters.
+    """
     return kind._from_config(config, dtype=dtype)
 
 

@@ -102,9 +102,7 @@ def export_cost(model: nn.Module, to: str = "hf", **options: str) -> Export:
     """
     chosen, given = _chosen(to, options)
     cut = unwrapped(model)
-    return Export(
-        to, parameters(cut), chosen.stored(cut, given), dense_parameters(cut), chosen.loading(cut)
-    )  # fmt: skip
+    return Export(to, parameters(cut), chosen.stored(cut, given), dense_parameters(cut), chosen.loading(cut))
 
 
 def export_model(model: nn.Module, folder: str | Path, to: str = "hf", **options: str) -> Export:
@@ -130,12 +128,11 @@ def export_model(model: nn.Module, folder: str | Path, to: str = "hf", **options
     """
     chosen, given = _chosen(to, options)
     cut, target = unwrapped(model), Path(folder)
-    cost = export_cost(cut, to, **options)
     with replacing(target, belongs_to_model(target)) as side:
         written = chosen.write(cut, side, given)
         difference = _difference(cut, written, target)
-    return Export(to, cost.parameters, cost.stored, cost.dense, cost.loading.replace("FOLDER", repr(str(target))),
-                  difference)  # fmt: skip
+    loading = chosen.loading(cut).replace("FOLDER", repr(str(target)))
+    return Export(to, parameters(cut), parameters(written), dense_parameters(cut), loading, difference)
 
 
 def _chosen(to: str, options: Mapping[str, str]) -> tuple[Format, dict[str, str]]:

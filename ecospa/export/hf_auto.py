@@ -10,13 +10,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ecospa.accounting import parameters
 from ecospa.agreement import as_saved, check_agreement
 from ecospa.attention import CoupledAttention
 from ecospa.export import Format
 from ecospa.families import known_family, transformer_blocks, unsupported
 from ecospa.manifest import CONFIG, read_json
+from ecospa.padding import built, plain_config
 from ecospa.source_bundle import Definition, bundle
+from ecospa.timm_models import without_weights
 
 _RECORD = "ecospa_export"
 """Entry of the configuration that the modelling file reads."""
@@ -49,24 +53,18 @@ def _family(cut: Any) -> Any:
 
 
 def _record(cut: Any) -> dict[str, Any]:
-    """Shapes that differ from those that the class builds, and the geometry of every attention that was cut."""
-    from ecospa.padding import padded_shape
-
-    dense = {name: tuple(value.shape) for name, value in padded_shape(cut, fit="original").named_parameters()}
-    own = {name: tuple(value.shape) for name, value in cut.named_parameters()}
-    geometries = {
-        name: asdict(module.geometry) for name, module in cut.named_modules() if isinstance(module, CoupledAttention)
-    }
+    """Shapes of parameters that the class builds otherwise, or not at all, and the geometry of every cut attention."""
+    with without_weights():
+        dense = built(type(cut), plain_config(cut), torch.float32)
+    known = {name: value.shape for name, value in dense.named_parameters()}
     return {
-        "shapes": {name: list(sizes) for name, sizes in own.items() if dense.get(name, sizes) != sizes},
-        "biases": {name: list(own[name]) for name in _added(cut)},
-        "attention": geometries,
+        "shapes": {n: list(value.shape) for n, value in cut.named_parameters() if value.shape != known.get(n)},
+        "attention": {
+            name: asdict(module.geometry)
+            for name, module in cut.named_modules()
+            if isinstance(module, CoupledAttention)
+        },
     }
-
-
-def _added(cut: Any) -> list[str]:
-    recorded = getattr(cut.config, "ecospa", None) or {}
-    return [f"{name}.bias" for name in recorded.get("biases", ())]
 
 
 def _module(cut: Any) -> str:

@@ -16,7 +16,8 @@ import ecospa
 from ecospa.export import export_cost, export_model, formats
 from ecospa.pairs import unit_positions
 from ecospa.source_bundle import Definition, bundle
-from tests.architectures import RANDOM, RECENT, SPECIAL, known_classes, model_class
+from ecospa.surgery import add_biases
+from tests.architectures import RECENT, SPECIAL, known_classes, model_class
 from tests.model_zoo import ZOO, inputs, logits, random_plan
 from tests.tiny_models import tiny_model
 
@@ -65,6 +66,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
             folder = root / f"{kind}-{to}"
             written = export_model(model, folder, to)
             assert written.difference is not None and written.difference <= 1e-5
+            assert written.stored == export_cost(model, to).stored
             batch = batch_of(kind)
             job[str(folder)] = {
                 "loading": written.loading,
@@ -122,6 +124,14 @@ def test_hf_auto_holds_no_more_than_the_cut_model(exported: Any) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom))
     }
     assert not any(str(name).startswith("ecospa") for name in imported)
+
+
+def test_added_biases_are_loaded_where_the_class_has_none(tmp_path: Path) -> None:
+    model = cut("llama-gqa")
+    add_biases(model, {"model.layers.0.mlp.down_proj": torch.ones(32)})
+    assert export_model(model, tmp_path, "hf-auto").difference == 0.0
+    recorded = json.loads((tmp_path / "config.json").read_text())["ecospa_export"]["shapes"]
+    assert recorded["model.layers.0.mlp.down_proj.bias"] == [32]
 
 
 def test_costs_are_known_before_anything_is_written() -> None:
@@ -213,8 +223,6 @@ def even_plan(model: Any) -> ecospa.SparsityPlan:
     "name", [n if n in ORDINARY else pytest.param(n, marks=pytest.mark.slow) for n in sorted(known_classes())]
 )
 def test_every_architecture_is_exported(name: str, tmp_path: Path) -> None:
-    if name in RANDOM:
-        pytest.skip("it draws random numbers in evaluation mode")
     torch.manual_seed(0)
     model = tiny_model(model_class(name), torch.float32, **SPECIAL.get(name, {}))
     try:
