@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ecospa.families import coupled_pairs
 from ecospa.manifest import CONFIG, MANIFEST, CheckpointError, read_json, read_manifest
-from ecospa.pairs import PairKind, unit_positions
-from ecospa.plan import PlanError, SparsityPlan
+from ecospa.pairs import PairKind
+from ecospa.plan import PlanError
+from ecospa.shape import first_units_plan
 from ecospa.surgery import add_biases, apply_plan, keep_heads, shape_of
 
 
@@ -96,22 +97,18 @@ def narrow_to(model: nn.Module, shape: Shape, source: Path) -> None:
         raise CheckpointError(
             f"{source}: it has the pair {unknown[0]}, this model does not; it belongs to another model"
         )
-    kept = {}
     for name, width in shape.widths.items():
         pair = pairs[name]
         if width > pair.width or width % pair.unit:
             raise CheckpointError(
                 f"{source}: width {width} of {name} does not fit this model, whose width is {pair.width}"
             )
-        groups = shape.heads.get(pair.module, pair.groups) if pair.kind is not PairKind.FFN else 1
-        units = torch.arange(width // pair.unit, device="cpu").repeat(groups, 1)
-        kept[name] = unit_positions(pair, units)
     try:
         present = {pair.module: pair.groups for pair in every if pair.kind is not PairKind.FFN}
         if fewer := {name: heads for name, heads in shape.heads.items() if heads != present.get(name)}:
             keep_heads(model, {name: torch.arange(heads, device="cpu") for name, heads in fewer.items()})
             every = coupled_pairs(model)
-        apply_plan(model, SparsityPlan.build(model, kept, pairs=every), pairs=every)
+        apply_plan(model, first_units_plan(model, shape.widths, every), pairs=every)
         _make_biases(model, shape.biases)
     except (PlanError, AttributeError) as error:
         raise CheckpointError(f"{source}: {error}") from error

@@ -97,7 +97,7 @@ class Shape:
         if unknown := sorted(set(widths) - {pair.name for pair in pairs}):
             raise ShapeError(_no_such_pair(unknown[0], pairs))
         found = {pair.name: widths.get(pair.name, pair.width) for pair in pairs}
-        parameters = _first_units(model, found, pairs).parameters_after
+        parameters = first_units_plan(model, found, pairs).parameters_after
         return cls(found, {pair.name: pair.width for pair in pairs}, parameters, **origin)
 
     def plan(self, model: nn.Module) -> SparsityPlan:
@@ -121,7 +121,7 @@ class Shape:
                     f"{shown(name)}: the shape was made for {expected}, this model has {here}; it belongs to another "
                     "model, find one for this model"
                 )
-        plan = _first_units(model, self.widths, pairs)
+        plan = first_units_plan(model, self.widths, pairs)
         if plan.parameters_after != self.parameters:
             raise ShapeError(
                 f"parameters is {self.parameters}, and this model would have {plan.parameters_after}: its pairs are "
@@ -159,21 +159,20 @@ class Shape:
         return cls(**content)
 
 
-def first_units_plan(model: nn.Module, widths: Mapping[str, int]) -> SparsityPlan:
+def first_units_plan(
+    model: nn.Module, widths: Mapping[str, int], pairs: Sequence[CoupledPair] | None = None
+) -> SparsityPlan:
     """The plan that brings every pair to a width by keeping its first units.
 
     Args:
         model: a model of which only the shapes matter, such as one that was never trained.
         widths: new width in indices of every pair that shall change.
+        pairs: those of the model, where the caller has them.
 
     Raises:
         ShapeError: a pair cannot have that width.
     """
-    return _first_units(model, widths, coupled_pairs(model))
-
-
-def _first_units(model: nn.Module, widths: Mapping[str, int], pairs: Sequence[CoupledPair]) -> SparsityPlan:
-    kept = {}
+    kept, pairs = {}, coupled_pairs(model) if pairs is None else pairs
     for pair in pairs:
         width = widths.get(pair.name, pair.width)
         if not pair.unit <= width <= pair.width or width % pair.unit:
