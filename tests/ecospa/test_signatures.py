@@ -46,6 +46,7 @@ def test_attention_takes_what_the_installed_release_gives(kind):
                 forward = next(one.forward for one in family.mergeable if one.forward is not None).forward
                 check(forward, type(module).forward)
     names = {pair.module for pair in ecospa.coupled_pairs(model) if pair.kind == "qk"}
+    assert len(names) == len(transformer_blocks(model))
     family = family_of(next(iter(transformer_blocks(model).values())))
     for name in names:
         check(family.attention.forward, original_class(model.get_submodule(name)).forward)
