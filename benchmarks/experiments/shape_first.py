@@ -20,7 +20,7 @@ dense.
 Command: python -m benchmarks run shape_first --tier cpu --jobs 2 --threads 1
 
 Hours for all runs of a tier: smoke 0.03 (11 runs, 6 of them shared), cpu 4.5 (184 runs, 48 of them shared, 2 cores),
-gpu 1 (69 runs, one H100-class GPU), paper 250 (69 runs, one H200-class GPU).
+gpu 1 (69 runs, one H100-class GPU), paper 250 (69 runs, one H200-class GPU); estimated from coupled_vs_uncoupled.
 
 Data: those of coupled_vs_uncoupled; at tier cpu 20 tokens per block parameter (specs/from_scratch.py), eight seeds.
 

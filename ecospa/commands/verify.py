@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
@@ -26,12 +27,19 @@ def _run(given: Namespace) -> int:
         return FOUND
     sealed = (folder / MANIFEST).is_file()
     if given.json:
-        print(json.dumps({**asdict(found), "exact": found.exact, "checksums": sealed}, indent=2))
+        blocks = [{**asdict(one), "difference": _number(one.difference)} for one in found.blocks]
+        content = {"blocks": blocks, "disagreements": found.disagreements, "exact": found.exact, "checksums": sealed}
+        print(json.dumps(content, indent=2))
     else:
         print(found)
         if not sealed:
             print(f"no {MANIFEST} here: the files were not compared with checksums")
     return 0 if found.exact else FOUND
+
+
+def _number(value: float) -> float | None:
+    """A number for JSON, which has no NaN: that of a block that did not run."""
+    return None if math.isnan(value) else value
 
 
 COMMAND = Command(
